@@ -1,0 +1,1 @@
+"""The call status module: shall the call go to voicemail?"""

@@ -1,0 +1,1 @@
+"""The call transfer module: which mailbox, which home server, is it remote?"""

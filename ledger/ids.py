@@ -1,0 +1,76 @@
+"""Identifiers: UUIDv7 for calls and messages, name-based ids for mailboxes and servers.
+
+Nothing here draws randomness or reads a clock: both come in as arguments, so that a simulation
+owns them. `new_id_factory` is the one place where the two are joined.
+
+Source: claim 14 (common functions); RFC 9562 section 5.7 (UUIDv7) and 5.5 (name-based ids).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final, TypeAlias
+from uuid import UUID, uuid5
+
+import msgspec
+
+from ledger.errors import CallerError
+
+IdFactory: TypeAlias = Callable[[], UUID]
+"""Makes a fresh UUIDv7 at every call."""
+
+RandomBytes: TypeAlias = Callable[[int], bytes]
+"""Gives that many random bytes (`os.urandom`, or a seeded generator)."""
+
+LEDGER_NAMESPACE: Final = UUID("6e0b3d4e-54f4-5d0e-9c1b-7a1d3f9e2c55")
+"""Namespace of the name-based ids below. Never change it: stored events depend on it."""
+
+_RANDOM_BITS: Final = (1 << 74) - 1
+
+
+class MailboxAddress(msgspec.Struct, frozen=True, order=True):
+    """A mailbox by its name: an extension within a context (a tenant's dial plan)."""
+
+    extension: str
+    context: str = "default"
+
+    def __str__(self) -> str:
+        return f"{self.extension}@{self.context}"
+
+    @classmethod
+    def parse(cls, text: str) -> MailboxAddress:
+        """Read ``extension`` or ``extension@context``; raises CallerError on anything else."""
+        extension, at, context = text.partition("@")
+        if not extension or (at and not context) or "@" in context or text != text.strip():
+            raise CallerError(
+                f"mailbox {text!r} is not 'extension' or 'extension@context'; "
+                "write it like 2001 or 2001@default"
+            )
+        return cls(extension, context or "default")
+
+
+def uuid7(time_ms: int, random_10_bytes: bytes) -> UUID:
+    """Build the UUIDv7 of this moment (milliseconds since 1970) from ten random bytes."""
+    random_bits = int.from_bytes(random_10_bytes, "big") & _RANDOM_BITS
+    rand_a, rand_b = random_bits >> 62, random_bits & ((1 << 62) - 1)
+    return UUID(int=(time_ms & ((1 << 48) - 1)) << 80 | 7 << 76 | rand_a << 64 | 2 << 62 | rand_b)
+
+
+def new_id_factory(now: Callable[[], datetime], random_bytes: RandomBytes) -> IdFactory:
+    """Join a clock and a source of randomness into a maker of UUIDv7."""
+    return lambda: uuid7(int(now().timestamp() * 1000), random_bytes(10))
+
+
+def mailbox_stream_id(mailbox: MailboxAddress) -> UUID:
+    """Give the stream that holds this mailbox's own events: the same on every server."""
+    return uuid5(LEDGER_NAMESPACE, f"mailbox:{mailbox}")
+
+
+def server_stream_id(server: str, incarnation: UUID) -> UUID:
+    """Give the stream of a server's own events.
+
+    One stream an incarnation: a log that went back in time would otherwise write other events
+    under versions that its peers have already seen.
+    """
+    return uuid5(LEDGER_NAMESPACE, f"server:{server}:{incarnation}")

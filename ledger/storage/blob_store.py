@@ -1,0 +1,75 @@
+"""Audio at rest, as a port: content-addressed, durable before it is named, verified when read.
+
+A blob is the *stored form* of a recording: one zstd skippable frame with metadata, then one
+checksummed zstd frame a second of audio; ``zstd -dc`` gives the received bytes back. Its address is
+the SHA-256 of the stored form, so ``sha256sum`` of a loose file prints the file's own name. The
+digest of the *received* bytes stands in the event beside it.
+
+What was recorded here is a loose blob; what arrived from a peer in one batch is a pack: one file,
+one sync, and the places inside it (`BlobLocation`) are committed with the events.
+
+Source: claim 10 (storage interface module).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ledger.storage.event_log import BlobLocation
+
+
+@dataclass(frozen=True, slots=True)
+class NewBlob:
+    """A stored form on its way into a pack."""
+
+    digest: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A loose blob as `BlobStore.list_loose` finds it."""
+
+    digest: str
+    size_bytes: int
+    age_s: float
+    """Seconds since it was last written."""
+
+
+class BlobStore(Protocol):
+    """Where stored forms live. Methods are synchronous and may be called from any thread.
+
+    Errors of all methods: TransientError when the store cannot work now (disk full, S3 away), and
+    nothing was changed then; NotFoundError for an absent blob; CorruptionError for one whose bytes
+    are not those of its address.
+    """
+
+    def put(self, digest: str, data: bytes) -> None:
+        """Keep a loose blob; durable on return. Idempotent. Checks the digest first."""
+
+    def put_pack(self, blobs: Sequence[NewBlob]) -> list[BlobLocation]:
+        """Keep blobs in one new pack; durable on return.
+
+        Until their locations are committed with events the pack is an orphan that `gc` may drop,
+        once it is old enough. Digests must have been checked by the caller.
+        """
+
+    def get(self, digest: str, location: BlobLocation | None = None) -> bytes:
+        """Read a whole stored form and verify it against its address."""
+
+    def has(self, digest: str) -> bool:
+        """Is there a loose blob of this address? (Packed ones are known to the log's index.)"""
+
+    def list_loose(self) -> Iterator[StoredBlob]:
+        """List all loose blobs, in no particular order."""
+
+    def list_packs(self) -> Iterator[StoredBlob]:
+        """List all packs; ``digest`` is the pack's name here."""
+
+    def delete(self, digest: str) -> None:
+        """Drop a loose blob; absent is fine. A reader that has it open is not disturbed."""
+
+    def delete_pack(self, pack: str) -> None:
+        """Drop a whole pack; absent is fine. A reader that has it open is not disturbed."""

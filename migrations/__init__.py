@@ -1,0 +1,1 @@
+"""Schema migrations of the durable tables (Alembic), for SQLite and PostgreSQL alike."""

@@ -1,0 +1,1 @@
+"""The program: composition root, command line, HTTP API. Imports both sides; nothing imports it."""
