@@ -162,6 +162,13 @@ def receipt_signing_bytes(receipt: Receipt) -> bytes:
     return b"vmledger receipt v1\n" + _ENCODER.encode(unsigned)
 
 
+class Stamp(msgspec.Struct, frozen=True):
+    """When and by which server an event is recorded: what a decision cannot know by itself."""
+
+    at: UtcTime
+    by: ServerId
+
+
 class Event(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="event", forbid_unknown_fields=True
 ):
