@@ -22,6 +22,9 @@ TEST_PACKAGES := rsync
 help: ## list these targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
 
+.PHONY: venv
+venv: $(VENV)/.synced ## build the environment that all others use
+
 .PHONY: demo
 demo: $(VENV)/.synced ## three servers: one dies, calls come in, it returns (ARGS=--json)
 	$(BIN)/vmledger demo $(ARGS)
