@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .venv-tools/bin/uv)
-VENV := .venv$(if $(PYTHON),-$(PYTHON))
+VENV := .venv$(if $(PYTHON),-$(subst /,_,$(PYTHON)))
 BIN := $(VENV)/bin
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON := $(PYTHON)
@@ -30,7 +30,7 @@ demo: $(VENV)/.synced ## three servers: one dies, calls come in, it returns (ARG
 	$(BIN)/vmledger demo $(ARGS)
 
 .PHONY: test
-test: packages check ## all checks and all tests (ARGS='-k name' for some, PYTHON=3.13)
+test: packages check ## all checks and all tests (ARGS="-k name" for some, PYTHON=3.13 or a path)
 	$(BIN)/pytest $(ARGS)
 
 .PHONY: check
