@@ -14,7 +14,6 @@ Source: claim 10.
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +26,7 @@ from psycopg import errors
 from ledger.errors import CorruptionError, LedgerError, TransientError
 from ledger.storage.binary_arrays import bytea_array, int8_array, register, text_array, uuid_array
 from ledger.storage.compression import compress, decompress
+from ledger.storage.connection_pool import ConnectionPool
 from ledger.storage.event_log import (
     Append,
     BlobLocation,
@@ -38,7 +38,6 @@ from ledger.storage.event_log import (
 from ledger.storage.merkle import Frontier, frontier_at
 from ledger.storage.recorder import BaseLogRecorder, Clash, Head, Plan, check_tracking, plan
 
-_SPARE_READERS: Final = 4
 _APPEND: Final = """
 WITH swapped AS (
     UPDATE log_head SET position = %(position)b, frontier = %(frontier)b
@@ -90,7 +89,7 @@ class PostgresLogRecorder(BaseLogRecorder):
         self._writing = threading.Lock()
         self._writer: psycopg.Connection[Any] | None = None
         self._head: Head | None = None
-        self._readers: queue.SimpleQueue[psycopg.Connection[Any]] = queue.SimpleQueue()
+        self._readers = ConnectionPool(self._connect, is_usable=lambda c: not c.closed, spare=4)
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -175,13 +174,15 @@ class PostgresLogRecorder(BaseLogRecorder):
     def start_incarnation(self, incarnation: UUID) -> LogHead:
         with self._writing, _translated():
             self._head = None
-            self._writing_connection().execute("UPDATE log_head SET incarnation = %s", (incarnation,))
+            self._writing_connection().execute(
+                "UPDATE log_head SET incarnation = %s", (incarnation,)
+            )
         return self.head()
 
     # --- reading ---------------------------------------------------------------------------
 
     def head(self) -> LogHead:
-        with _translated(), self._reader() as connection:
+        with _translated(), self._readers.borrow() as connection:
             return _read_head(connection).to_log_head()
 
     def read(self, start: int, limit: int, stop: int | None = None) -> list[LogEntry]:
@@ -251,35 +252,20 @@ class PostgresLogRecorder(BaseLogRecorder):
         return {row[0]: BlobLocation(*row) for row in rows}
 
     def close(self) -> None:
+        self._readers.close()
         with self._writing:
             if self._writer is not None:
                 self._writer.close()
-            while not self._readers.empty():
-                self._readers.get().close()
 
     def _connect(self) -> psycopg.Connection[Any]:
         connection = psycopg.connect(self._url, autocommit=True, connect_timeout=10)
         register(connection)
         return connection
 
-    @contextmanager
-    def _reader(self) -> Iterator[psycopg.Connection[Any]]:
-        try:
-            connection = self._readers.get_nowait()
-        except queue.Empty:
-            connection = self._connect()
-        try:
-            yield connection
-        finally:
-            if connection.closed or self._readers.qsize() >= _SPARE_READERS:
-                connection.close()
-            else:
-                self._readers.put(connection)
-
     def _select(self, query: str, parameters: Sequence[Any]) -> list[Any]:
         with _translated():
             for is_last in (False, True):
-                with self._reader() as connection, connection.cursor(binary=True) as cursor:
+                with self._readers.borrow() as connection, connection.cursor(binary=True) as cursor:
                     try:
                         return cursor.execute(query, parameters).fetchall()
                     except psycopg.OperationalError:
