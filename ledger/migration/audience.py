@@ -188,11 +188,15 @@ def build_shipment(
     events = [event for _, event in stream]
     destination = destination_of(message_id, events) if message_id is not None else None
     audience = audience_of(event, destination)
+    upto = [entry for entry, _ in stream if entry.position <= trigger.position]
     if audience is EVERY:
-        return _profile_shipment(trigger, stream, event)
+        greeting = (
+            (event.blob, event.blob_size_bytes) if isinstance(event, GreetingRecorded) else None
+        )
+        blobs = (greeting,) if greeting is not None else ()
+        return Shipment(_parcel(upto, blobs), blobs)
     if audience != peer:
         return None
-    upto = [entry for entry, _ in stream if entry.position <= trigger.position]
     if role_of(event) is Role.FOLLOWS:
         return Shipment(_parcel(upto, ()))
     assert message_id is not None
@@ -201,19 +205,6 @@ def build_shipment(
         return None
     blobs = ((message.blob, message.blob_size_bytes),)
     return Shipment(_parcel(upto, blobs), blobs, message)
-
-
-def _profile_shipment(
-    trigger: LogEntry, stream: Sequence[tuple[LogEntry, AnyEvent]], event: AnyEvent
-) -> Shipment:
-    """Earlier events of a mailbox were sent before this one: only what stands between is added."""
-    before = [e.position for e, d in stream if e.position < trigger.position and role_of(d)]
-    after = max(before, default=0)
-    entries = [e for e, _ in stream if after < e.position <= trigger.position]
-    blobs: tuple[tuple[str, int], ...] = ()
-    if isinstance(event, GreetingRecorded):
-        blobs = ((event.blob, event.blob_size_bytes),)
-    return Shipment(_parcel(entries, blobs), blobs)
 
 
 def _parcel(entries: Sequence[LogEntry], blobs: Sequence[tuple[str, int]]) -> Parcel:

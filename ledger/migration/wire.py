@@ -202,6 +202,8 @@ class RefusalReason:
 
     NOT_MY_MAILBOX: Final = "not-my-mailbox"
     """The configuration there names another home."""
+    NOT_ITS_MAILBOX: Final = "not-its-mailbox"
+    """A mailbox's own events, from a server that is not its home."""
     BAD_EVENTS: Final = "bad-events"
     """The events break their own rules, or those of their stream."""
     BAD_AUDIO: Final = "bad-audio"
@@ -224,8 +226,8 @@ _REQUEST: Final = b"r"
 _ANSWER: Final = b"a"
 _BATCH: Final = b"b"
 _ENCODER: Final = msgspec.json.Encoder()
-_REQUESTS: Final = msgspec.json.Decoder(Request)
-_ANSWERS: Final = msgspec.json.Decoder(Answer)
+_REQUESTS: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
+_ANSWERS: Final[msgspec.json.Decoder[Answer]] = msgspec.json.Decoder(Answer)
 _HEADERS: Final = msgspec.json.Decoder(BatchHeader)
 _T = TypeVar("_T")
 
