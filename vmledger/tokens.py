@@ -36,6 +36,19 @@ CACHE_S: Final = 3.0
 """How long a revoked token may still work: what it costs not to ask the database each time."""
 _CACHED_TOKENS: Final = 1000
 
+ACCESS_TOKENS: Final = sa.Table(
+    "access_token",
+    sa.MetaData(),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),
+    sa.Column("mailboxes", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.Text),
+    sa.Column("revoked_at", sa.Text),
+)
+
 
 class TokenInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept of a token: everything but the token."""
@@ -52,9 +65,9 @@ class TokenInfo(msgspec.Struct, frozen=True, kw_only=True):
 class TokenStore:
     """Makes, lists, revokes and checks tokens. Safe to call from any thread."""
 
-    def __init__(self, engine: sa.Engine, table: sa.Table, clock: Clock) -> None:
+    def __init__(self, engine: sa.Engine, clock: Clock) -> None:
         self._engine = engine
-        self._table = table
+        self._table = ACCESS_TOKENS
         self._clock = clock
         self._cache: dict[str, tuple[float, Principal]] = {}
 
