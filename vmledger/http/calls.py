@@ -5,8 +5,6 @@ Source: claims 1, 2, 3, 4 and 12.
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -16,11 +14,12 @@ from litestar.openapi import ResponseSpec
 from litestar.params import Parameter
 
 from ledger.audio.probe import AudioError
-from ledger.errors import LedgerError, TransientError
+from ledger.errors import LedgerError
 from ledger.server import CallDecision, StoredMessage
 from vmledger.access import READ, TAKE_CALLS
 from vmledger.http.parts import ApiParts
 from vmledger.http.routes import declare
+from vmledger.http.upload import Upload
 from vmledger.http.views import CallPage, ReportedCall
 
 PageLimit = Annotated[int, Parameter(ge=1, le=1000, description="How many at most.")]
@@ -70,41 +69,23 @@ async def put_recording(
     upload that broke off is kept, and becomes a message unless the upload is repeated.
     """
     began_at = parts.clock.now()
-    upload = _Upload(request)
+    upload = Upload(request)
     try:
-        message = await parts.server.record_message(
-            call_id, upload.chunks(), request.headers.get("content-type")
-        )
+        with parts.uploads.pass_one():
+            message = await parts.server.record_message(
+                call_id, upload.chunks(), request.headers.get("content-type")
+            )
     except LedgerError as error:
         kind = "audio" if isinstance(error, AudioError) else type(error).__name__
         parts.measures.recordings_refused.labels(kind).inc()
         raise
-    parts.measures.recording_seconds.observe(time.monotonic() - upload.ended_s)
+    parts.measures.recording_seconds.observe(upload.since_end_s)
     await parts.settle()
     is_repeat = message.stored_at < began_at
     if not is_repeat:
         parts.measures.messages.labels("pending" if message.is_pending else "home").inc()
     status = HTTPStatus.OK if is_repeat else HTTPStatus.CREATED
     return Response(message, status_code=status)
-
-
-class _Upload:
-    """The body of a request as it arrives, and when its end had arrived."""
-
-    def __init__(self, request: Request[Any, Any, Any]) -> None:
-        self._request = request
-        self.ended_s = time.monotonic()
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        while True:
-            message = await self._request.receive()
-            if message["type"] != "http.request":
-                raise TransientError("the upload broke off before its end; send it again")
-            if message["body"]:
-                yield message["body"]
-            if not message.get("more_body", False):
-                self.ended_s = time.monotonic()
-                return
 
 
 @delete("/v1/calls/{call_id:uuid}", tags=["calls"], **declare(TAKE_CALLS, 404, 409))

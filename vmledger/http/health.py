@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from pathlib import Path
 from typing import Final
 
 from litestar import Response, get
@@ -24,8 +22,6 @@ from vmledger.http.views import Health, PendingView, ProjectionView, ServersView
 
 _OK: Final = "ok"
 _CHECK_S: Final = 5.0
-_LEAST_FREE_BYTES: Final = 64 * 1024 * 1024
-"""Below this much free space no new call is accepted: the stores would fail within minutes."""
 _OPEN_DECLARED: Final = declare(OPEN)
 _NOT_READY: Final = ResponseSpec(
     data_container=Health, description="It cannot do its work now.", generate_examples=False
@@ -49,7 +45,7 @@ async def get_readiness(parts: ApiParts) -> Response[Health]:
     A read model that is stopped is shown and does not count: calls are taken without it.
     """
     log = await _check(parts.log.head)
-    disk = _disk_state(parts.data_dir)
+    disk = _disk_state(parts)
     stopped = [p.name for p in await parts.offload(parts.questions.projections) if p.error]
     checks = {"log": log, "disk": disk} | {f"projection {name}": "stopped" for name in stopped}
     is_ready = log == disk == _OK
@@ -69,10 +65,10 @@ async def _check(ask: Callable[[], Awaitable[object]]) -> str:
     return _OK
 
 
-def _disk_state(data_dir: Path) -> str:
-    if not os.access(data_dir, os.W_OK):
+def _disk_state(parts: ApiParts) -> str:
+    if not os.access(parts.config.data, os.W_OK):
         return "not writable"
-    return _OK if shutil.disk_usage(data_dir).free >= _LEAST_FREE_BYTES else "almost full"
+    return _OK if parts.uploads.has_room() else "almost full"
 
 
 @get("/metrics", tags=["health"], media_type=CONTENT_TYPE_LATEST, **declare(READ))
@@ -80,7 +76,7 @@ async def get_metrics(parts: ApiParts) -> Response[bytes]:
     """Give the numbers of this server, as Prometheus reads them."""
     measures, questions = parts.measures, parts.questions
     measures.log_position.set((await parts.log.head()).position)
-    measures.disk_free.set(shutil.disk_usage(parts.data_dir).free)
+    measures.disk_free.set(parts.uploads.free_bytes())
     _show_pending(measures, await parts.offload(lambda: questions.pending(0)))
     _show_peers(measures, await parts.offload(questions.servers))
     _show_projections(measures, await parts.offload(questions.projections))

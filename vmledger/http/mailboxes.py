@@ -52,9 +52,9 @@ async def get_mailbox(
         return await parts.offload(lambda: parts.questions.mailbox(mailbox, before, limit))
     if at is not None and (position is not None or at.tzinfo is None):
         raise CallerError("give either position, or at with its zone, like 2026-01-31T08:00:00Z")
-    return await parts.offload(
-        lambda: parts.questions.mailbox_at(mailbox, position, at, before, limit)
-    )
+    moment = position if position is not None else at
+    assert moment is not None
+    return await parts.offload(lambda: parts.questions.mailbox_at(mailbox, moment, before, limit))
 
 
 @get(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from ledger.clock import Clock
@@ -14,6 +13,7 @@ from ledger.server import VoicemailServer
 from ledger.storage.group_commit import EventLog
 from vmledger.http.measures import Measures
 from vmledger.http.questions import Questions
+from vmledger.http.upload import UploadGate
 from vmledger.tokens import TokenStore
 
 SETTLE_S: Final = 2.0
@@ -33,7 +33,7 @@ class ApiParts:
     offload: Offload
     """For work that takes as long as it takes: blocking stores, rendering."""
     measures: Measures
-    data_dir: Path
+    uploads: UploadGate
 
     async def settle(self) -> None:
         """Wait, for a bounded time, until the read models show all that is recorded by now.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -104,6 +105,10 @@ _LEDGER_PROBLEMS: Final[tuple[tuple[type[LedgerError], HTTPStatus, str, str], ..
 )
 """What each kind of error becomes; the first that fits. All kinds are subclasses of one here."""
 
+_NAMED_FIELD: Final = re.compile(r"field `([^`]*)`")
+_QUERY_NAMES: Final = {"start": "from"}
+"""Parameters of handlers that cannot be called what the query calls them."""
+
 _FRAMEWORK_CODES: Final[dict[int, tuple[str, str]]] = {
     400: ("bad-request", "correct the request"),
     401: ("unauthenticated", "send 'Authorization: Bearer <token>' with a valid token"),
@@ -153,7 +158,7 @@ def from_framework(request: Request[Any, Any, Any], error: HTTPException) -> Res
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return from_unexpected(request, error)
     code, remedy = _FRAMEWORK_CODES.get(status, ("bad-request", "correct the request"))
-    errors = _field_problems(error.extra)
+    errors = tuple(_field_problems(error.extra))
     return problem_response(
         request,
         status,
@@ -214,17 +219,23 @@ def request_id(request: Request[Any, Any, Any]) -> str:
 
 
 def _field_problems(extra: Any) -> list[FieldProblem]:
-    if not isinstance(extra, list):
-        return []
-    return [
-        FieldProblem(
-            field=str(item.get("key", "")),
-            message=str(item.get("message", "is not valid")),
-            source=str(getattr(item.get("source", "body"), "value", item.get("source", "body"))),
-        )
-        for item in extra
-        if isinstance(item, dict)
-    ]
+    found = extra if isinstance(extra, list) else []
+    return [_field_problem(item) for item in found if isinstance(item, dict)]
+
+
+def _field_problem(item: dict[str, Any]) -> FieldProblem:
+    """Name the field as the caller wrote it, not as the handler's parameter is called."""
+    message = str(item.get("message", "is not valid"))
+    field = str(item.get("key", ""))
+    named = _NAMED_FIELD.search(message)
+    if field == "data":
+        field = named[1] if named is not None else ""
+    source = item.get("source", "body")
+    return FieldProblem(
+        field=_QUERY_NAMES.get(field, field),
+        message=message,
+        source=str(getattr(source, "value", source)),
+    )
 
 
 def _sentence(error: HTTPException, status: HTTPStatus, request: Request[Any, Any, Any]) -> str:
@@ -232,6 +243,8 @@ def _sentence(error: HTTPException, status: HTTPStatus, request: Request[Any, An
         return f"there is nothing at {request.url.path}"
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         return f"{request.method} is not possible on {request.url.path}"
+    if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return "the body is larger than this route takes"
     return error.detail or status.phrase
 
 

@@ -13,8 +13,10 @@ from uuid import UUID
 import msgspec
 
 from ledger.events import CallStatus, DecisionReason, PeerState, ReachabilityEvidence
-from ledger.message import Action, MessageStatus
+from ledger.message import Action
 from ledger.server import CallReport
+from projections.calls import CallOutcome
+from projections.pending import PendingState
 
 
 class ReportedCall(CallReport, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,7 +29,8 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
     message_id: UUID
     call_id: UUID
     mailbox: str
-    status: MessageStatus
+    status: str
+    """``new``, ``heard``, ``saved`` or ``deleted`` (in the trash, to be restored)."""
     received_at: datetime
     """When the server that took the call had it on disk."""
     delivered_at: datetime | None
@@ -38,8 +41,12 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
     codec: str
     digest: str
     """SHA-256 of the received bytes: what ``audio/original`` gives."""
+    size_bytes: int
+    """Number of received bytes."""
     origin: str
     """The server that took the call."""
+    home: str
+    """Where the message belongs."""
     custody: str
     """The server that answers for it now."""
     is_pending: bool
@@ -47,6 +54,8 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
     is_recovered: bool
     """The recording was cut off by a crash; this is what had been saved of it."""
     heard_at: datetime | None
+    """When it was first listened to."""
+    heard_by: str | None
 
 
 class MailboxCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,8 +107,13 @@ class CallView(msgspec.Struct, frozen=True, kw_only=True):
     status: CallStatus
     caller_number: str | None
     caller_name: str | None
+    redirecting_number: str | None
+    redirecting_reason: str | None
     switch_call_id: str | None
-    to_voicemail: bool
+    taken_by: str
+    """The server that took the call."""
+    to_voicemail: bool | None
+    """Null until it is decided; so are the next six."""
     reason: DecisionReason | None
     mailbox: str | None
     home: str | None
@@ -107,8 +121,10 @@ class CallView(msgspec.Struct, frozen=True, kw_only=True):
     is_reachable: bool | None
     evidence: ReachabilityEvidence | None
     """What the judgement that the home is reachable rested on."""
-    outcome: str
-    message_ids: list[UUID]
+    outcome: CallOutcome
+    ended_reason: str | None
+    """Why it was abandoned, or its recording set aside."""
+    message_ids: tuple[UUID, ...]
 
 
 class CallPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,12 +142,16 @@ class PendingMessage(msgspec.Struct, frozen=True, kw_only=True):
     call_id: UUID
     mailbox: str
     home: str
-    state: str
-    """``queued``, ``refused`` or ``requeued``."""
+    state: PendingState
     reason: str | None
-    """Why the home refused it."""
-    received_at: datetime
+    """Why it was refused or requeued: a stable word."""
+    detail: str | None
+    """What the home said about it."""
+    stored_at: datetime
+    changed_at: datetime
+    """When its state last changed."""
     size_bytes: int
+    """As it is stored."""
 
 
 class PendingHome(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,16 +160,17 @@ class PendingHome(msgspec.Struct, frozen=True, kw_only=True):
     home: str
     count: int
     size_bytes: int
-    oldest_at: datetime | None
+    oldest_at: datetime
     oldest_age_s: float
     held: int
     """Among them, refused by the home and waiting for a decision."""
+    held_reasons: dict[str, int]
+    """How many are held for which reason."""
 
 
 class PendingView(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that waits here for other servers."""
 
-    as_of: int
     count: int
     homes: list[PendingHome]
     messages: list[PendingMessage]
@@ -160,16 +181,23 @@ class ServerView(msgspec.Struct, frozen=True, kw_only=True):
     """A server of the configuration, as this one sees it."""
 
     id: str
-    url: str | None
+    url: str
     is_self: bool
     state: PeerState
-    since: datetime | None
-    """Since when it is in that state; null when nothing was ever heard of it."""
-    receipt_position: int | None
-    """How far its newest receipt says that it holds this server's log."""
-    receipt_at: datetime | None
-    safe_position: int | None
-    """How far of that its verified backups cover."""
+    """What is believed now; a server takes itself for up."""
+    since: datetime | None = None
+    """When it was last recorded that a server was lost or came back."""
+    evidence: ReachabilityEvidence | None = None
+    """What that rests on."""
+    receipt_position: int = 0
+    """Up to where its newest receipt says that it holds this server's log."""
+    receipt_at: datetime | None = None
+    safe_position: int = 0
+    """Up to where verified backups cover it too: its own word, as all of this."""
+    migrated_count: int = 0
+    """Messages handed over to it."""
+    delivered_count: int = 0
+    """Messages that it handed over to us."""
 
 
 class ServersView(msgspec.Struct, frozen=True, kw_only=True):
