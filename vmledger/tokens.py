@@ -27,6 +27,8 @@ import sqlalchemy as sa
 from ledger.clock import Clock
 from ledger.errors import CallerError, ConflictError, NotFoundError
 from ledger.ids import MailboxAddress
+from ledger.storage.open_recorder import sqlalchemy_url
+from ledger.storage.schema import ACCESS_TOKEN
 from vmledger.access import Principal, Scope
 
 PREFIX: Final = "vml"
@@ -35,19 +37,6 @@ LOCAL_OPERATOR: Final = "local-operator"
 CACHE_S: Final = 3.0
 """How long a revoked token may still work: what it costs not to ask the database each time."""
 _CACHED_TOKENS: Final = 1000
-
-ACCESS_TOKENS: Final = sa.Table(
-    "access_token",
-    sa.MetaData(),
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("digest", sa.Text, nullable=False),
-    sa.Column("scopes", sa.Text, nullable=False),
-    sa.Column("mailboxes", sa.Text, nullable=False),
-    sa.Column("created_at", sa.Text, nullable=False),
-    sa.Column("expires_at", sa.Text),
-    sa.Column("revoked_at", sa.Text),
-)
 
 
 class TokenInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +56,7 @@ class TokenStore:
 
     def __init__(self, engine: sa.Engine, clock: Clock) -> None:
         self._engine = engine
-        self._table = ACCESS_TOKENS
+        self._table = ACCESS_TOKEN
         self._clock = clock
         self._cache: dict[str, tuple[float, Principal]] = {}
 
@@ -175,9 +164,7 @@ class TokenStore:
 
 def open_token_store(events_url: str, clock: Clock) -> TokenStore:
     """Open the tokens that stand beside the events; their table must exist already."""
-    url = sa.make_url(events_url)
-    if url.get_backend_name() == "postgresql":
-        url = url.set(drivername="postgresql+psycopg")
+    url = sqlalchemy_url(events_url)
     return TokenStore(sa.create_engine(url, pool_pre_ping=True, pool_size=2), clock)
 
 

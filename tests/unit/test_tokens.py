@@ -8,9 +8,11 @@ import sqlalchemy as sa
 
 from ledger.errors import CallerError, ConflictError, NotFoundError
 from ledger.ids import MailboxAddress
+from ledger.storage.open_recorder import upgrade
+from ledger.storage.schema import ACCESS_TOKEN
 from tests.support.clocks import SetClock
 from vmledger.access import Scope
-from vmledger.tokens import ACCESS_TOKENS, CACHE_S, TokenStore, ensure_local_operator_token
+from vmledger.tokens import CACHE_S, TokenStore, ensure_local_operator_token
 
 
 @pytest.fixture
@@ -20,8 +22,9 @@ def clock():
 
 @pytest.fixture
 def engine(tmp_path):
-    engine = sa.create_engine(f"sqlite:///{tmp_path / 'tokens.sqlite'}")
-    ACCESS_TOKENS.metadata.create_all(engine)
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    upgrade(url)
+    engine = sa.create_engine(url)
     yield engine
     engine.dispose()
 
@@ -59,7 +62,7 @@ def test_a_known_id_with_another_secret_opens_nothing(tokens):
 def test_the_database_does_not_hold_the_token(tokens, engine):
     token = tokens.create("pbx", [Scope.SWITCH])
     with engine.connect() as connection:
-        row = connection.execute(sa.select(ACCESS_TOKENS)).one()
+        row = connection.execute(sa.select(ACCESS_TOKEN)).one()
     secret = token.split("_")[2]
     assert all(secret not in str(value) for value in row)
 

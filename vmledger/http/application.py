@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import version
 from typing import Any, Final
 
-import msgspec
 from litestar import Litestar, Response, get
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.spec import Components, SecurityScheme, Tag
 from litestar.types import ASGIApp
 
 from vmledger.access import OPEN
 from vmledger.http import calls, health, log, mailboxes, operations, sound
+from vmledger.http.description import describe, openapi_config
 from vmledger.http.guard import check_rules, guard
 from vmledger.http.parts import ApiParts
 from vmledger.http.problems import EXCEPTION_HANDLERS
@@ -57,14 +54,6 @@ HANDLERS: Final[list[Any]] = [
     get_description,
 ]
 
-_TAGS: Final = [
-    Tag("calls", "A switch reports calls and hands over recordings."),
-    Tag("mailboxes", "Read messages, listen to them, act on them."),
-    Tag("operations", "What waits, and for whom."),
-    Tag("log", "The events themselves."),
-    Tag("health", "For probes and monitoring."),
-]
-
 
 def create_app(parts: ApiParts) -> ASGIApp:
     """Join all routes. The application owns none of its parts: it opens and closes nothing."""
@@ -95,35 +84,10 @@ def _parts(state: State) -> ApiParts:
 @cache
 def describe_api() -> bytes:
     """Give the OpenAPI description as JSON: from the routes alone, no server needed."""
-    described = Litestar(
+    routes = Litestar(
         HANDLERS,
         dependencies={"parts": Provide(_parts, sync_to_thread=False)},
-        openapi_config=_openapi_config(),
+        openapi_config=openapi_config(),
         logging_config=None,
     )
-    return msgspec.json.format(
-        msgspec.json.encode(described.openapi_schema.to_schema(), order="sorted")
-    )
-
-
-def _openapi_config() -> OpenAPIConfig:
-    return OpenAPIConfig(
-        title="vmledger",
-        version=version("voicemail-ledger"),
-        description=(
-            "One server of a replicated voicemail ledger. Every error is a problem detail "
-            "(RFC 9457) whose `code` is stable. An answer's `as_of` is the position in the log "
-            "that it rests on; what a client wrote, it reads back."
-        ),
-        tags=_TAGS,
-        use_handler_docstrings=True,
-        components=Components(
-            security_schemes={
-                "bearer": SecurityScheme(
-                    type="http",
-                    scheme="bearer",
-                    description="A token of 'vmledger token create', with the scope it needs.",
-                )
-            }
-        ),
-    )
+    return describe(routes)
