@@ -82,7 +82,7 @@ class Spool:
         Raises ConflictError while the call has a recording in the spool: one that is being made,
         or one whose `Recording.discard` or `set_aside` has not been called.
         """
-        return Recording(self, self._path(call_id), metadata, self._monotonic_s)
+        return Recording(self, self.path_of(call_id), metadata, self._monotonic_s)
 
     def interrupted(self) -> list[InterruptedRecording]:
         """Give what earlier runs left, the oldest call first, each cut after its last whole frame.
@@ -90,10 +90,17 @@ class Spool:
         For the start, before anything is recorded. What is cut off is kept in ``set-aside``. May be
         called again after a crash in it.
         """
-        return [
-            mend(path, self._set_aside, self._free_name(path.name.removesuffix(_SUFFIX), ".torn"))
-            for path in sorted(self._directory.glob(f"*{_SUFFIX}"))
-        ]
+        return [self._mend(path) for path in sorted(self._directory.glob(f"*{_SUFFIX}"))]
+
+    def interrupted_recording(self, call_id: UUID) -> InterruptedRecording | None:
+        """Give what is left of one call whose `Recording` was closed; None if nothing is."""
+        path = self.path_of(call_id)
+        return self._mend(path) if path.exists() else None
+
+    def _mend(self, path: Path) -> InterruptedRecording:
+        return mend(
+            path, self._set_aside, self._free_name(path.name.removesuffix(_SUFFIX), ".torn")
+        )
 
     def set_aside(self, path: Path, reason: str) -> Path:
         """Move a spool file to where nothing takes it for a recording; give where that is.
@@ -122,7 +129,8 @@ class Spool:
             raise translate_os_error(error, "dropping", path) from error
         # Not synced: after a crash it may be back, and recovery finds that it is known already.
 
-    def _path(self, call_id: UUID) -> Path:
+    def path_of(self, call_id: UUID) -> Path:
+        """Name the spool file of a call, there or not."""
         return self._directory / f"{call_id}{_SUFFIX}"
 
     def _free_name(self, stem: str, suffix: str) -> Path:

@@ -12,6 +12,10 @@ BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 STREAM = sa.Uuid().with_variant(sa.LargeBinary(16), "sqlite")
 
 APPEND_ONLY = ("events", "tree_node")
+_REFUSE_CHANGE = (
+    "CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$"
+)
 
 
 def upgrade() -> None:
@@ -99,8 +103,7 @@ def _protection(dialect: str) -> list[str]:
             for action in ("UPDATE", "DELETE")
         ]
     return [
-        "CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$",
+        _REFUSE_CHANGE,
         *(
             f"CREATE TRIGGER {table}_refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
             "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"

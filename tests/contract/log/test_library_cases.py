@@ -26,7 +26,7 @@ class WithoutIds:
         return getattr(self._recorder, name)
 
 
-class Sqlite(TestCase):
+class _Sqlite(TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.folder = TemporaryDirectory()
@@ -43,7 +43,7 @@ class Sqlite(TestCase):
         return self.opened[-1]
 
 
-class Postgres(TestCase):
+class _Postgres(TestCase):
     @pytest.fixture(autouse=True)
     def _database(self, postgres_url: str) -> None:
         self.url = postgres_url
@@ -62,7 +62,7 @@ class Postgres(TestCase):
         return self.opened[-1]
 
 
-class Memory(TestCase):
+class _Memory(TestCase):
     def create_recorder(self) -> Any:
         return MemoryLogRecorder(uuid4())
 
@@ -74,24 +74,19 @@ class _Uuids:
         return uuid4()
 
 
-class _Aggregate(_Uuids, cases.AggregateRecorderTestCase):
-    def create_recorder(self) -> Any:
-        return WithoutIds(super().create_recorder())  # type: ignore[safe-super]
-
-
 def _build() -> dict[str, type]:
     """Join each store with each case: the library's base classes must not be collected."""
     built: dict[str, type] = {}
-    for store in (Sqlite, Postgres, Memory):
+    for store in (_Sqlite, _Postgres, _Memory):
         for case in (
             cases.ApplicationRecorderTestCase,
             cases.TrackingRecorderTestCase,
             cases.ProcessRecorderTestCase,
             cases.NonInterleavingNotificationIDsBaseCase,
         ):
-            name = f"Test{store.__name__}{case.__name__.removesuffix('TestCase')}"
+            name = f"Test{store.__name__[1:]}{case.__name__.removesuffix('TestCase')}"
             built[name] = type(name, (store, _Uuids, case), {"__module__": __name__})
-        name = f"Test{store.__name__}AggregateRecorder"
+        name = f"Test{store.__name__[1:]}AggregateRecorder"
 
         def create(self: Any, store: Any = store) -> Any:
             return WithoutIds(store.create_recorder(self))
@@ -105,4 +100,3 @@ def _build() -> dict[str, type]:
 
 
 globals().update(_build())
-del _Aggregate, Sqlite, Postgres, Memory
