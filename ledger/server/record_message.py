@@ -71,16 +71,28 @@ async def record_message(
     expect_voicemail(state)
     recording = await _open(parts, call_id, content_type)
     try:
-        await _receive(parts, state, recording, audio)
-        finished = await parts.offload(recording.finish)
+        message = await _record(parts, state, recording, audio, content_type)
+    except (AudioError, TooLargeError):
+        raise  # it is set aside already
     except BaseException:
+        # The caller was told nothing; what arrived waits for the switch's next try.
         recording.close()
         parts.left_over[call_id] = parts.clock.monotonic_s()
         raise
-    spooled = Spooled.of(finished)
-    facts = await _understand(parts, state, finished, content_type)
-    message = await keep_message(parts, call_id, spooled, facts, is_recovered=False)
     return await _deliver(parts, message)
+
+
+async def _record(
+    parts: ServerParts,
+    state: CallState,
+    recording: Recording,
+    audio: AsyncIterator[bytes],
+    content_type: str | None,
+) -> MessageStored:
+    await _receive(parts, state, recording, audio)
+    finished = await parts.offload(recording.finish)
+    facts = await _understand(parts, state, finished, content_type)
+    return await keep_message(parts, state.id, Spooled.of(finished), facts, is_recovered=False)
 
 
 async def keep_message(

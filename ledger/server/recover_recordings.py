@@ -65,8 +65,8 @@ async def _recover(parts: ServerParts, interrupted: InterruptedRecording) -> Non
     )
     state = await _call_of(parts, interrupted.call_id)
     if state is None:
-        reason = f"this log has no call {interrupted.call_id}"
-        await parts.offload(partial(parts.spool.set_aside, spooled.path, reason))
+        unknown = f"this log has no call {interrupted.call_id}"
+        await parts.offload(partial(parts.spool.set_aside, spooled.path, unknown))
     elif any(m.audio.digest == spooled.received_digest for m in state.messages):
         await parts.offload(partial(parts.spool.discard, spooled.path))
     elif reason := _why_not_a_message(state, interrupted):
