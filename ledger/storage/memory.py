@@ -67,7 +67,7 @@ class MemoryLogRecorder(BaseLogRecorder):
                 # Taken out first: the newest row is the last.
                 image.tracking.pop(tracking.application_name, None)
                 image.tracking[tracking.application_name] = (tracking.notification_id, root)
-            image.blob_locations.update({b.digest: b for b in result.blob_locations})
+            image.blob_locations.update(result.blob_locations)
             image.head = result.after
             return result
 

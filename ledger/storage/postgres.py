@@ -15,6 +15,7 @@ Source: claim 10.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -38,6 +39,8 @@ from ledger.storage.event_log import (
 from ledger.storage.merkle import Frontier, frontier_at
 from ledger.storage.recorder import BaseLogRecorder, Clash, Head, Plan, check_tracking, plan
 
+_RECONNECT_PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Before each try to find out what became of a commit: a restart of PostgreSQL fits in."""
 _APPEND: Final = """
 WITH swapped AS (
     UPDATE log_head SET position = %(position)b, frontier = %(frontier)b
@@ -70,6 +73,7 @@ VALUES (%s, %s, %s, (SELECT coalesce(max(updated), 0) + 1 FROM tracking))
 ON CONFLICT (application_name) DO UPDATE SET
     notification_id = excluded.notification_id, root = excluded.root, updated = excluded.updated
 """
+_HEAD: Final = "SELECT incarnation, position, frontier FROM log_head"
 _ENTRY: Final = (
     "SELECT position, originator_id, originator_version, topic, state, origin, origin_position "
     "FROM events "
@@ -143,16 +147,27 @@ class PostgresLogRecorder(BaseLogRecorder):
 
     def _was_committed(self, result: Plan) -> bool:
         """Look, over a new connection, whether a commit whose answer was lost happened."""
-        if result.before.frontier.size == result.after.frontier.size:
+        for pause_s in _RECONNECT_PAUSES_S:
+            time.sleep(pause_s)
+            with suppress(psycopg.OperationalError):
+                return self._is_in_log(result)
+        raise TransientError(
+            "PostgreSQL went away while it committed, and does not come back: whether the last "
+            "events were stored is not known, so read their streams again before another try"
+        )
+
+    def _is_in_log(self, result: Plan) -> bool:
+        connection = self._writing_connection()
+        _wait_for_lost_commit(connection)
+        if any(
+            self.max_tracking_id(tracking.application_name) != tracking.notification_id
+            for tracking in result.tracking[-1:]
+        ):
             return False
-        with suppress(psycopg.Error):
-            connection = self._writing_connection()
-            _wait_for_lost_commit(connection)
-            head = _read_head(connection)
-            if head.frontier.size < result.after.frontier.size:
-                return False
-            return self.root_at(result.after.frontier.size) == result.after.frontier.root()
-        return False
+        size = result.after.frontier.size
+        if _read_head(connection).frontier.size < size:
+            return False
+        return self.root_at(size) == result.after.frontier.root()
 
     def _writing_connection(self) -> psycopg.Connection[Any]:
         if self._writer is None or self._writer.closed:
@@ -182,8 +197,7 @@ class PostgresLogRecorder(BaseLogRecorder):
     # --- reading ---------------------------------------------------------------------------
 
     def head(self) -> LogHead:
-        with _translated(), self._readers.borrow() as connection:
-            return _read_head(connection).to_log_head()
+        return _head(self._select(_HEAD, ())).to_log_head()
 
     def read(self, start: int, limit: int, stop: int | None = None) -> list[LogEntry]:
         last = start + limit - 1 if stop is None else min(start + limit - 1, stop)
@@ -277,7 +291,7 @@ class PostgresLogRecorder(BaseLogRecorder):
 
 def _parameters(result: Plan) -> dict[str, Any]:
     columns = list(zip(*result.rows, strict=True)) or [()] * 8
-    frontier, locations = result.after.frontier, result.blob_locations
+    frontier, locations = result.after.frontier, result.blob_locations.values()
     return {
         "before": result.before.frontier.size,
         "incarnation": result.before.incarnation,
@@ -308,13 +322,17 @@ def _entry(row: Any) -> LogEntry:
 
 
 def _read_head(connection: psycopg.Connection[Any]) -> Head:
-    row = connection.execute("SELECT incarnation, position, frontier FROM log_head").fetchone()
-    if row is None:
+    return _head(connection.execute(_HEAD).fetchall())
+
+
+def _head(rows: Sequence[Any]) -> Head:
+    if not rows:
         raise CorruptionError(
             "the log has no head", place="log_head", advice="restore the log from a backup"
         )
+    incarnation, position, frontier = rows[0]
     try:
-        return Head(row[0], Frontier.from_bytes(row[1], row[2]))
+        return Head(incarnation, Frontier.from_bytes(position, frontier))
     except ValueError as error:
         raise CorruptionError(
             f"the log's head is damaged: {error}",

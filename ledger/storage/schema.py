@@ -111,11 +111,6 @@ ACCESS_TOKEN: Final = Table(
 
 APPEND_ONLY: Final = ("events", "tree_node")
 
-_REFUSE_CHANGE: Final = (
-    "CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
-    "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$"
-)
-
 PROTECTION: Final[dict[str, tuple[str, ...]]] = {
     "sqlite": tuple(
         f"CREATE TRIGGER {table}_refuse_{action.lower()} BEFORE {action} ON {table} "
@@ -124,7 +119,10 @@ PROTECTION: Final[dict[str, tuple[str, ...]]] = {
         for action in ("UPDATE", "DELETE")
     ),
     "postgresql": (
-        _REFUSE_CHANGE,
+        (
+            "CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$"
+        ),
         *(
             f"CREATE TRIGGER {table}_refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
             "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"

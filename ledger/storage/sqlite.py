@@ -34,7 +34,14 @@ from ledger.storage.recorder import BaseLogRecorder, Clash, Head, Plan, check_tr
 
 _BUSY_TIMEOUT_S: Final = 30.0
 _KEYS_A_QUERY: Final = 500
-_BROKEN: Final = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+_BROKEN: Final = (
+    "SQLITE_IOERR_FSYNC",
+    "SQLITE_IOERR_DIR_FSYNC",
+    "SQLITE_IOERR_CORRUPTFS",
+    "SQLITE_IOERR_DATA",
+    "SQLITE_CORRUPT",
+    "SQLITE_NOTADB",
+)
 """After these nothing is known about what reached the disk: never tried again."""
 _ENTRY: Final = (
     "SELECT position, originator_id, originator_version, topic, state, origin, origin_position "
@@ -97,7 +104,10 @@ class SqliteLogRecorder(BaseLogRecorder):
         if result.blob_locations:
             cursor.executemany(
                 "INSERT OR REPLACE INTO blob_location VALUES (?,?,?,?)",
-                [(b.digest, b.pack, b.offset_bytes, b.length_bytes) for b in result.blob_locations],
+                [
+                    (b.digest, b.pack, b.offset_bytes, b.length_bytes)
+                    for b in result.blob_locations.values()
+                ],
             )
         frontier = result.after.frontier
         cursor.execute(
@@ -166,8 +176,9 @@ class SqliteLogRecorder(BaseLogRecorder):
     def tracked(self, origin: str) -> list[TrackedOrigin]:
         rows = self._select(
             "SELECT application_name, notification_id, root FROM tracking "
-            "WHERE application_name LIKE ? ESCAPE '!' ORDER BY updated DESC",
-            (_like_prefix(f"{origin}/"),),
+            "WHERE application_name > ? AND application_name < ? ORDER BY updated DESC",
+            # "0" is the character after "/". (LIKE would not tell upper case from lower.)
+            (f"{origin}/", f"{origin}0"),
         )
         return [
             TrackedOrigin(origin, UUID(name.rpartition("/")[2]), position, root)
@@ -259,10 +270,6 @@ def _write_tracking(cursor: sqlite3.Cursor, tracking: Tracking) -> None:
         "(?, ?, ?, (SELECT coalesce(max(updated), 0) + 1 FROM tracking))",
         (name, tracking.notification_id, root),
     )
-
-
-def _like_prefix(text: str) -> str:
-    return text.replace("!", "!!").replace("%", "!%").replace("_", "!_") + "%"
 
 
 @contextmanager

@@ -12,10 +12,6 @@ BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 STREAM = sa.Uuid().with_variant(sa.LargeBinary(16), "sqlite")
 
 APPEND_ONLY = ("events", "tree_node")
-_REFUSE_CHANGE = (
-    "CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
-    "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$"
-)
 
 
 def upgrade() -> None:
@@ -103,7 +99,10 @@ def _protection(dialect: str) -> list[str]:
             for action in ("UPDATE", "DELETE")
         ]
     return [
-        _REFUSE_CHANGE,
+        (
+            "CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$"
+        ),
         *(
             f"CREATE TRIGGER {table}_refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
             "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
