@@ -17,7 +17,7 @@ from ledger.identity import generate_identity, public_key_text
     ("old", "new", "place", "message"),
     [
         ("fresh_for_s = 2", "fresh_fro_s = 2", "replication.fresh_fro_s", "mean 'fresh_for_s'?"),
-        ("[limits]", "[limts]", "limts", "did you mean 'limits'?"),
+        ("[limits]", "[limitz]", "limitz", "did you mean 'limits'?"),
         ("in_flight = 3", "in_flight = 0", "replication.in_flight", ">= 1"),
         (
             "in_flight = 3",
@@ -55,7 +55,7 @@ from ledger.identity import generate_identity, public_key_text
         ('certificate = "peers/bravo.crt"', "", "servers[1].certificate", "name the file"),
         (
             'voicemail_for = ["busy", ',
-            'voicemail_for = ["bussy", ',
+            'voicemail_for = ["busyy", ',
             "calls.voicemail_for[0]",
             "mean 'busy'?",
         ),
@@ -88,7 +88,7 @@ def test_problem_is_named_with_its_place_line_and_remedy(bench, old, new, place,
         ('"2500-2599",', '"2500-259",'),
         ('"1*@default"', '"1**@default"'),
         ('"30*",', '"3 0*",'),
-        ('voicemail_for = ["busy"', 'voicemail_for = ["bussy"'),
+        ('voicemail_for = ["busy"', 'voicemail_for = ["busyy"'),
         ("https://bravo.example", "ftp://bravo.example"),
         ('signing_key = "{data}/server.key"', 'signing_kee = ""'),
     ],
@@ -111,7 +111,7 @@ def test_all_problems_come_at_once(bench):
     bench.change('"30*"', '"3*0"')
     bench.change('api = "127.0.0.1:9025"', 'api = "x"')
     bench.change('url = "https://alpha.example:8026"', "")
-    bench.change("[limits]", "[limts]")
+    bench.change("[limits]", "[limitz]")
     bench.change('"{data}/server.key"', '"absent.key"')
     found = bench.problems()
     assert len(found) == 6
@@ -120,7 +120,7 @@ def test_all_problems_come_at_once(bench):
         "servers[1].extensions[0]",
         "listen.api",
         "servers[0].url",
-        "limts",
+        "limitz",
         "identity.signing_key",
     ):
         assert sum(f": {place} (line" in problem for problem in found) == 1, place
