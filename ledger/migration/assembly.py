@@ -23,6 +23,7 @@ from ledger.migration.audience import Role
 from ledger.migration.examination import Examined, ForeignEvent, RefusedError
 from ledger.migration.wire import Refusal, RefusalReason
 from ledger.storage.event_log import LogEntry
+from ledger.storage.mapper import to_stored_event
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -66,25 +67,8 @@ class Assembly:
     @property
     def stored_events(self) -> list[StoredEvent]:
         """All events to append: the origin's first, then this server's own."""
-        foreign = [
-            StoredEvent(
-                originator_id=f.event.originator_id,
-                originator_version=f.event.originator_version,
-                topic=f.event.topic,
-                state=f.plain,
-            )
-            for f in self._foreign
-        ]
-        own = [
-            StoredEvent(
-                originator_id=e.originator_id,
-                originator_version=e.originator_version,
-                topic=e.topic,
-                state=encode(e),
-            )
-            for e in self._delivered
-        ]
-        return foreign + own
+        own = [to_stored_event(event) for event in self._delivered]
+        return [f.stored for f in self._foreign] + own
 
     @property
     def origin_positions(self) -> list[int]:
@@ -109,7 +93,10 @@ class Assembly:
             if is_delivered or parcel.role is Role.FOLLOWS:
                 return
             raise
-        if not is_delivered:
+        if is_delivered:
+            # A recording that was lost here since then is healed by the one that came along.
+            self.needed_blobs.update(d for d in parcel.blobs if d in self._blobs)
+        else:
             self._expect_blobs(parcel)
         self._keep(parcel.stream, new)
         if message is not None and not is_delivered:
@@ -132,8 +119,8 @@ class Assembly:
                 )
                 raise RefusedError(RefusalReason.CONFLICT, detail)
         if new and new[0].event.originator_version != len(held) + 1:
-            detail = f"events of stream {parcel.stream} before version"
-            detail = f"{detail} {new[0].event.originator_version} are missing"
+            first = new[0].event.originator_version
+            detail = f"events of stream {parcel.stream} before version {first} are missing"
             raise RefusedError(RefusalReason.BAD_EVENTS, detail)
         if any(foreign.event.recorded_by != self._origin for foreign in new):
             detail = f"stream {parcel.stream} holds new events of another server"

@@ -201,10 +201,17 @@ def build_shipment(
         return Shipment(_parcel(upto, ()))
     assert message_id is not None
     message = stored_of(message_id, events)
-    if message is None or is_erased(message_id, events):
+    if message is None or is_erased(message_id, events) or _is_elsewhere(message_id, events, peer):
         return None
     blobs = ((message.blob, message.blob_size_bytes),)
     return Shipment(_parcel(upto, blobs), blobs, message)
+
+
+def _is_elsewhere(message_id: UUID, events: Sequence[AnyEvent], peer: ServerId) -> bool:
+    """Did another home acknowledge the message after all? Then it must not arrive twice."""
+    receipts = (e for e in events if isinstance(e, MessageMigrated) and e.message_id == message_id)
+    homes = {event.home for event in receipts}
+    return bool(homes) and peer not in homes
 
 
 def _parcel(entries: Sequence[LogEntry], blobs: Sequence[tuple[str, int]]) -> Parcel:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from eventsourcing.persistence import StoredEvent
+
 from ledger.configuration import Directory
 from ledger.errors import CallerError, CorruptionError
 from ledger.events import (
@@ -48,6 +50,16 @@ class ForeignEvent:
     position: int
     event: AnyEvent
     plain: bytes
+
+    @property
+    def stored(self) -> StoredEvent:
+        """What is appended here: the same bytes under the same stream and version."""
+        return StoredEvent(
+            originator_id=self.event.originator_id,
+            originator_version=self.event.originator_version,
+            topic=self.event.topic,
+            state=self.plain,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import itertools
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -34,7 +34,6 @@ from ledger.migration.admission import Admission
 from ledger.migration.assembly import Assembly
 from ledger.migration.examination import Examined, examine_all
 from ledger.migration.link import Route
-from ledger.migration.ports import ReplicatedLog
 from ledger.migration.protocol import HOME_TABLE, LIVE_FOR_S, HomeAction, relate, tracked_of
 from ledger.migration.receipts import sign_receipt
 from ledger.migration.safe_positions import SafePositions
@@ -62,6 +61,7 @@ from ledger.migration.wire import (
 from ledger.offload import Offload
 from ledger.storage.blob_store import BlobStore, NewBlob
 from ledger.storage.event_log import Append, BlobLocation, LogHead, PeerTracking, tracking_name
+from ledger.storage.group_commit import EventLog
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class Receiver:
         *,
         identity: ServerIdentity,
         directory: Directory,
-        log: ReplicatedLog,
+        log: EventLog,
         blobs: BlobStore,
         clock: Clock,
         offload: Offload,
@@ -242,7 +242,7 @@ class Receiver:
         parcels = [parcel for parcel in examined if isinstance(parcel, Examined)]
         streams = {p.stream for p in parcels} | {p.message_id for p in parcels if p.message_id}
         held = await self._log.read_streams(list(streams))
-        here = await self._held_blobs({digest for p in parcels for digest in p.blobs})
+        here = await self._held_blobs(dict.fromkeys(d for p in parcels for d in p.blobs))
         assembly = Assembly(
             this_server=self._directory.this_server,
             origin=batch.header.origin,
@@ -327,8 +327,9 @@ class Receiver:
             for row in tracked
         )
 
-    async def _held_blobs(self, digests: Sequence[str] | set[str]) -> frozenset[str]:
-        packed = (await self._log.locate_blobs(list(digests))).keys()
+    async def _held_blobs(self, digests: Iterable[str]) -> frozenset[str]:
+        digests = list(digests)
+        packed = (await self._log.locate_blobs(digests)).keys()
         rest = [digest for digest in digests if digest not in packed]
         loose = await self._offload(lambda: [d for d in rest if self._blobs.has(d)]) if rest else []
         return frozenset(packed) | frozenset(loose)

@@ -67,12 +67,20 @@ class BusyError(TransientError):
     """The peer asks to be left alone for ``retry_after_s``."""
 
 
+class UnreachableError(TransientError):
+    """No answer came from the peer. It may have acted on the message all the same."""
+
+
 class RefusedVersionError(PeerError):
     """The peer speaks no version of the protocol that we speak."""
 
 
 class PeerClient:
-    """Asks typed questions over a link, and accepts only answers that fit them."""
+    """Asks typed questions over a link, and accepts only answers that fit them.
+
+    All questions raise UnreachableError when no answer came, BusyError and RefusedVersionError
+    when the peer says so, and PeerError for any other answer that does not fit.
+    """
 
     def __init__(self, link: PeerLink) -> None:
         self._link = link
@@ -80,7 +88,7 @@ class PeerClient:
 
     async def contact(self, request: ContactRequest) -> ContactAnswer:
         """Ask how far the peer is."""
-        body = await self._link.exchange(Route.CONTACT, encode_request(request))
+        body = await self._ask(Route.CONTACT, encode_request(request))
         answer = self._expect(body, ContactAnswer)
         if answer.nonce != request.nonce or answer.home != self.peer:
             raise PeerError("the answer to a contact belongs to another question", peer=self.peer)
@@ -88,7 +96,7 @@ class PeerClient:
 
     async def send(self, batch: bytes) -> Accepted | Gap:
         """Send a batch."""
-        answer = self._read(await self._link.exchange(Route.BATCH, batch))
+        answer = self._read(await self._ask(Route.BATCH, batch))
         if isinstance(answer, Accepted | Gap):
             return answer
         raise self._unfit(answer)
@@ -96,8 +104,15 @@ class PeerClient:
     async def missing(self, digests: Sequence[str]) -> frozenset[str]:
         """Ask which of these blobs the peer has not."""
         request = MissingRequest(digests=tuple(digests))
-        body = await self._link.exchange(Route.MISSING, encode_request(request))
+        body = await self._ask(Route.MISSING, encode_request(request))
         return frozenset(self._expect(body, MissingAnswer).digests)
+
+    async def _ask(self, route: Route, body: bytes) -> bytes:
+        """Exchange, so that silence of the peer is told from trouble of this server's own."""
+        try:
+            return await self._link.exchange(route, body)
+        except TransientError as error:
+            raise UnreachableError(error.message, retry_after_s=error.retry_after_s) from error
 
     def _expect(self, body: bytes, kind: type[_Wanted]) -> _Wanted:
         answer = self._read(body)

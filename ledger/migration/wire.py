@@ -218,6 +218,8 @@ class RefusalReason:
     """The recording is not in the origin's store, and not at the home."""
     AUDIO_CORRUPT: Final = "audio-corrupt"
     """The recording in the origin's store is not what it was."""
+    REJECTED: Final = "rejected"
+    """The peer cannot bear the message, and cannot say why."""
     TOO_LARGE: Final = "too-large"
     """Larger than a message between servers may be."""
 
