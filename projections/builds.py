@@ -23,7 +23,7 @@ import msgspec
 import sqlalchemy as sa
 
 from projections.projection import Projection
-from projections.records import RecordTable, RecordT
+from projections.records import RecordT, RecordTable
 
 
 class BuildState(Enum):

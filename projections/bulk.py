@@ -75,9 +75,7 @@ class BulkWriter:
     def _merge_copied(self, rows: Sequence[Row], on_conflict: str) -> None:
         stage = "projection_stage"
         with self._driver.cursor() as cursor:
-            cursor.execute(
-                f"CREATE TEMPORARY TABLE {stage} (LIKE {self._table}) ON COMMIT DROP"
-            )
+            cursor.execute(f"CREATE TEMPORARY TABLE {stage} (LIKE {self._table}) ON COMMIT DROP")
             self._copy(stage, rows)
             cursor.execute(
                 f"INSERT INTO {self._table} SELECT * FROM {stage} {on_conflict}"  # noqa: S608 - names only

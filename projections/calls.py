@@ -183,9 +183,7 @@ def _decide(state: State, event: TransferDecided, position: int) -> None:
 def _store(state: State, event: MessageStored, position: int) -> None:
     call = _call(state, event.originator_id, position)
     message_ids = (*call.message_ids, event.message_id)
-    _change(
-        state, call.call_id, position, message_ids=message_ids, outcome=CallOutcome.STORED
-    )
+    _change(state, call.call_id, position, message_ids=message_ids, outcome=CallOutcome.STORED)
 
 
 def _migrate(state: State, event: MessageMigrated, position: int) -> None:

@@ -143,7 +143,8 @@ class MailboxPage(msgspec.Struct, frozen=True, kw_only=True):
     """The log's position that this answer stands for."""
 
 
-def _counted_in(entry: MailboxEntry) -> Sequence[str]:
+def counted_in(entry: MailboxEntry) -> Sequence[str]:
+    """Name the counts of `MailboxCounts` that a message is part of."""
     if not entry.is_listed:
         return ()
     status = entry.status.value
@@ -159,9 +160,7 @@ MESSAGE: Final = RecordTable(
         Index("page", ("mailbox", "received_at", "message_id"), where="is_listed"),
         Index("all", ("mailbox", "position")),
     ),
-    tally=Tally(
-        "count", "mailbox", ("new", "heard", "saved", "deleted", "pending"), _counted_in
-    ),
+    tally=Tally("count", "mailbox", ("new", "heard", "saved", "deleted", "pending"), counted_in),
 )
 
 
@@ -170,9 +169,7 @@ MESSAGE: Final = RecordTable(
 
 def _receive(state: State, event: CallReceived, _position: int) -> None:
     personal = event.personal
-    caller = KnownCaller(
-        call_id=event.originator_id, number=personal.number, name=personal.name
-    )
+    caller = KnownCaller(call_id=event.originator_id, number=personal.number, name=personal.name)
     state.put(CALLER, caller)
 
 
@@ -236,8 +233,7 @@ def _deliver(state: State, event: MessageDelivered, position: int) -> None:
         home=event.recorded_by,
         delivered_at=event.recorded_at,
         is_pending=False,
-        is_listed=event.recorded_by == state.this_server
-        and entry.status is not EntryStatus.ERASED,
+        is_listed=event.recorded_by == state.this_server and entry.status is not EntryStatus.ERASED,
     )
 
 
@@ -262,9 +258,7 @@ def _requeue(state: State, event: MessageRequeued, position: int) -> None:
         return  # handed over already: sending it once more does not bring it back
     is_pending = event.recorded_by == state.this_server and event.home != state.this_server
     is_listed = is_pending and entry.status is not EntryStatus.ERASED
-    _change(
-        state, entry, position, home=event.home, is_pending=is_pending, is_listed=is_listed
-    )
+    _change(state, entry, position, home=event.home, is_pending=is_pending, is_listed=is_listed)
 
 
 def _hear(state: State, event: MessageHeard, position: int) -> None:
@@ -354,8 +348,12 @@ class Mailboxes:
         """
 
         def question(asked: Asked) -> MailboxPage:
-            entries = asked.records(MESSAGE, _page_query(asked.table(MESSAGE), mailbox, before,
-                                                         limit + 1, statuses, only_pending))
+            query = _listed(asked.table(MESSAGE), mailbox, before)
+            if statuses is not None:
+                query = query.where(query.selected_columns.status.in_(statuses))
+            if only_pending:
+                query = query.where(query.selected_columns.is_pending)
+            entries = asked.records(MESSAGE, query.limit(limit + 1))
             return MailboxPage(
                 mailbox=mailbox,
                 entries=tuple(entries[:limit]),
@@ -411,24 +409,13 @@ class Mailboxes:
         return self._store.ask(MAILBOXES, question)
 
 
-def _page_query(
-    table: sa.Table,
-    mailbox: str,
-    before: PageKey | None,
-    limit: int,
-    statuses: Collection[EntryStatus] | None,
-    only_pending: bool,
-) -> sa.Select[Any]:
+def _listed(table: sa.Table, mailbox: str, before: PageKey | None) -> sa.Select[Any]:
+    """Select what a mailbox lists, the newest first: one walk along the index ``page``."""
     query = table.select().where(table.c.mailbox == mailbox, table.c.is_listed)
     if before is not None:
         key = sa.tuple_(table.c.received_at, table.c.message_id)
         query = query.where(key < sa.tuple_(before.received_at, before.message_id))
-    if statuses is not None:
-        query = query.where(table.c.status.in_(statuses))
-    if only_pending:
-        query = query.where(table.c.is_pending)
-    newest_first = (table.c.received_at.desc(), table.c.message_id.desc())
-    return query.order_by(*newest_first).limit(limit)
+    return query.order_by(table.c.received_at.desc(), table.c.message_id.desc())
 
 
 def next_key(entries: Sequence[MailboxEntry], limit: int) -> PageKey | None:

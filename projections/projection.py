@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ledger.events import DomainEvent, Event, OpaqueEvent
-from ledger.errors import CorruptionError, LedgerError
-from ledger.storage.event_log import LogEntry
 import ledger.events
+from ledger.errors import CorruptionError, LedgerError
+from ledger.events import DomainEvent, Event, OpaqueEvent
+from ledger.storage.event_log import LogEntry
 from projections.records import RecordTable, State
 
 Fold = Callable[[State, Any, int], None]
@@ -72,6 +72,7 @@ class LoggedEvent:
 
     position: int
     topic: str
+    """Empty when the entry could not even be read: it may concern anybody."""
     event: DomainEvent | OpaqueEvent | UnreadableEvent
 
 
@@ -103,5 +104,9 @@ def fold_events(projection: Projection, state: State, page: Sequence[LoggedEvent
         rule = rules.get(type(event))  # type: ignore[arg-type]  # other types simply have no rule
         if rule is not None:
             rule.fold(state, event, logged.position)
-        elif isinstance(event, UnreadableEvent) and logged.topic in projection.topics:
+        elif isinstance(event, UnreadableEvent) and _concerns(projection, logged):
             raise event.error
+
+
+def _concerns(projection: Projection, logged: LoggedEvent) -> bool:
+    return not logged.topic or logged.topic in projection.topics

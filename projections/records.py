@@ -42,7 +42,7 @@ def to_micros(moment: datetime) -> int:
 class ColumnType(TypeDecorator[Any]):
     """A column type whose conversion can also be had as a plain function, for bulk writing."""
 
-    impl = sa.Text
+    impl: type[TypeEngine[Any]] = sa.Text
     cache_ok = True
 
     def writer(self, dialect_name: str) -> Converter:
