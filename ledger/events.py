@@ -485,6 +485,8 @@ UPCASTS: Final[dict[tuple[str, int], Upcast]] = {}
 
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(DomainEvent)
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the decoder raises on damaged or hostile bytes, such as lists a thousand deep."""
 
 
 class _Header(msgspec.Struct):
@@ -495,7 +497,7 @@ class _Header(msgspec.Struct):
     originator_version: Version
     recorded_at: UtcTime
     recorded_by: ServerId
-    v: int
+    v: Version
 
 
 def encode(event: DomainEvent | OpaqueEvent) -> bytes:
@@ -513,7 +515,7 @@ def decode(plain: bytes, place: str = "an event") -> DomainEvent | OpaqueEvent:
         event: DomainEvent = _DECODER.decode(plain)
     except msgspec.ValidationError as error:
         return _decode_other_version(plain, place, error)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise CorruptionError(f"event is not JSON: {error}", place=place) from error
     return event
 
@@ -521,7 +523,7 @@ def decode(plain: bytes, place: str = "an event") -> DomainEvent | OpaqueEvent:
 def _decode_other_version(plain: bytes, place: str, cause: Exception) -> DomainEvent | OpaqueEvent:
     try:
         header = msgspec.json.decode(plain, type=_Header)
-    except msgspec.ValidationError as error:
+    except _UNREADABLE as error:
         raise CorruptionError(f"event has no valid header: {error}", place=place) from error
     newest = EVENT_CLASSES.get(header.event)
     if newest is None or header.v > newest_version(header.event):
@@ -540,12 +542,12 @@ def _decode_other_version(plain: bytes, place: str, cause: Exception) -> DomainE
 
 
 def _upcast(plain: bytes, header: _Header, place: str) -> DomainEvent:
-    fields: dict[str, Any] = msgspec.json.decode(plain)
-    for version in range(header.v, newest_version(header.event)):
-        fields = UPCASTS[header.event, version](fields) | {"v": version + 1}
     try:
+        fields: dict[str, Any] = msgspec.json.decode(plain)
+        for version in range(header.v, newest_version(header.event)):
+            fields = UPCASTS[header.event, version](fields) | {"v": version + 1}
         event: DomainEvent = msgspec.convert(fields, DomainEvent)
-    except msgspec.ValidationError as error:
+    except (*_UNREADABLE, LookupError) as error:
         raise CorruptionError(
             f"event {header.event} v{header.v} is not valid: {error}", place=place
         ) from error

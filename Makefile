@@ -1,0 +1,78 @@
+# What one does with this project. `make help` lists it.
+#
+# Everything runs in .venv, which uv builds from uv.lock; a machine without uv gets one in
+# .venv-tools. `make test PYTHON=3.13` uses another interpreter, in a .venv of its own.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .venv-tools/bin/uv)
+VENV := .venv$(if $(PYTHON),-$(PYTHON))
+BIN := $(VENV)/bin
+export UV_PROJECT_ENVIRONMENT := $(VENV)
+export UV_PYTHON := $(PYTHON)
+ifeq ($(PYTHON),)
+unexport UV_PYTHON
+endif
+
+# Debian packages whose programs some tests run.
+TEST_PACKAGES := rsync
+
+.PHONY: help
+help: ## list these targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+
+.PHONY: demo
+demo: $(VENV)/.synced ## three servers: one dies, calls come in, it returns (ARGS=--json)
+	$(BIN)/vmledger demo $(ARGS)
+
+.PHONY: test
+test: packages check ## all checks and all tests (ARGS='-k name' for some, PYTHON=3.13)
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: check
+check: $(VENV)/.synced ## format, lint, types, import floors, spelling, lock file
+	$(UV) lock --check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+.PHONY: fix
+fix: $(VENV)/.synced ## format, and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: bench
+bench: $(VENV)/.synced ## all benchmarks, or ONLY=append; figures in benchmarks/results.json
+	$(BIN)/python -m benchmarks $(ONLY) $(ARGS)
+
+.PHONY: sim
+sim: $(VENV)/.synced ## whole clusters on a virtual network with seeded faults (SEED=42)
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+.PHONY: chaos
+chaos: $(VENV)/.synced ## real servers killed at random moments under load (ARGS=...)
+	$(BIN)/python -m tests.acceptance.chaos $(ARGS)
+
+.PHONY: docs
+docs: $(VENV)/.synced ## write the generated pages again
+	$(BIN)/python -m vmledger.reference
+
+.PHONY: clean
+clean: ## remove everything that was built
+	rm -rf .venv .venv-* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .import_linter_cache benchmarks/results.json
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: packages
+packages:
+	@scripts/install_debian_packages $(TEST_PACKAGES)
+
+.venv-tools/bin/uv:
+	@scripts/install_uv .venv-tools
+
+$(VENV)/.synced: pyproject.toml uv.lock | $(filter .venv-tools/%,$(UV))
+	$(UV) sync --locked --all-extras
+	@touch $@

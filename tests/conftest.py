@@ -1,0 +1,19 @@
+"""What holds for all tests: a skipped test is said loudly, for an unseen one proves nothing."""
+
+from collections.abc import Generator
+
+import pytest
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
+    """End the run with a block of what did not run, and why."""
+    yield
+    skipped = terminalreporter.getreports("skipped")
+    if not skipped:
+        return
+    terminalreporter.section(f"{len(skipped)} SKIPPED", sep="#", yellow=True, bold=True)
+    for report in skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        terminalreporter.write_line(f"{report.nodeid}: {reason}", yellow=True)
+    terminalreporter.write_line("Expected: none. What was skipped here is not proved here.")
