@@ -13,10 +13,13 @@ Source: claim 10 (storage interface module).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from ledger.errors import CorruptionError, NotFoundError
 from ledger.storage.event_log import BlobLocation
 
 
@@ -47,7 +50,19 @@ class BlobStore(Protocol):
     """
 
     def put(self, digest: str, data: bytes) -> None:
-        """Keep a loose blob; durable on return. Idempotent. Checks the digest first."""
+        """Keep a loose blob; durable on return. Idempotent. Checks the digest first.
+
+        A blob that is there already counts as written now (`StoredBlob.age_s`), and is replaced
+        when it has rotted. Raises CorruptionError when ``data`` is not what ``digest`` names.
+        """
+
+    def put_file(self, digest: str, path: Path) -> None:
+        """Keep a finished file as a loose blob; durable on return. Idempotent. Checks the digest.
+
+        The file stays where it is (a store of files on the same file system shares its bytes, so
+        nothing is copied). Drop it only after the events that name the blob are committed: until
+        then it is what a restart finds and recovers the message from.
+        """
 
     def put_pack(self, blobs: Sequence[NewBlob]) -> list[BlobLocation]:
         """Keep blobs in one new pack; durable on return.
@@ -57,7 +72,11 @@ class BlobStore(Protocol):
         """
 
     def get(self, digest: str, location: BlobLocation | None = None) -> bytes:
-        """Read a whole stored form and verify it against its address."""
+        """Read a whole stored form and verify it against its address.
+
+        Looks where ``location`` says, then among the loose blobs, so that a loose copy brought in
+        from elsewhere heals a lost or rotten pack.
+        """
 
     def has(self, digest: str) -> bool:
         """Is there a loose blob of this address? (Packed ones are known to the log's index.)"""
@@ -73,3 +92,44 @@ class BlobStore(Protocol):
 
     def delete_pack(self, pack: str) -> None:
         """Drop a whole pack; absent is fine. A reader that has it open is not disturbed."""
+
+
+def check_digest(digest: str, data: bytes | memoryview, place: str) -> None:
+    """Raise CorruptionError unless ``data`` is what ``digest`` names."""
+    found = hashlib.sha256(data).hexdigest()
+    if found != digest:
+        raise CorruptionError(
+            f"the bytes of blob {digest} are not those of its address",
+            place=place,
+            expected=digest,
+            found=found,
+            advice="restore this blob from a backup or from another server that holds it",
+        )
+
+
+def pack_up(blobs: Sequence[NewBlob]) -> tuple[str, bytes, list[BlobLocation]]:
+    """Lay blobs end to end: the pack's name (its SHA-256), its bytes, and where each blob lies."""
+    data = b"".join(blob.data for blob in blobs)
+    name = hashlib.sha256(data).hexdigest()
+    locations: list[BlobLocation] = []
+    offset_bytes = 0
+    for blob in blobs:
+        locations.append(BlobLocation(blob.digest, name, offset_bytes, len(blob.data)))
+        offset_bytes += len(blob.data)
+    return name, data, locations
+
+
+def packed_or_loose(packed: Callable[[], bytes], loose: Callable[[], bytes]) -> bytes:
+    """Read from the pack, else the loose copy; the pack's error when there is none either."""
+    try:
+        return packed()
+    except (NotFoundError, CorruptionError) as packed_error:
+        try:
+            return loose()
+        except (NotFoundError, CorruptionError):
+            raise packed_error from None
+
+
+def not_found(digest: str, place: str) -> NotFoundError:
+    """Make the error for a blob that is absent."""
+    return NotFoundError(f"blob {digest} is not in {place}; run 'vmledger blobs verify'")

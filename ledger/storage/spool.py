@@ -1,0 +1,266 @@
+"""The spool: recordings while they are made, one file a call, never more than a second behind.
+
+`Recording.append` writes whole frames and syncs them at most once a second, so that a kill or a
+power cut costs at most what came since the last sync. The finished spool file *is* the stored form:
+the blob store gives it a second name (`BlobStore.put_file`). The spool's own name goes only when
+the caller says so, once the events are committed (`Recording.discard`): as long as it is there, a
+restart finds it (`Spool.interrupted`) and nothing that was spoken is lost on the way.
+
+Nothing is thrown away that a person may want: what cannot be a message moves to ``set-aside``, a
+torn tail is kept there too.
+
+Source: claims 3, 10 and 11.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from ledger.errors import ConflictError, CorruptionError, LedgerError, TransientError
+from ledger.storage.durable_files import (
+    make_directory,
+    sync_directory,
+    sync_file,
+    translate_os_error,
+    write_all,
+)
+from ledger.storage.stored_form import RecordingMetadata, StoredFormWriter, decode
+from ledger.storage.torn_spool import InterruptedRecording, mend, write_durably
+
+SYNC_INTERVAL_S: Final = 1.0
+"""What a crash may cost of a call."""
+
+_SUFFIX: Final = ".zst"
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRecording:
+    """A recording that is whole, durable, and still in the spool."""
+
+    path: Path
+    blob_digest: str
+    """SHA-256 of the stored form: the address to `put_file` it under."""
+    blob_size_bytes: int
+    received_digest: str
+    received_bytes_count: int
+
+    def read(self, max_bytes: int) -> bytes:
+        """Give the received bytes, verified frame by frame."""
+        try:
+            stored = self.path.read_bytes()
+        except OSError as error:
+            raise translate_os_error(error, "reading", self.path) from error
+        return decode(stored, max_bytes=max_bytes, place=str(self.path))
+
+
+class Spool:
+    """The directory of recordings that are being made. One process at a time."""
+
+    def __init__(
+        self, directory: Path, *, monotonic_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._directory = directory
+        self._set_aside = directory / "set-aside"
+        self._monotonic_s = monotonic_s
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise translate_os_error(error, "making the directory", directory) from error
+        make_directory(self._set_aside)
+        sync_directory(directory)
+
+    def open(self, call_id: UUID, metadata: RecordingMetadata) -> Recording:
+        """Begin to record a call. Durable from the first sync of the recording on.
+
+        Raises ConflictError while the call has a recording in the spool: one that is being made,
+        or one whose `Recording.discard` or `set_aside` has not been called.
+        """
+        return Recording(self, self._path(call_id), metadata, self._monotonic_s)
+
+    def interrupted(self) -> list[InterruptedRecording]:
+        """Give what earlier runs left, the oldest call first, each cut after its last whole frame.
+
+        For the start, before anything is recorded. What is cut off is kept in ``set-aside``. May be
+        called again after a crash in it.
+        """
+        return [
+            mend(path, self._set_aside, self._free_name(path.name.removesuffix(_SUFFIX), ".torn"))
+            for path in sorted(self._directory.glob(f"*{_SUFFIX}"))
+        ]
+
+    def set_aside(self, path: Path, reason: str) -> Path:
+        """Move a spool file to where nothing takes it for a recording; give where that is.
+
+        Durable on return, with a file beside it that says why. The bytes are as they were.
+        """
+        target = self._free_name(path.name.removesuffix(_SUFFIX), _SUFFIX)
+        note = target.with_suffix(".reason.txt")
+        with contextlib.suppress(TransientError):
+            # On a full disk the reason is lost (the event has it too), the recording is not.
+            write_durably(note, f"{reason}\n".encode(), self._set_aside)
+        try:
+            # A crash before the syncs leaves the file in the one place or in the other.
+            path.rename(target)
+        except OSError as error:
+            raise translate_os_error(error, "setting aside", path) from error
+        sync_directory(self._set_aside)
+        sync_directory(self._directory)
+        return target
+
+    def discard(self, path: Path) -> None:
+        """Drop a spool file whose bytes are kept elsewhere or are not wanted; absent is fine."""
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise translate_os_error(error, "dropping", path) from error
+        # Not synced: after a crash it may be back, and recovery finds that it is known already.
+
+    def _path(self, call_id: UUID) -> Path:
+        return self._directory / f"{call_id}{_SUFFIX}"
+
+    def _free_name(self, stem: str, suffix: str) -> Path:
+        """Give a path in ``set-aside`` that nothing has yet."""
+        candidate, number = self._set_aside / f"{stem}{suffix}", 1
+        while candidate.exists():
+            number += 1
+            candidate = self._set_aside / f"{stem}-{number}{suffix}"
+        return candidate
+
+
+class Recording:
+    """One call's recording while it is made. For one thread at a time.
+
+    A TransientError (the disk is full) leaves what was written before as it is; the bytes that did
+    not fit are tried again by the next call. After a CorruptionError the recording takes no more.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        path: Path,
+        metadata: RecordingMetadata,
+        monotonic_s: Callable[[], float],
+    ) -> None:
+        self.path = path
+        self._spool = spool
+        self._monotonic_s = monotonic_s
+        self._writer = StoredFormWriter(metadata)
+        self._unwritten = self._writer.header()
+        self._written_bytes = 0
+        self._is_named = False
+        self._is_closed = False
+        self._descriptor = _create(path)
+        self._synced_at_s = monotonic_s()
+
+    @property
+    def received_bytes_count(self) -> int:
+        """How much was taken so far."""
+        return self._writer.received_size_bytes
+
+    def append(self, data: bytes, *, force: bool = False) -> None:
+        """Take bytes as they come in; on the disk within a second, or on return with ``force``."""
+        self._check_open()
+        self._unwritten += self._writer.add(data)
+        if force or self._monotonic_s() - self._synced_at_s >= SYNC_INTERVAL_S:
+            self.sync()
+        else:
+            self._write()
+
+    def sync(self) -> None:
+        """Put everything taken so far on the disk: a crash after this call costs none of it."""
+        self._check_open()
+        self._unwritten += self._writer.flush()
+        self._write()
+        try:
+            sync_file(self._descriptor, self.path)
+            if not self._is_named:
+                # Before the first of these a crash may leave no file at all: nothing is promised.
+                sync_directory(self.path.parent)
+                self._is_named = True
+        except CorruptionError:
+            self.close()
+            raise
+        self._synced_at_s = self._monotonic_s()
+
+    def finish(self) -> FinishedRecording:
+        """End the recording; durable on return. The file stays until `discard`."""
+        self.sync()
+        self.close()
+        writer = self._writer
+        return FinishedRecording(
+            path=self.path,
+            blob_digest=writer.stored_digest,
+            blob_size_bytes=writer.stored_size_bytes,
+            received_digest=writer.received_digest,
+            received_bytes_count=writer.received_size_bytes,
+        )
+
+    def set_aside(self, reason: str) -> Path:
+        """Keep what was received for a person to look at, finished or not; give where it is."""
+        if not self._is_closed:
+            try:
+                self.sync()
+            except LedgerError:
+                pass  # What could not be written cannot be kept; the rest is moved below.
+            finally:
+                self.close()
+        return self._spool.set_aside(self.path, reason)
+
+    def discard(self) -> None:
+        """Drop the recording: it is kept as a blob that events name, or nobody wants it."""
+        self.close()
+        self._spool.discard(self.path)
+
+    def close(self) -> None:
+        """Let go of the file without finishing; it stays in the spool. Again is fine."""
+        if not self._is_closed:
+            self._is_closed = True
+            os.close(self._descriptor)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ConflictError(f"recording {self.path.name} has ended and takes no more audio")
+
+    def _write(self) -> None:
+        """Write all frames that wait. The file never keeps a part of a frame behind an error."""
+        if not self._unwritten:
+            return
+        try:
+            # A crash in here may leave a torn frame at the end: recovery cuts it off.
+            write_all(self._descriptor, self._unwritten)
+        except OSError as error:
+            self._take_back()
+            raise translate_os_error(error, "recording to", self.path) from error
+        self._written_bytes += len(self._unwritten)
+        self._unwritten = b""
+
+    def _take_back(self) -> None:
+        """Cut what a failed write left, so that the next one continues after a whole frame."""
+        try:
+            os.ftruncate(self._descriptor, self._written_bytes)
+            os.lseek(self._descriptor, self._written_bytes, os.SEEK_SET)
+        except OSError as error:
+            self.close()
+            raise CorruptionError(
+                f"a failed write could not be undone: {error.strerror}",
+                place=str(self.path),
+                advice="restart the server; it recovers everything before this write",
+            ) from error
+
+
+def _create(path: Path) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        raise ConflictError(
+            f"call {path.name.removesuffix(_SUFFIX)} already has a recording in the spool"
+        ) from error
+    except OSError as error:
+        raise translate_os_error(error, "creating", path) from error

@@ -1,0 +1,274 @@
+"""The spool: what is kept, when, and what a restart finds."""
+
+import hashlib
+import os
+import resource
+import signal
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from ledger.errors import ConflictError, CorruptionError, TransientError
+from ledger.storage import durable_files
+from ledger.storage.filesystem_blobs import FilesystemBlobStore
+from ledger.storage.spool import Spool
+from ledger.storage.stored_form import RecordingMetadata, decode, encode, intact_prefix
+
+CALL = UUID(int=1)
+METADATA = RecordingMetadata(
+    call_id=CALL,
+    server="alpha",
+    started_at=datetime(2026, 1, 1, tzinfo=UTC),
+    content_type="audio/PCMU",
+)
+NOISE = b"".join(hashlib.sha256(bytes([i])).digest() for i in range(250))  # 8 000 bytes
+
+
+class Time:
+    def __init__(self):
+        self.s = 100.0
+
+    def __call__(self):
+        return self.s
+
+
+@pytest.fixture
+def time_s():
+    return Time()
+
+
+@pytest.fixture
+def spool(tmp_path, time_s):
+    return Spool(tmp_path / "spool", monotonic_s=time_s)
+
+
+@pytest.fixture
+def syncs(monkeypatch):
+    """Counts what is really synced to files."""
+    calls = []
+    real = os.fdatasync
+
+    def counting(descriptor):
+        calls.append(descriptor)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", counting)
+    return calls
+
+
+@pytest.fixture
+def nearly_full_disk():
+    """No file may grow beyond 4 000 bytes: a write fails half done, as on a full disk."""
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, hard))
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def on_disk(recording):
+    return intact_prefix(recording.path.read_bytes()).received
+
+
+def test_finished_file_is_the_stored_form(spool):
+    recording = spool.open(CALL, METADATA)
+    recording.append(b"hello ")
+    recording.append(NOISE)
+    finished = recording.finish()
+    stored = finished.path.read_bytes()
+    assert decode(stored) == b"hello " + NOISE == finished.read(max_bytes=10_000)
+    assert finished.blob_digest == hashlib.sha256(stored).hexdigest()
+    assert finished.blob_size_bytes == len(stored)
+    assert finished.received_digest == hashlib.sha256(b"hello " + NOISE).hexdigest()
+    assert finished.received_bytes_count == recording.received_bytes_count == 6 + len(NOISE)
+
+
+def test_recording_without_audio_can_be_finished(spool):
+    finished = spool.open(CALL, METADATA).finish()
+    assert finished.read(max_bytes=0) == b""
+
+
+def test_audio_reaches_the_disk_once_a_second(spool, time_s, syncs):
+    recording = spool.open(CALL, METADATA)
+    for piece in range(250):  # five seconds of 20 ms
+        time_s.s = 100.0 + (piece + 1) / 50
+        recording.append(NOISE[:160])
+    assert len(syncs) == 5
+    assert len(on_disk(recording)) == 250 * 160
+
+
+def test_slow_codec_waits_no_longer_than_a_second_either(spool, time_s, syncs):
+    recording = spool.open(CALL, METADATA)
+    recording.append(b"few bytes")
+    assert on_disk(recording) == b""
+    time_s.s += 1
+    recording.append(b", and more")
+    assert on_disk(recording) == b"few bytes, and more"
+    assert len(syncs) == 1
+
+
+def test_forced_append_is_synced_at_once(spool, syncs):
+    recording = spool.open(CALL, METADATA)
+    recording.append(b"now", force=True)
+    assert on_disk(recording) == b"now"
+    assert len(syncs) == 1
+
+
+def test_second_recording_of_a_call_is_a_conflict(spool):
+    spool.open(CALL, METADATA)
+    with pytest.raises(ConflictError, match=str(CALL)):
+        spool.open(CALL, METADATA)
+
+
+def test_ended_recording_takes_no_more(spool):
+    recording = spool.open(CALL, METADATA)
+    recording.finish()
+    with pytest.raises(ConflictError):
+        recording.append(b"late")
+
+
+def test_discarded_recording_leaves_nothing_and_frees_the_call(spool):
+    recording = spool.open(CALL, METADATA)
+    recording.append(NOISE)
+    recording.discard()
+    assert spool.interrupted() == []
+    spool.open(CALL, METADATA)
+
+
+def test_set_aside_recording_keeps_every_byte_and_the_reason(spool):
+    recording = spool.open(CALL, METADATA)
+    recording.append(NOISE + b"tail")
+    place = recording.set_aside("not audio: it is a picture")
+    assert decode(place.read_bytes()) == NOISE + b"tail"
+    assert place.with_suffix(".reason.txt").read_text() == "not audio: it is a picture\n"
+    assert spool.interrupted() == []
+
+
+def test_setting_aside_twice_for_one_call_keeps_both(spool):
+    places = []
+    for content in (b"first", b"second"):
+        recording = spool.open(CALL, METADATA)
+        recording.append(content)
+        recording.finish()
+        places.append(recording.set_aside("broken"))
+    assert [decode(p.read_bytes()) for p in places] == [b"first", b"second"]
+
+
+def test_restart_finds_what_was_synced(spool):
+    recording = spool.open(CALL, METADATA)
+    recording.append(NOISE, force=True)
+    recording.append(b"not yet on disk")
+    (left,) = spool.interrupted()
+    assert (left.call_id, left.metadata, left.received) == (CALL, METADATA, NOISE)
+    assert left.cut_bytes == 0
+    assert left.blob_digest == hashlib.sha256(left.path.read_bytes()).hexdigest()
+
+
+def test_restart_finds_a_finished_recording_until_it_is_discarded(spool, tmp_path):
+    recording = spool.open(CALL, METADATA)
+    recording.append(NOISE)
+    finished = recording.finish()
+    FilesystemBlobStore(tmp_path / "blobs").put_file(finished.blob_digest, finished.path)
+    (left,) = spool.interrupted()
+    assert (left.blob_digest, left.received_digest) == (
+        finished.blob_digest,
+        finished.received_digest,
+    )
+    recording.discard()
+    assert spool.interrupted() == []
+
+
+@pytest.mark.parametrize("cut", [1, 2, 100, 7_000])
+def test_torn_tail_is_cut_and_kept(spool, cut):
+    recording = spool.open(CALL, METADATA)
+    recording.append(b"whole", force=True)
+    whole = recording.path.read_bytes()
+    recording.append(NOISE, force=True)
+    torn = recording.path.read_bytes()[:-cut]
+    recording.path.write_bytes(torn)
+    (left,) = spool.interrupted()
+    assert left.received == b"whole"
+    assert left.path.read_bytes() == whole
+    assert left.tail.read_bytes() == torn[len(whole) :]
+    assert left.cut_bytes == len(torn) - len(whole)
+    assert [again.cut_bytes for again in spool.interrupted()] == [0]
+
+
+def test_cutting_a_tail_does_not_touch_a_blob_that_shares_the_file(spool, tmp_path):
+    recording = spool.open(CALL, METADATA)
+    recording.append(NOISE)
+    finished = recording.finish()
+    with finished.path.open("ab") as file:
+        file.write(b"garbage")
+    shared = tmp_path / "shared"
+    shared.hardlink_to(finished.path)
+    before = shared.read_bytes()
+    (left,) = spool.interrupted()
+    assert left.received == NOISE
+    assert shared.read_bytes() == before
+
+
+def test_left_over_without_metadata_is_reported_empty(spool):
+    recording = spool.open(CALL, METADATA)
+    recording.path.write_bytes(encode(b"", METADATA)[:20])
+    (left,) = spool.interrupted()
+    assert (left.call_id, left.metadata, left.received, left.cut_bytes) == (CALL, None, b"", 20)
+
+
+def test_interrupted_recording_can_be_set_aside(spool):
+    spool.open(CALL, METADATA).append(NOISE, force=True)
+    (left,) = spool.interrupted()
+    place = spool.set_aside(left.path, "too short")
+    assert decode(place.read_bytes()) == NOISE
+    assert spool.interrupted() == []
+
+
+def test_full_disk_is_transient_and_keeps_what_is_there(spool, nearly_full_disk, monkeypatch):
+    monkeypatch.setattr(durable_files, "_FULL", (27,))  # EFBIG stands in for ENOSPC
+    recording = spool.open(CALL, METADATA)
+    recording.append(b"kept", force=True)
+    with pytest.raises(TransientError, match="the disk is full"):
+        recording.append(NOISE, force=True)
+    assert on_disk(recording) == b"kept"
+    assert recording.path.read_bytes() == encode(b"kept", METADATA)
+
+
+def test_recording_goes_on_when_the_disk_has_room_again(spool, nearly_full_disk):
+    recording = spool.open(CALL, METADATA)
+    recording.append(b"before ", force=True)
+    with pytest.raises(TransientError):
+        recording.append(NOISE, force=True)
+    make_room = nearly_full_disk
+    make_room()
+    recording.append(b" after")
+    finished = recording.finish()
+    assert finished.read(max_bytes=10_000) == b"before " + NOISE + b" after"
+    assert finished.blob_digest == hashlib.sha256(finished.path.read_bytes()).hexdigest()
+
+
+def test_recording_on_a_full_disk_can_be_set_aside(spool, nearly_full_disk):
+    recording = spool.open(CALL, METADATA)
+    recording.append(b"kept", force=True)
+    with pytest.raises(TransientError):
+        recording.append(NOISE)
+    assert decode(recording.set_aside("disk full").read_bytes()) == b"kept"
+
+
+def test_failed_sync_is_fatal_and_never_tried_again(spool, monkeypatch):
+    attempts = []
+
+    def failing(descriptor):
+        attempts.append(descriptor)
+        raise OSError(5, "Input/output error")
+
+    recording = spool.open(CALL, METADATA)
+    monkeypatch.setattr(os, "fdatasync", failing)
+    with pytest.raises(CorruptionError, match="could not confirm a write"):
+        recording.append(b"x", force=True)
+    with pytest.raises(ConflictError):
+        recording.append(b"y", force=True)
+    with pytest.raises(ConflictError):
+        recording.finish()
+    assert len(attempts) == 1
