@@ -10,10 +10,12 @@ from typing import Annotated
 
 import typer
 
+from ledger.configuration import Listen
 from vmledger.cli.api_client import connect
-from vmledger.cli.options import ConfigOption, JsonOption, TokenOption, UrlOption, find_config
+from vmledger.cli.options import ConfigOption, JsonOption, TokenOption, UrlOption, find_config, load_config
 from vmledger.cli.output import print_json, print_table, show_time
 from vmledger.init import init_server
+from vmledger.stores import make_stores
 
 
 def register(app: typer.Typer) -> None:
@@ -25,13 +27,55 @@ def register(app: typer.Typer) -> None:
 
 
 def init(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty directory.")],
-    server: Annotated[str, typer.Option("--server", help="The name of this server.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new directory.")],
+    server: Annotated[str, typer.Option("--server", metavar="ID", help="The server's name.")],
+    extensions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--extension",
+            help='Mailboxes that live here: "2000-2999", "30*" or "4711"; several times for more.',
+        ),
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            help="How other servers reach it.",
+            show_default="https://, this machine's name and the replication port",
+        ),
+    ] = None,
+    api: Annotated[
+        str, typer.Option("--api", metavar="HOST:PORT", help="Where the HTTP API listens.")
+    ] = Listen().api,
+    replication: Annotated[
+        str,
+        typer.Option(
+            "--replication", metavar="HOST:PORT", help="Where the other servers connect."
+        ),
+    ] = Listen().replication,
+    as_json: JsonOption = False,
 ) -> None:
-    """Write a working configuration, keys and empty stores into a directory."""
-    made = init_server(directory, server)
-    print(f"server {server} is ready: run 'vmledger serve --config {made.config_path}'")
-    print("\nWhat the other servers' configurations need to know of it:\n")
+    """Write a working configuration, keys, and empty stores. Never overwrites anything."""
+    made = init_server(
+        directory,
+        server,
+        extensions=extensions or (),
+        url=url,
+        listen=Listen(api=api, replication=replication),
+    )
+    make_stores(load_config(made.configuration_file))
+    if as_json:
+        print_json(
+            {
+                "server": server,
+                "configuration": str(made.configuration_file),
+                "files": [str(file) for file in made.files],
+                "servers_block": made.servers_block,
+            }
+        )
+        return
+    print(f"server {server} is ready: vmledger serve --config {made.configuration_file}")
+    print("\nThe configurations of the other servers need this of it:\n")
     print(made.servers_block)
 
 
