@@ -73,7 +73,8 @@ class DecisionReason(Enum):
     CALLER_HUNG_UP = "caller-hung-up"
     """Handled normally: nobody is left to leave a message."""
     NUMBER_UNKNOWN = "number-unknown"
-    """Handled normally: the switch does not know the number."""
+    """The switch does not know the number. Handled normally, unless the policy takes messages for
+    such calls."""
     NO_MAILBOX = "no-mailbox"
     """Handled normally: no server of the configuration is home to this extension."""
     POLICY_FORBIDS = "policy-forbids"

@@ -1,1 +1,0 @@
-"""The configuration module: who is home to which extension, and where it is."""

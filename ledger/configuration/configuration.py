@@ -1,0 +1,121 @@
+"""A server's configuration, checked and resolved: what the rest of the program is given.
+
+Source: claims 6 and 13.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ledger.call_status import VoicemailPolicy
+from ledger.configuration.directory import Directory
+from ledger.configuration.patterns import PatternIndex
+from ledger.configuration.schema import (
+    Calls,
+    Limits,
+    Listen,
+    Mailboxes,
+    Replication,
+    Retention,
+)
+from ledger.errors import CallerError
+from ledger.events import ServerId
+from ledger.ids import MailboxAddress
+
+
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Stores(msgspec.Struct, frozen=True, kw_only=True):
+    """Where things are kept, as full URLs with absolute paths."""
+
+    events: str
+    projections: str
+    blobs: str
+
+
+class IdentityFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """The files that prove who this server is."""
+
+    signing_key: Path
+    tls_key: Path
+    tls_certificate: Path
+
+
+class ApiTls(msgspec.Struct, frozen=True, kw_only=True):
+    """The files for TLS on the HTTP API."""
+
+    certificate: Path
+    key: Path
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that an operator decides. Never changes while the server runs."""
+
+    server: ServerId
+    file: Path
+    """The file that it was read from."""
+    data: Path
+    """Directory of everything that this server writes."""
+    directory: Directory
+    stores: Stores
+    identity: IdentityFiles
+    listen: Listen = Listen()
+    api_tls: ApiTls | None = None
+    """None: the HTTP API speaks plain HTTP."""
+    calls: Calls = Calls()
+    exceptions: PatternIndex[Mailboxes] = PatternIndex([])
+    """What `[[mailboxes]]` says otherwise than `[calls]`."""
+    replication: Replication = Replication()
+    retention: Retention = Retention()
+    limits: Limits = Limits()
+
+    @property
+    def api_address(self) -> Address:
+        """Where the HTTP API listens."""
+        return parse_address(self.listen.api)
+
+    @property
+    def replication_address(self) -> Address:
+        """Where the other servers connect."""
+        return parse_address(self.listen.replication)
+
+    def calls_for(self, mailbox: MailboxAddress) -> Calls:
+        """Give `[calls]` as it applies to this mailbox."""
+        exception = self.exceptions.find(mailbox.context, mailbox.extension)
+        if exception is None:
+            return self.calls
+        changes: dict[str, Any] = {
+            key: getattr(exception, key)
+            for key in ("voicemail_for", "min_message_duration_s", "max_message_duration_s")
+            if getattr(exception, key) is not None
+        }
+        return msgspec.structs.replace(self.calls, **changes)
+
+    def policy_of(self, mailbox: MailboxAddress) -> VoicemailPolicy:
+        """Give the statuses of a call that take a message for this mailbox."""
+        return VoicemailPolicy(voicemail_for=frozenset(self.calls_for(mailbox).voicemail_for))
+
+
+def parse_address(text: str) -> Address:
+    """Read ``host:port`` or ``[ipv6]:port``; raises CallerError for anything else."""
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    is_plain = text.lower() in (f"{host}:{port}", f"[{host}]:{port}")
+    if host is None or port is None or not is_plain:
+        raise CallerError(f"{text!r} is not host:port; write it like 127.0.0.1:8025 or [::1]:8025")
+    return Address(host, port)

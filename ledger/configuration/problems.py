@@ -1,0 +1,54 @@
+"""What is wrong with a configuration: every problem at once, each with its place and a remedy.
+
+A server refuses to start when its configuration is doubtful. So that an operator is not sent round
+in circles, one attempt reports all problems.
+
+Source: claims 6 and 13.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from ledger.configuration.lines import find_line
+from ledger.errors import CallerError
+
+KeyPath: TypeAlias = tuple[str | int, ...]
+"""Where a value stands: keys of tables and 0-based places in arrays."""
+
+
+class ConfigurationError(CallerError):
+    """The configuration cannot be used. One line a problem."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Problems:
+    """Collects the problems of one file."""
+
+    def __init__(self, file_name: str, text: str = "") -> None:
+        self._file_name = file_name
+        self._text = text
+        self._found: list[str] = []
+
+    def add(self, path: KeyPath, what: str, advice: str) -> None:
+        """Note that the value at ``path`` is wrong, and what to do about it."""
+        place = f"{self._file_name}: {show_path(path)}" if path else self._file_name
+        line = find_line(self._text, path)
+        where = f"{place} (line {line})" if line is not None else place
+        problem = f"{where}: {what}; {advice}"
+        if problem not in self._found:
+            self._found.append(problem)
+
+    def raise_any(self) -> None:
+        """Raise ConfigurationError if anything was noted."""
+        if self._found:
+            raise ConfigurationError(self._found)
+
+
+def show_path(path: KeyPath) -> str:
+    """Write a path as people do: ``servers[2].extensions[0]``, places counted from 0."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
