@@ -26,7 +26,7 @@ from ledger.configuration import Configuration
 from ledger.errors import LedgerError
 from ledger.events import decode
 from vmledger.cli.output import show_age, show_size
-from vmledger.stores import open_blobs, open_log_for_reading, open_projections
+from vmledger.stores import open_blobs, open_log, open_projections
 
 _PEER_TIMEOUT_S: Final = 3.0
 _CLOCK_TOLERANCE: Final = timedelta(seconds=5)
@@ -111,7 +111,7 @@ def _data(config: Configuration) -> Iterator[Check]:
 
 
 def _log(config: Configuration) -> Iterator[Check]:
-    with open_log_for_reading(config) as recorder:
+    with open_log(config) as recorder:
         head = recorder.head()
         yield Check("log", Verdict.OK, f"{head.position} events, incarnation {head.incarnation}")
         last = recorder.read(head.position, 1) if head.position else []

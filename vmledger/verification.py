@@ -2,8 +2,6 @@
 
 Checked: positions have no gap, every event decodes and is the one its row says, the versions of
 every stream follow each other, the Merkle root over all plain bytes is the one in the log's head.
-Asked for: the blob of every message that this server answers for is there and whole.
-
 Safe beside a running server: the head is read first, and the log only up to it.
 
 Source: RFC 9162 section 2.1.1 (the tree).
@@ -17,19 +15,10 @@ from uuid import UUID
 
 import msgspec
 
-from ledger.errors import CorruptionError, LedgerError
-from ledger.events import (
-    DomainEvent,
-    MessageErased,
-    MessageMigrated,
-    MessageStored,
-    OpaqueEvent,
-    decode,
-)
-from ledger.storage.blob_store import BlobStore
+from ledger.errors import CorruptionError
+from ledger.events import OpaqueEvent, decode
 from ledger.storage.event_log import LogEntry, LogRecorder
 from ledger.storage.merkle import Frontier
-from ledger.storage.stored_form import decode as decode_stored_form
 
 _PAGE: Final = 2000
 _MAX_FINDINGS: Final = 1000
@@ -56,8 +45,6 @@ class LogVerification(msgspec.Struct, frozen=True, kw_only=True):
     streams: int
     opaque_events: int
     """Events of a newer version or unknown topic: kept, not understood."""
-    blobs: int | None
-    """How many blobs were read; None when they were not asked for."""
     findings: list[Finding]
 
     @property
@@ -67,27 +54,21 @@ class LogVerification(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def verify_log(
-    recorder: LogRecorder,
-    *,
-    blobs: BlobStore | None = None,
-    this_server: str = "",
-    on_progress: Progress = lambda _done, _all: None,
+    recorder: LogRecorder, on_progress: Progress = lambda _done, _all: None
 ) -> LogVerification:
-    """Verify a log, and with ``blobs`` also the audio of the messages that it answers for."""
+    """Verify a whole log. Raises only what keeps it from being read at all."""
     head = recorder.head()
-    check = _Check(this_server)
+    check = _Check()
     for entry in _entries(recorder, head.position, check):
         check.take(entry)
         if entry.position % _PAGE == 0 or entry.position == head.position:
             on_progress(entry.position, head.position)
     check.expect_end(head.position, head.root)
-    checked = check.verify_blobs(recorder, blobs, on_progress) if blobs is not None else None
     return LogVerification(
         position=head.position,
         root=head.root.hex(),
         streams=len(check.versions),
         opaque_events=check.opaque_events,
-        blobs=checked,
         findings=check.findings,
     )
 
@@ -110,14 +91,12 @@ def _entries(recorder: LogRecorder, end: int, check: _Check) -> Iterator[LogEntr
 class _Check:
     """What must be remembered from one event to the next."""
 
-    def __init__(self, this_server: str) -> None:
+    def __init__(self) -> None:
         self.findings: list[Finding] = []
         self.versions: dict[UUID, int] = {}
         self.opaque_events = 0
-        self._this_server = this_server
         self._tree = Frontier()
         self._position = 0
-        self._held: dict[UUID, MessageStored] = {}
 
     def note(self, place: str, what: str) -> None:
         """Note a finding."""
@@ -150,22 +129,8 @@ class _Check:
         said = (event.originator_id, event.originator_version, event.topic)
         if said != (entry.originator_id, entry.originator_version, entry.topic):
             self.note(place, "the row's stream, version or topic is not that of the event in it")
-        self._remember_blob(event, entry)
-
-    def _remember_blob(self, event: DomainEvent | OpaqueEvent, entry: LogEntry) -> None:
-        """Keep in mind whose audio this server must have."""
-        match event:
-            case OpaqueEvent():
-                self.opaque_events += 1
-            case MessageStored() if entry.origin is None or event.home == self._this_server:
-                self._held[event.message_id] = event
-            case MessageMigrated() if entry.origin is None:
-                # From the receipt on the home answers; the copy here may be freed in time.
-                self._held.pop(event.message_id, None)
-            case MessageErased():
-                self._held.pop(event.message_id, None)
-            case _:
-                pass
+        if isinstance(event, OpaqueEvent):
+            self.opaque_events += 1
 
     def expect_end(self, position: int, root: bytes) -> None:
         """Hold what was read against the head."""
@@ -180,17 +145,3 @@ class _Check:
                 f"the Merkle root over all events is {self._tree.root().hex()}, the head says "
                 f"{root.hex()}: an event was changed after it was written",
             )
-
-    def verify_blobs(
-        self, recorder: LogRecorder, blobs: BlobStore, on_progress: Progress
-    ) -> int:
-        """Read the audio of every message that this server answers for."""
-        wanted = list(self._held.values())
-        for number, message in enumerate(wanted, 1):
-            try:
-                location = recorder.locate_blobs([message.blob]).get(message.blob)
-                decode_stored_form(blobs.get(message.blob, location))
-            except LedgerError as error:
-                self.note(f"message {message.message_id}", str(error))
-            on_progress(number, len(wanted))
-        return len(wanted)

@@ -51,9 +51,7 @@ def call(
     name: Annotated[str | None, typer.Option("--name", help="The caller's name.")] = None,
     audio: Annotated[
         Path | None,
-        typer.Option(
-            "--audio", help="The recording.", exists=True, dir_okay=False, readable=True
-        ),
+        typer.Option("--audio", help="The recording.", exists=True, dir_okay=False, readable=True),
     ] = None,
     content_type: Annotated[
         str | None,

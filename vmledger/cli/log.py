@@ -17,6 +17,7 @@ from ledger.errors import CorruptionError, LedgerError
 from ledger.events import decode
 from ledger.storage.event_log import LogEntry, LogRecorder
 from vmledger.cli.api_client import connect
+from vmledger.cli.blobs import print_verification, verify_all
 from vmledger.cli.errors import ReservedError
 from vmledger.cli.options import ConfigOption, JsonOption, TokenOption, UrlOption, load_config
 from vmledger.cli.output import (
@@ -26,7 +27,7 @@ from vmledger.cli.output import (
     progress_bar,
     show_time,
 )
-from vmledger.stores import open_blobs, open_log_for_reading
+from vmledger.stores import open_log
 from vmledger.verification import LogVerification, verify_log
 
 _PAGE: Final = 1000
@@ -47,9 +48,7 @@ def register(app: typer.Typer) -> None:
 
 def read(
     context: typer.Context,
-    start: Annotated[
-        int, typer.Option("--from", min=1, help="First position to print.")
-    ] = 1,
+    start: Annotated[int, typer.Option("--from", min=1, help="First position to print.")] = 1,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="How many events.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
     config: ConfigOption = None,
@@ -58,7 +57,7 @@ def read(
     """Print the log, one event a line. With --json: one JSON document a line."""
     if context.invoked_subcommand is not None:
         return
-    with open_log_for_reading(load_config(config)) as recorder:
+    with open_log(load_config(config)) as recorder:
         for entry in _entries(recorder, start, limit, is_following=follow):
             if as_json:
                 print_json_line(_as_document(entry))
@@ -86,8 +85,8 @@ def _as_document(entry: LogEntry) -> dict[str, Any]:
     return {
         "position": entry.position,
         "topic": entry.topic,
-        "originator_id": entry.originator_id,
-        "originator_version": entry.originator_version,
+        "stream": entry.originator_id,
+        "version": entry.originator_version,
         "origin": entry.origin,
         "origin_position": entry.origin_position,
         # Verbatim: these very bytes are what the tree covers.
@@ -113,19 +112,19 @@ def verify(
 ) -> None:
     """Read the whole log and hold it against its Merkle root. Exit code 1 for any difference."""
     loaded = load_config(config)
-    with open_log_for_reading(loaded) as recorder, progress_bar() as bar:
+    with open_log(loaded) as recorder, progress_bar() as bar:
         task = bar.add_task("log", total=None)
         verification = verify_log(
-            recorder,
-            blobs=open_blobs(loaded) if with_blobs else None,
-            this_server=loaded.server,
-            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+            recorder, lambda done, total: bar.update(task, completed=done, total=total)
         )
+    report = verify_all(loaded) if with_blobs and verification.is_intact else None
     if as_json:
-        print_json(verification)
+        print_json({"log": verification, "blobs": report})
     else:
         _print_verification(verification)
-    if not verification.is_intact:
+        if report is not None:
+            print_verification(report)
+    if not verification.is_intact or (report is not None and not report.is_sound):
         raise typer.Exit(1)
 
 
@@ -137,23 +136,18 @@ def _print_verification(verification: LogVerification) -> None:
             ("events", verification.position),
             ("streams", verification.streams),
             ("not understood", verification.opaque_events or None),
-            ("audio read", verification.blobs),
             ("root", verification.root),
-            (
-                "verdict",
-                "intact"
-                if verification.is_intact
-                else f"{len(verification.findings)} findings: stop the server, keep its disk as "
-                "it is, and restore the log from a backup",
-            ),
+            ("log", "intact" if verification.is_intact else "NOT intact"),
         )
     )
+    if not verification.is_intact:
+        print("stop the server, keep its disk as it is, and restore the log from a backup")
 
 
 def checkpoint(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Print where the log ends, and its Merkle root there."""
     loaded = load_config(config)
-    with open_log_for_reading(loaded) as recorder:
+    with open_log(loaded) as recorder:
         head = recorder.head()
     facts = {
         "server": loaded.server,
@@ -175,9 +169,7 @@ def prove(
 
 
 def backup_verified(
-    position: Annotated[
-        int, typer.Option("--position", min=1, help="What the backup covers.")
-    ],
+    position: Annotated[int, typer.Option("--position", min=1, help="What the backup covers.")],
     place: Annotated[str, typer.Option("--place", help="Where the backup is.")],
     config: ConfigOption = None,
     url: UrlOption = None,

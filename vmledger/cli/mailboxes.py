@@ -111,7 +111,7 @@ def pending(
             (
                 home.get("home"),
                 home.get("count"),
-                show_size(home.get("bytes")),
+                show_size(home.get("size_bytes")),
                 show_age(home.get("oldest_age_s")),
                 home.get("held"),
             )
@@ -128,7 +128,7 @@ def _print_waiting(messages: list[dict[str, Any]]) -> None:
         ("stored", "mailbox", "home", "state", "why", "message"),
         (
             (
-                show_time(m.get("stored_at")),
+                show_time(m.get("received_at")),
                 m.get("mailbox"),
                 m.get("home"),
                 m.get("state"),

@@ -12,7 +12,14 @@ import typer
 
 from ledger.configuration import Listen
 from vmledger.cli.api_client import connect
-from vmledger.cli.options import ConfigOption, JsonOption, TokenOption, UrlOption, find_config, load_config
+from vmledger.cli.options import (
+    ConfigOption,
+    JsonOption,
+    TokenOption,
+    UrlOption,
+    find_config,
+    load_config,
+)
 from vmledger.cli.output import print_json, print_table, show_time
 from vmledger.init import init_server
 from vmledger.stores import make_stores
@@ -49,9 +56,7 @@ def init(
     ] = Listen().api,
     replication: Annotated[
         str,
-        typer.Option(
-            "--replication", metavar="HOST:PORT", help="Where the other servers connect."
-        ),
+        typer.Option("--replication", metavar="HOST:PORT", help="Where the other servers connect."),
     ] = Listen().replication,
     as_json: JsonOption = False,
 ) -> None:
@@ -122,14 +127,15 @@ def servers(
         print_json(answer)
         return
     print_table(
-        ("server", "state", "since", "last receipt", "#up to position"),
+        ("server", "state", "since", "last receipt", "#up to position", "#safe up to"),
         (
             (
-                s.get("server"),
-                s.get("state"),
+                s["id"],
+                "(this one)" if s.get("is_self") else s.get("state"),
                 show_time(s.get("since")),
-                show_time(s.get("last_receipt_at")),
-                s.get("acknowledged_position"),
+                show_time(s.get("receipt_at")),
+                s.get("receipt_position"),
+                s.get("safe_position"),
             )
             for s in answer["servers"]
         ),

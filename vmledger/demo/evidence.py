@@ -24,7 +24,7 @@ from vmledger.demo.narrator import Narrator
 from vmledger.demo.processes import DemoError, ServerProcess, Servers, message_at
 from vmledger.demo.report import DemoReport, MessageReport, Path
 from vmledger.demo.story import BRAVO, Story, TakenMessage
-from vmledger.stores import open_log_for_reading, replay_equals_projection
+from vmledger.stores import open_log, replay_equals_projection
 from vmledger.verification import verify_log
 
 _PAGE: Final = 500
@@ -92,7 +92,7 @@ def audit_stores(evidence: Evidence, servers: Servers, narrator: Narrator) -> De
 
 
 def _audit(config: Configuration) -> tuple[bool, bool]:
-    with open_log_for_reading(config) as recorder:
+    with open_log(config) as recorder:
         return verify_log(recorder).is_intact, replay_equals_projection(config, recorder)
 
 
@@ -157,10 +157,10 @@ def _has_receipt(message: TakenMessage, origin: Configuration, log: Log) -> bool
         verify_receipt(receipt, origin.directory.servers[message.home].public_key)
     except LedgerError:
         return False
-    return (
-        (receipt.origin, receipt.home) == (message.origin, message.home)
-        and receipt.origin_position >= stored[0]["position"]
-    )
+    return (receipt.origin, receipt.home) == (
+        message.origin,
+        message.home,
+    ) and receipt.origin_position >= stored[0]["position"]
 
 
 def _is_kept_by_one_commit(message: TakenMessage, log: Log) -> bool:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from ledger.configuration import Configuration
 from ledger.errors import LedgerError, NotFoundError
 from vmledger.cli.api_client import ApiClient, local_url
 from vmledger.cli.errors import ServerAwayError
+from vmledger.cluster import HOST
 
 POLL_S: Final = 0.05
 START_DEADLINE_S: Final = 30.0
@@ -133,14 +134,15 @@ def wait_until(
         time.sleep(POLL_S)
 
 
-def free_ports(count: int) -> list[int]:
-    """Find ports of the loopback interface that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+def free_ports(ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Find two ports of the loopback interface for each server, on which nobody listens now."""
+    sockets = [socket.create_server((HOST, 0)) for _ in range(2 * len(ids))]
     try:
-        return [int(s.getsockname()[1]) for s in sockets]
+        ports = [int(s.getsockname()[1]) for s in sockets]
     finally:
         for s in sockets:
             s.close()
+    return dict(zip(ids, zip(ports[::2], ports[1::2], strict=True), strict=True))
 
 
 Servers = Mapping[str, ServerProcess]

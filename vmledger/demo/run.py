@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Final
 
 from ledger.configuration import load_configuration
 from ledger.errors import CallerError
@@ -25,8 +24,6 @@ from vmledger.demo.narrator import Narrator
 from vmledger.demo.processes import ServerProcess, Servers, free_ports
 from vmledger.demo.report import DemoReport
 from vmledger.demo.story import EXTENSIONS, Story
-
-_PORTS_A_SERVER: Final = 2
 
 
 def run_demo(*, as_json: bool, keep: Path | None) -> bool:
@@ -60,7 +57,7 @@ def _play(folder: Path, narrator: Narrator) -> DemoReport:
 def _servers(folder: Path) -> Iterator[Servers]:
     """Start the servers; stop them in the end, whatever that is."""
     ids = list(EXTENSIONS)
-    paths = write_cluster(folder, ids, EXTENSIONS, free_ports(_PORTS_A_SERVER * len(ids)))
+    paths = write_cluster(folder, ids, EXTENSIONS, free_ports(ids))
     servers = {
         server_id: ServerProcess(load_configuration(path), path, folder / f"{server_id}.log")
         for server_id, path in zip(ids, paths, strict=True)

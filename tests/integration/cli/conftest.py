@@ -37,7 +37,7 @@ class Running:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("running")
     homes = {"alpha": ["1000-1999"], "bravo": ["2000-2999"]}
-    path, _ = write_cluster(folder, list(homes), homes, free_ports(4))
+    path, _ = write_cluster(folder, list(homes), homes, free_ports(list(homes)))
     server = ServerProcess(load_configuration(path), path, folder / "alpha.log")
     server.start()
     try:

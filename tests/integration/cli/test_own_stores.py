@@ -60,6 +60,6 @@ def test_unknown_token_cannot_be_revoked(fresh: CommandLine):
 
 
 def test_empty_log_verifies(fresh: CommandLine):
-    verified = fresh("log", "verify", "--json").json
+    verified = fresh("log", "verify", "--json").json["log"]
     assert verified["findings"] == []
     assert fresh("log", "checkpoint", "--json").json["position"] == verified["position"]
