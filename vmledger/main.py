@@ -65,7 +65,7 @@ def _root(
             show_default="$VMLEDGER_CONFIG, or ./vmledger.toml",
         ),
     ] = None,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback does the work
         bool,
         typer.Option(
             "--version", callback=_print_version, is_eager=True, help="Print the version."

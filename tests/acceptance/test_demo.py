@@ -1,4 +1,4 @@
-"""The demonstration keeps its promises, says so with measured figures, and leaves nothing behind."""
+"""The demonstration keeps its promises, measures them, and leaves nothing behind."""
 
 import hashlib
 import json

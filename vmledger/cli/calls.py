@@ -41,6 +41,7 @@ def register(app: typer.Typer) -> None:
 
 
 def call(
+    *,
     to: Annotated[str, typer.Option("--to", help="The called extension, or extension@context.")],
     status: Annotated[
         CallStatus, typer.Option("--status", help="What became of the call, as the switch says it.")
@@ -132,6 +133,7 @@ def _say(decision: dict[str, Any], message: dict[str, Any] | None) -> str:
 
 
 def calls(
+    *,
     extension: Annotated[
         str | None, typer.Option("--to", help="Only calls for this extension.")
     ] = None,

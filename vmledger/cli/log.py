@@ -48,6 +48,7 @@ def register(app: typer.Typer) -> None:
 
 def read(
     context: typer.Context,
+    *,
     start: Annotated[int, typer.Option("--from", min=1, help="First position to print.")] = 1,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="How many events.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,

@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
 
 
 def mailbox(
+    *,
     name: Annotated[str, typer.Argument(metavar="EXT", help="Extension, or extension@context.")],
     at: Annotated[
         str | None,

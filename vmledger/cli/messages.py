@@ -85,6 +85,7 @@ def _print_message(found: dict[str, Any]) -> None:
 
 
 def export(
+    *,
     message_id: MessageId,
     to: Annotated[
         Path | None, typer.Option("--to", "-o", help="File to write; - is standard output.")

@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def init(
+    *,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new directory.")],
     server: Annotated[str, typer.Option("--server", metavar="ID", help="The server's name.")],
     extensions: Annotated[

@@ -37,6 +37,7 @@ def _tokens(config: Path | None) -> Iterator[TokenStore]:
 
 
 def create(
+    *,
     name: Annotated[str, typer.Argument(help="Who or what it is for.")],
     scopes: Annotated[
         list[Scope], typer.Option("--scope", help="What it may do; give it several times for more.")

@@ -15,7 +15,7 @@ import pytest
 from tests.integration.cli.conftest import Running
 from tests.support.command_line import PROGRAM, CommandLine, environment
 
-SPEECH = sorted(Path(str(resources.files("vmledger") / "speech")).glob("*.wav"))[0]
+SPEECH = min(Path(str(resources.files("vmledger") / "speech")).glob("*.wav"))
 
 
 @pytest.fixture
