@@ -2,3 +2,21 @@
 
 Source: claims 1-8.
 """
+
+from ledger.server.act_on_message import NotInCustodyError
+from ledger.server.parts import Deliveries, ReachabilityJudge, ServerParts
+from ledger.server.record_message import TooLargeError
+from ledger.server.requests import CallDecision, CallReport, StoredMessage
+from ledger.server.voicemail_server import VoicemailServer
+
+__all__ = [
+    "CallDecision",
+    "CallReport",
+    "Deliveries",
+    "NotInCustodyError",
+    "ReachabilityJudge",
+    "ServerParts",
+    "StoredMessage",
+    "TooLargeError",
+    "VoicemailServer",
+]

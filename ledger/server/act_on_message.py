@@ -1,0 +1,79 @@
+"""Act on a message: heard, saved, deleted, restored, by the server that answers for it.
+
+Source: claims 3 and 7.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+from eventsourcing.persistence import IntegrityError
+
+from ledger import call, message
+from ledger.errors import CallerError, NotFoundError, TransientError
+from ledger.events import DomainEvent, OpaqueEvent, ServerId, Stamp, decode
+from ledger.message import Action
+from ledger.server.parts import ServerParts
+
+_ATTEMPTS: Final = 10
+
+
+class NotInCustodyError(CallerError):
+    """Another server answers for the message now; ask that one."""
+
+    def __init__(self, message_id: UUID, custodian: ServerId) -> None:
+        super().__init__(f"message {message_id} is now at its home {custodian}; ask that server")
+        self.custodian = custodian
+
+
+async def act_on_message(
+    parts: ServerParts, call_id: UUID, message_id: UUID, action: Action, by: str
+) -> None:
+    """Do something to a message; durable on return, and nothing when nothing would change.
+
+    Raises NotFoundError, NotInCustodyError, or ConflictError for what cannot be done to it.
+    """
+    for _ in range(_ATTEMPTS):
+        event = await _decide(parts, call_id, message_id, action, by)
+        if event is None:
+            return
+        try:
+            await parts.log.append_events([event])
+        except IntegrityError:
+            continue
+        return
+    raise TransientError(f"message {message_id} is being changed by others; try again")
+
+
+async def _decide(
+    parts: ServerParts, call_id: UUID, message_id: UUID, action: Action, by: str
+) -> DomainEvent | None:
+    entries = await parts.log.read_streams([call_id, message_id])
+    streams: dict[UUID, list[DomainEvent | OpaqueEvent]] = {
+        stream: [decode(entry.plain, f"position {entry.position}") for entry in found]
+        for stream, found in entries.items()
+    }
+    call_events = streams.get(call_id, [])
+    message_events = streams.get(message_id, [])
+    state = message.project(message_id, [*call_events, *message_events])
+    if state is None:
+        raise NotFoundError(f"message {message_id} is not known here")
+    if message_events:
+        stream, version = message_id, len(message_events) + 1
+    else:
+        stream, version = call_id, len(call_events) + 1
+        _expect_custody(parts, message_id, call_events)
+    stamp = Stamp(at=parts.clock.now(), by=parts.config.server)
+    return message.act(state, action, stream=stream, version=version, by=by, stamp=stamp)
+
+
+def _expect_custody(
+    parts: ServerParts, message_id: UUID, events: list[DomainEvent | OpaqueEvent]
+) -> None:
+    state = call.project(None, events)
+    stored = state.message(message_id) if state is not None else None
+    if state is None or stored is None:
+        raise NotFoundError(f"message {message_id} is not known here")
+    if stored.recorded_by != parts.config.server or not state.is_in_custody(message_id):
+        raise NotInCustodyError(message_id, stored.home)

@@ -1,0 +1,58 @@
+"""What the use cases of one server are given: its ports and its configuration.
+
+Chosen and joined in one place, the composition root; a simulation joins others.
+
+Source: claim 14.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from ledger.clock import Clock
+from ledger.configuration import Configuration
+from ledger.events import ReachabilityEvidence, ServerId
+from ledger.ids import IdFactory
+from ledger.offload import Offload
+from ledger.storage.blob_store import BlobStore
+from ledger.storage.group_commit import EventLog
+from ledger.storage.server_stream import ServerStream
+from ledger.storage.spool import Spool
+
+
+class ReachabilityJudge(Protocol):
+    """Knows which servers are available."""
+
+    async def judge(self, peer: ServerId, deadline_s: float) -> ReachabilityEvidence:
+        """Judge a peer now, probing it if what is known is not fresh; never later than that."""
+
+
+class Deliveries(Protocol):
+    """Ships messages to their homes."""
+
+    async def deliver_now(self, message_id: UUID, home: ServerId, deadline_s: float) -> bool:
+        """Wake the shipping to this home; True when its receipt for the message is recorded here.
+
+        False after the deadline: the message stays here and is shipped later, by itself.
+        """
+
+    async def requeue(self, call_id: UUID, message_id: UUID) -> None:
+        """Ship a held or refused message again, to the home that the configuration names now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerParts:
+    """The ports of one server."""
+
+    config: Configuration
+    log: EventLog
+    blobs: BlobStore
+    spool: Spool
+    clock: Clock
+    offload: Offload
+    new_id: IdFactory
+    server_stream: ServerStream
+    reachability: ReachabilityJudge
+    deliveries: Deliveries

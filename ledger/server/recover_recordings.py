@@ -1,0 +1,86 @@
+"""Turn interrupted recordings into messages: at start, and when a switch does not come back.
+
+A spool file that nobody writes any more is one of four things: of a message that stands in the log
+already (the crash came just before the file was removed), an interrupted recording, a fragment of
+a call whose whole recording arrived on a second try, or of a call that this log does not know. The
+first is removed, the second becomes a message marked as recovered, the others are set aside for a
+person: no recorded voice is ever thrown away unheard.
+
+Source: claims 1 and 10.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from ledger.audio.probe import AudioError, probe
+from ledger.call import CallState
+from ledger.errors import CallerError, LedgerError, NotFoundError
+from ledger.events import AudioFacts
+from ledger.server.parts import ServerParts
+from ledger.server.record_message import keep_message, set_aside
+from ledger.server.streams import load_call
+from ledger.storage.spool import InterruptedRecording
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+async def recover_recordings(parts: ServerParts, *, idle_for_s: float) -> int:
+    """Deal with every spool file that was not written to for that long; gives how many.
+
+    One that cannot be dealt with now stays where it is, is logged, and is met again next time.
+    """
+    count = 0
+    for interrupted in await parts.offload(lambda: parts.spool.interrupted(idle_for_s)):
+        try:
+            await _recover(parts, interrupted)
+            count += 1
+        except LedgerError as error:
+            _LOG.error("action=recording-not-recovered file=%s error=%s", interrupted.path, error)
+    return count
+
+
+async def _recover(parts: ServerParts, interrupted: InterruptedRecording) -> None:
+    finished = await parts.offload(interrupted.finish)
+    call_id = interrupted.metadata.call_id
+    try:
+        state = await load_call(parts.log, call_id)
+    except NotFoundError:
+        await parts.offload(lambda: parts.spool.set_aside(finished.path, f"no call {call_id}"))
+        return
+    if any(m.blob == finished.blob_digest for m in state.messages):
+        await parts.offload(lambda: parts.spool.remove(finished.path))
+        return
+    reason = _why_not_a_message(state, finished.received_size_bytes)
+    if reason is not None:
+        await set_aside(parts, call_id, finished, reason)
+        return
+    facts = await parts.offload(
+        lambda: _facts(parts.spool.read(finished.path), interrupted.metadata.content_type)
+    )
+    message = await keep_message(parts, call_id, finished, facts, is_recovered=True)
+    _LOG.warning(
+        "action=recording-recovered call=%s message=%s duration_ms=%d",
+        call_id,
+        message.message_id,
+        facts.duration_ms,
+    )
+
+
+def _why_not_a_message(state: CallState, size_bytes: int) -> str | None:
+    if size_bytes == 0:
+        return "nothing had been recorded"
+    if state.decision is None or not state.decision.to_voicemail:
+        return "the call is handled normally"
+    if any(not m.is_recovered for m in state.messages):
+        return "the whole recording arrived on a second try"
+    return None
+
+
+def _facts(received: bytes, content_type: str | None) -> AudioFacts:
+    try:
+        return probe(received, content_type, tolerate_truncation=True)
+    except AudioError:
+        # The switch named a type that contradicts the bytes; they are kept all the same.
+        return probe(received, None, tolerate_truncation=True)

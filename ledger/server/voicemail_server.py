@@ -1,0 +1,122 @@
+"""One voicemail server: its use cases, and the work that it does by itself.
+
+It joins the modules of claim 8 behind one object that every adapter talks to: the HTTP API, the
+command line's tests, a telephony driver, a simulation.
+
+Source: claims 1-8.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Final
+from uuid import UUID
+
+from ledger.call import CallState, abandon
+from ledger.errors import CallerError
+from ledger.events import BackupVerified, DomainEvent, ServerStarted, Stamp
+from ledger.message import Action
+from ledger.server.act_on_message import act_on_message
+from ledger.server.parts import ServerParts
+from ledger.server.record_message import record_message
+from ledger.server.recover_recordings import recover_recordings
+from ledger.server.requests import CallDecision, CallReport, StoredMessage
+from ledger.server.streams import change_call
+from ledger.server.take_call import take_call
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class VoicemailServer:
+    """The use cases of one server. All methods are safe to call at the same time, and again."""
+
+    def __init__(self, parts: ServerParts, *, software_version: str) -> None:
+        self.parts = parts
+        self._version = software_version
+        self._recovery: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Recover what a crash left behind, then begin to serve."""
+        head = await self.parts.log.head()
+        await self.parts.server_stream.record(
+            ServerStarted, incarnation=head.incarnation, software_version=self._version
+        )
+        await recover_recordings(self.parts, idle_for_s=0)
+        self._recovery = asyncio.create_task(self._keep_recovering(), name="recover-recordings")
+
+    async def stop(self) -> None:
+        """End the work that the server does by itself."""
+        if self._recovery is not None:
+            self._recovery.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._recovery
+
+    async def _keep_recovering(self) -> None:
+        grace_s = self.parts.config.calls.recording_grace_s
+        while True:
+            await self.parts.clock.sleep(grace_s)
+            try:
+                await recover_recordings(self.parts, idle_for_s=grace_s)
+            except Exception:
+                # One bad round must not end the recovery of later ones.
+                _LOG.exception("action=recovery-failed")
+
+    async def report_call(self, report: CallReport) -> CallDecision:
+        """Decide what happens to a call (claims 1, 2 and 8)."""
+        return await take_call(self.parts, report)
+
+    async def record_message(
+        self, call_id: UUID, audio: AsyncIterator[bytes], content_type: str | None
+    ) -> StoredMessage:
+        """Take the recording of a call; durable on return (claims 1, 3 and 4)."""
+        return await record_message(self.parts, call_id, audio, content_type)
+
+    async def abandon_call(self, call_id: UUID, reason: str) -> None:
+        """Record that a call ended without a message."""
+        stamp = self._stamp()
+
+        def decide(state: CallState) -> tuple[DomainEvent, ...]:
+            event = abandon(state, reason, stamp)
+            return (event,) if event is not None else ()
+
+        await change_call(self.parts.log, call_id, decide)
+
+    async def act_on_message(
+        self, call_id: UUID, message_id: UUID, action: Action, by: str
+    ) -> None:
+        """Record that a message was heard, saved, deleted or restored."""
+        await act_on_message(self.parts, call_id, message_id, action, by)
+
+    async def read_audio(self, blob: str) -> bytes:
+        """Give the received bytes of a recording, verified against the address of its blob.
+
+        Raises NotFoundError when the blob is not here, CorruptionError when it is damaged.
+        """
+        location = (await self.parts.log.locate_blobs([blob])).get(blob)
+        return decode_stored_form(
+            await self.parts.offload(lambda: self.parts.blobs.get(blob, location))
+        )
+
+    async def requeue_message(self, call_id: UUID, message_id: UUID) -> None:
+        """Ship a held message again, to the home that the configuration names now."""
+        await self.parts.deliveries.requeue(call_id, message_id)
+
+    async def record_verified_backup(self, position: int, place: str) -> None:
+        """Record that a finished, verified backup covers this log up to a position.
+
+        From then on receipts call that much *safe*, and origins may free their copies of the audio.
+        Raises CallerError for a position that the log has not reached.
+        """
+        head = await self.parts.log.head()
+        if not 0 < position <= head.position:
+            raise CallerError(
+                f"position {position} is not in the log, which ends at {head.position}; "
+                "give the position that the backup was made at"
+            )
+        await self.parts.server_stream.record(BackupVerified, position=position, place=place)
+
+    def _stamp(self) -> Stamp:
+        return Stamp(at=self.parts.clock.now(), by=self.parts.config.server)
