@@ -21,9 +21,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from eventsourcing.persistence import ProcessRecorder, StoredEvent, Tracking
+import msgspec
+from eventsourcing.persistence import IntegrityError, ProcessRecorder, StoredEvent, Tracking
+
+if TYPE_CHECKING:
+    from ledger.storage.group_commit import GroupCommit
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +43,7 @@ class LogHead:
     """Merkle tree hash of all events, 32 bytes (RFC 9162 section 2.1.1)."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
+class LogEntry(msgspec.Struct, frozen=True):
     """One event as it stands in the log."""
 
     position: int
@@ -86,7 +90,8 @@ class Append:
 
     events: Sequence[StoredEvent]
     """Their ``state`` is the plain JSON. Compression at rest is the adapter's own affair."""
-    tracking: PeerTracking | None = None
+    tracking: Tracking | None = None
+    """A PeerTracking, or the library's plain one (which only has to grow)."""
     blob_locations: Sequence[BlobLocation] = ()
     origin: str | None = None
     """For events of another server: which. Applies to the first ``len(origin_positions)`` events;
@@ -114,6 +119,10 @@ class TrackedOrigin:
     root: bytes
 
 
+class StaleTracking(IntegrityError):  # noqa: N818  (an answer that callers expect)
+    """The origin's log is tracked at another position than the append expects."""
+
+
 def tracking_name(origin: str, incarnation: UUID) -> str:
     """Name the tracking row of one incarnation of an origin's log."""
     return f"{origin}/{incarnation}"
@@ -125,6 +134,9 @@ class LogRecorder(ProcessRecorder):
     ``insert_events`` (the library's) takes StoredEvents whose state is any bytes, and the keyword
     ``tracking``; it is `commit` with one append whose error is raised.
     """
+
+    group: GroupCommit
+    """Joins concurrent appends to this recorder."""
 
     @abstractmethod
     def commit(self, appends: Sequence[Append]) -> list[Appended | Exception]:

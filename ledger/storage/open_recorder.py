@@ -1,0 +1,117 @@
+"""Open the log that the configuration names, with its schema brought up to date.
+
+Source: claims 6 and 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from ledger.errors import CallerError
+from ledger.storage.event_log import LogRecorder
+from ledger.storage.schema import LOG_HEAD
+
+_SCRIPTS: Final = "migrations"
+_MIGRATION_LOCK: Final = 0x766D6C
+"""Key of PostgreSQL's advisory lock: two programs that start together take turns."""
+
+
+def open_recorder(url: str) -> LogRecorder:
+    """Open ``sqlite:///PATH`` or ``postgresql://…``; makes or upgrades the tables first.
+
+    Raises CallerError for another kind of URL, or a database of a newer program.
+    """
+    upgrade(url)
+    if url.startswith("sqlite:///"):
+        from ledger.storage.sqlite import SqliteLogRecorder  # noqa: PLC0415  (one adapter is loaded)
+
+        return SqliteLogRecorder(Path(url.removeprefix("sqlite:///")))
+    from ledger.storage.postgres import PostgresLogRecorder  # noqa: PLC0415  (one adapter is loaded)
+
+    return PostgresLogRecorder(url)
+
+
+def upgrade(url: str, *, to: str = "head", incarnation: UUID | None = None) -> None:
+    """Bring the tables up to a revision, in one transaction: killed half-way, nothing happened.
+
+    A new log gets its first incarnation.
+    """
+    with _locked_connection(url) as connection, as_file(files(_SCRIPTS)) as scripts:
+        config = Config()
+        config.set_main_option("script_location", str(scripts).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        _refuse_newer(url, connection, ScriptDirectory.from_config(config))
+        command.upgrade(config, to)
+        if connection.execute(sa.select(sa.func.count()).select_from(LOG_HEAD)).scalar() == 0:
+            connection.execute(
+                LOG_HEAD.insert().values(
+                    id=1,
+                    incarnation=_stream(connection, incarnation or uuid4()),
+                    position=0,
+                    frontier=b"",
+                )
+            )
+
+
+def _stream(connection: sa.Connection, stream: UUID) -> UUID | bytes:
+    return stream.bytes if connection.dialect.name == "sqlite" else stream
+
+
+def _refuse_newer(url: str, connection: sa.Connection, scripts: ScriptDirectory) -> None:
+    current = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in scripts.walk_revisions()}
+    if current is not None and current not in known:
+        raise CallerError(
+            f"the database {sa.make_url(url).render_as_string()} has schema {current}, which this "
+            "program does not know; run the program that made it, or a newer one"
+        )
+
+
+@contextmanager
+def _locked_connection(url: str) -> Iterator[sa.Connection]:
+    engine = sa.create_engine(sqlalchemy_url(url), poolclass=sa.NullPool)
+    if engine.dialect.name == "sqlite":
+        _begin_immediately(engine)
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+        yield connection
+    engine.dispose()
+
+
+def _begin_immediately(engine: sa.Engine) -> None:
+    """Let SQLite's own transactions hold schema changes, and take its lock at once."""
+
+    @sa.event.listens_for(engine, "connect")
+    def connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA busy_timeout = 30000")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def sqlalchemy_url(url: str) -> sa.URL:
+    """Give SQLAlchemy's form of a store's URL: PostgreSQL through psycopg 3."""
+    parsed = sa.make_url(url)
+    if parsed.drivername in ("postgresql", "postgres"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername == "sqlite":
+        return parsed
+    raise CallerError(
+        f"event store {parsed.render_as_string()} is neither sqlite:///PATH nor postgresql://…"
+    )

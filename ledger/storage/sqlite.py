@@ -1,0 +1,289 @@
+"""The log in SQLite: the embedded default.
+
+Write-ahead journal with ``synchronous=FULL``: a commit is on the disk when it returns. One
+connection writes, each reading thread has its own; readers never wait for the writer.
+
+Source: claim 10.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from eventsourcing.persistence import Tracking
+
+from ledger.errors import CorruptionError, LedgerError, TransientError
+from ledger.storage.compression import compress, decompress
+from ledger.storage.event_log import (
+    Append,
+    BlobLocation,
+    LogEntry,
+    LogHead,
+    PeerTracking,
+    TrackedOrigin,
+)
+from ledger.storage.merkle import Frontier, frontier_at
+from ledger.storage.recorder import BaseLogRecorder, Clash, Head, Plan, check_tracking, plan
+
+_BUSY_TIMEOUT_S: Final = 30.0
+_KEYS_A_QUERY: Final = 500
+_BROKEN: Final = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+"""After these nothing is known about what reached the disk: never tried again."""
+_ENTRY: Final = (
+    "SELECT position, originator_id, originator_version, topic, state, origin, origin_position "
+    "FROM events "
+)
+
+
+class SqliteLogRecorder(BaseLogRecorder):
+    """The log contract over one SQLite file whose schema is up to date."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self._writer = _connect(path)
+        self._writing = threading.Lock()
+        self._readers = threading.local()
+        self._opened: list[sqlite3.Connection] = [self._writer]
+
+    # --- writing ---------------------------------------------------------------------------
+
+    def _transact(self, appends: Sequence[Append]) -> Plan:
+        with self._writing, _translated(self.path), self._transaction() as cursor:
+            result = plan(_read_head(cursor), appends)
+            try:
+                self._write(cursor, result)
+            except sqlite3.IntegrityError as error:
+                raise Clash from error
+            # A crash before the commit leaves nothing of this group, after it all of it.
+            return result
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Cursor]:
+        cursor = self._writer.cursor()
+        # IMMEDIATE: taking the lock before the first read is what makes the read valid.
+        cursor.execute("BEGIN IMMEDIATE")
+        try:
+            yield cursor
+            cursor.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                cursor.execute("ROLLBACK")
+            raise
+        finally:
+            cursor.close()
+
+    def _write(self, cursor: sqlite3.Cursor, result: Plan) -> None:
+        cursor.executemany(
+            "INSERT INTO events VALUES (?,?,?,?,?,?,?,?)",
+            [
+                (position, stream.bytes, version, topic, compress(plain), leaf, origin, place)
+                for position, stream, version, topic, plain, leaf, origin, place in result.rows
+            ],
+        )
+        if result.nodes:
+            cursor.executemany(
+                "INSERT INTO tree_node VALUES (?,?,?)",
+                [(node.level, node.index, node.hash) for node in result.nodes],
+            )
+        for tracking in result.tracking:
+            _write_tracking(cursor, tracking)
+        if result.blob_locations:
+            cursor.executemany(
+                "INSERT OR REPLACE INTO blob_location VALUES (?,?,?,?)",
+                [(b.digest, b.pack, b.offset_bytes, b.length_bytes) for b in result.blob_locations],
+            )
+        frontier = result.after.frontier
+        cursor.execute(
+            "UPDATE log_head SET position = ?, frontier = ?", (frontier.size, frontier.to_bytes())
+        )
+
+    def _existing(self, appends: Sequence[Append]) -> set[tuple[Any, int]]:
+        streams = {e.originator_id for append in appends for e in append.events}
+        found = self._by_keys(
+            "SELECT originator_id, originator_version FROM events WHERE originator_id IN ",
+            [stream.bytes for stream in streams],  # type: ignore[union-attr]  # ours are UUIDs
+        )
+        return {(UUID(bytes=stream), version) for stream, version in found}
+
+    def start_incarnation(self, incarnation: UUID) -> LogHead:
+        with self._writing, _translated(self.path), self._transaction() as cursor:
+            cursor.execute("UPDATE log_head SET incarnation = ?", (incarnation.bytes,))
+        return self.head()
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def head(self) -> LogHead:
+        with _translated(self.path):
+            return _read_head(self._reader().cursor()).to_log_head()
+
+    def read(self, start: int, limit: int, stop: int | None = None) -> list[LogEntry]:
+        last = start + limit - 1 if stop is None else min(start + limit - 1, stop)
+        return self._entries(
+            self._select(_ENTRY + "WHERE position BETWEEN ? AND ? ORDER BY position", (start, last))
+        )
+
+    def read_streams(self, originator_ids: Sequence[UUID]) -> dict[UUID, list[LogEntry]]:
+        rows = self._by_keys(
+            _ENTRY + "WHERE originator_id IN ",
+            [stream.bytes for stream in originator_ids],
+            " ORDER BY originator_id, originator_version",
+        )
+        streams: dict[UUID, list[LogEntry]] = {}
+        for entry in self._entries(rows):
+            streams.setdefault(entry.originator_id, []).append(entry)
+        return streams
+
+    def root_at(self, position: int) -> bytes:
+        return frontier_at(position, self.read_hashes).root()
+
+    def read_hashes(self, level: int, first: int, stop: int) -> list[bytes]:
+        """Give the hashes of complete subtrees first..stop-1 of a level; 0: leaves."""
+        if level == 0:
+            rows = self._select(
+                "SELECT leaf_hash FROM events WHERE position BETWEEN ? AND ? ORDER BY position",
+                (first + 1, stop),
+            )
+        else:
+            rows = self._select(
+                "SELECT hash FROM tree_node WHERE level = ? AND idx BETWEEN ? AND ? ORDER BY idx",
+                (level, first, stop - 1),
+            )
+        if len(rows) != stop - first:
+            raise CorruptionError(
+                f"the tree lacks hashes of level {level}",
+                place=f"{self.path}: {first}..{stop - 1}",
+                advice="restore the log from a backup or a mirror",
+            )
+        return [row[0] for row in rows]
+
+    def tracked(self, origin: str) -> list[TrackedOrigin]:
+        rows = self._select(
+            "SELECT application_name, notification_id, root FROM tracking "
+            "WHERE application_name LIKE ? ESCAPE '!' ORDER BY updated DESC",
+            (_like_prefix(f"{origin}/"),),
+        )
+        return [
+            TrackedOrigin(origin, UUID(name.rpartition("/")[2]), position, root)
+            for name, position, root in rows
+        ]
+
+    def max_tracking_id(self, application_name: str) -> int | None:
+        rows = self._select(
+            "SELECT notification_id FROM tracking WHERE application_name = ?", (application_name,)
+        )
+        return rows[0][0] if rows else None
+
+    def locate_blobs(self, digests: Sequence[str]) -> dict[str, BlobLocation]:
+        rows = self._by_keys(
+            "SELECT digest, pack, offset_bytes, length_bytes FROM blob_location WHERE digest IN ",
+            list(digests),
+        )
+        return {row[0]: BlobLocation(*row) for row in rows}
+
+    def close(self) -> None:
+        for connection in self._opened:
+            connection.close()
+        self._opened.clear()
+
+    def _reader(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._readers, "connection", None)
+        if connection is None:
+            connection = self._readers.connection = _connect(self.path)
+            self._opened.append(connection)
+        return connection
+
+    def _select(self, query: str, parameters: Sequence[Any]) -> list[Any]:
+        with _translated(self.path):
+            return self._reader().execute(query, parameters).fetchall()
+
+    def _by_keys(self, query: str, keys: Sequence[Any], order: str = "") -> list[Any]:
+        rows: list[Any] = []
+        for start in range(0, len(keys), _KEYS_A_QUERY):
+            part = keys[start : start + _KEYS_A_QUERY]
+            marks = ",".join("?" * len(part))
+            rows.extend(self._select(f"{query}({marks}){order}", part))
+        return rows
+
+    def _entries(self, rows: Iterable[Any]) -> list[LogEntry]:
+        return [
+            LogEntry(
+                position,
+                UUID(bytes=stream),
+                version,
+                topic,
+                decompress(state, position),
+                origin,
+                place,
+            )
+            for position, stream, version, topic, state, origin, place in rows
+        ]
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection
+
+
+def _read_head(cursor: sqlite3.Cursor) -> Head:
+    row = cursor.execute("SELECT incarnation, position, frontier FROM log_head").fetchone()
+    if row is None:
+        raise CorruptionError(
+            "the log has no head", place="log_head", advice="restore the log from a backup"
+        )
+    try:
+        return Head(UUID(bytes=row[0]), Frontier.from_bytes(row[1], row[2]))
+    except ValueError as error:
+        raise CorruptionError(
+            f"the log's head is damaged: {error}",
+            place="log_head",
+            advice="restore the log from a backup",
+        ) from error
+
+
+def _write_tracking(cursor: sqlite3.Cursor, tracking: Tracking) -> None:
+    name = tracking.application_name
+    row = cursor.execute(
+        "SELECT notification_id FROM tracking WHERE application_name = ?", (name,)
+    ).fetchone()
+    try:
+        check_tracking(tracking, row[0] if row is not None else None)
+    except Exception as error:
+        raise Clash from error
+    root = tracking.root if isinstance(tracking, PeerTracking) else b""
+    cursor.execute(
+        "INSERT OR REPLACE INTO tracking VALUES "
+        "(?, ?, ?, (SELECT coalesce(max(updated), 0) + 1 FROM tracking))",
+        (name, tracking.notification_id, root),
+    )
+
+
+def _like_prefix(text: str) -> str:
+    return text.replace("!", "!!").replace("%", "!%").replace("_", "!_") + "%"
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except LedgerError:
+        raise
+    except sqlite3.DatabaseError as error:
+        is_broken = getattr(error, "sqlite_errorname", "").startswith(_BROKEN)
+        if isinstance(error, sqlite3.OperationalError) and not is_broken:
+            raise TransientError(f"the log {path} cannot be used now: {error}") from error
+        raise CorruptionError(
+            f"the log is damaged: {error}",
+            place=str(path),
+            advice="stop the server and restore the log from a backup or a mirror",
+        ) from error

@@ -1,0 +1,1 @@
+"""The revisions, oldest first by their numbers. One that has shipped is never changed."""
