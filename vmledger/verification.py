@@ -18,7 +18,7 @@ import msgspec
 from ledger.errors import CorruptionError
 from ledger.events import OpaqueEvent, decode
 from ledger.storage.event_log import LogEntry, LogRecorder
-from ledger.storage.merkle import Frontier
+from ledger.storage.merkle import Frontier, leaf_hash
 
 _PAGE: Final = 2000
 _MAX_FINDINGS: Final = 1000
@@ -109,7 +109,7 @@ class _Check:
         if entry.position != self._position + 1:
             self.note(place, f"follows position {self._position}: the log has a gap")
         self._position = entry.position
-        self._tree.append(entry.plain)
+        self._tree = self._tree.append((leaf_hash(entry.plain),))
         version = self.versions.get(entry.originator_id, 0)
         if entry.originator_version != version + 1:
             self.note(

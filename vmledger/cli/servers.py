@@ -109,7 +109,7 @@ def demo(
 
     Takes some seconds and leaves nothing behind. Exit code 1 if any promise did not hold.
     """
-    from vmledger.demo import run_demo  # noqa: PLC0415 - the same reason
+    from vmledger.demo.run import run_demo  # noqa: PLC0415 - the same reason
 
     is_kept = run_demo(as_json=as_json, keep=keep)
     if not is_kept:
