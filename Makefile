@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .venv-tools/bin/uv)
-VENV := .venv$(if $(PYTHON),-$(PYTHON))
+VENV := .venv$(if $(PYTHON),-$(subst /,_,$(PYTHON)))
 BIN := $(VENV)/bin
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON := $(PYTHON)
@@ -22,12 +22,15 @@ TEST_PACKAGES := rsync
 help: ## list these targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
 
+.PHONY: venv
+venv: $(VENV)/.synced ## build the environment that all others use
+
 .PHONY: demo
 demo: $(VENV)/.synced ## three servers: one dies, calls come in, it returns (ARGS=--json)
 	$(BIN)/vmledger demo $(ARGS)
 
 .PHONY: test
-test: packages check ## all checks and all tests (ARGS='-k name' for some, PYTHON=3.13)
+test: packages check ## all checks and all tests (ARGS="-k name" for some, PYTHON=3.13 or a path)
 	$(BIN)/pytest $(ARGS)
 
 .PHONY: check

@@ -8,6 +8,8 @@ Source: claims 6 and 13.
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TypeAlias
 
 from ledger.configuration.lines import find_line
@@ -50,5 +52,11 @@ class Problems:
 
 def show_path(path: KeyPath) -> str:
     """Write a path as people do: ``servers[2].extensions[0]``, places counted from 0."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_key(part)}" for part in path)
     return text.removeprefix(".")
+
+
+def _key(key: str) -> str:
+    """Quote a key that TOML would have quoted, so that a problem stays one line."""
+    is_bare = re.fullmatch(r"[A-Za-z0-9_-]+", key) is not None
+    return key if is_bare else json.dumps(key)

@@ -45,6 +45,7 @@ HANDLERS: Final[list[Any]] = [
     operations.get_pending,
     operations.get_servers,
     operations.get_projections,
+    operations.get_any_message,
     operations.requeue_message,
     log.read_log,
     log.get_checkpoint,

@@ -81,7 +81,16 @@ def _mailbox(connection: ASGIConnection[Any, Any, Any, Any]) -> MailboxAddress |
     extension = connection.path_params.get("extension")
     if extension is None:
         return None
-    return MailboxAddress(extension, connection.query_params.get("context", "default"))
+    contexts = connection.query_params.getall("context", ["default"])
+    if len(contexts) > 1:
+        # Which one counts must not depend on who reads it: the gate here, or the handler later.
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST,
+            "bad-request",
+            "context is given more than once",
+            "give it once",
+        )
+    return MailboxAddress(extension, contexts[0])
 
 
 def _expect_json(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:

@@ -17,7 +17,7 @@ from ledger.errors import NotFoundError
 from vmledger.access import OPERATE, READ
 from vmledger.http.parts import ApiParts
 from vmledger.http.routes import declare
-from vmledger.http.views import PendingView, ProjectionView, ServersView
+from vmledger.http.views import MessageView, PendingView, ProjectionView, ServersView
 
 
 class Requeued(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +46,15 @@ async def get_servers(parts: ApiParts) -> ServersView:
 async def get_projections(parts: ApiParts) -> list[ProjectionView]:
     """Show how far each read model is."""
     return await parts.offload(parts.questions.projections)
+
+
+@get("/v1/messages/{message_id:uuid}", tags=["operations"], **declare(READ, 404))
+async def get_any_message(message_id: UUID, parts: ApiParts) -> MessageView:
+    """Show a message that this server answers for, whichever mailbox it is in."""
+    message = await parts.offload(lambda: parts.questions.any_message(message_id))
+    if message is None:
+        raise NotFoundError(f"this server answers for no message {message_id}; ask its home")
+    return message
 
 
 @post(

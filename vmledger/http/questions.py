@@ -108,10 +108,13 @@ class Questions:
 
     def message(self, mailbox: MailboxAddress, message_id: UUID) -> MessageView | None:
         """Give one message of a mailbox; None if it is not there."""
+        found = self.any_message(message_id)
+        return found if found is not None and found.mailbox == str(mailbox) else None
+
+    def any_message(self, message_id: UUID) -> MessageView | None:
+        """Give one message that this server answers for; None for any other."""
         entry = self._mailboxes.message(message_id)
-        if entry is None or not entry.is_listed or entry.mailbox != str(mailbox):
-            return None
-        return _message_view(entry)
+        return _message_view(entry) if entry is not None and entry.is_listed else None
 
     def call_of(self, message_id: UUID) -> UUID | None:
         """Give the call that a message waiting here belongs to; None if no such message waits."""

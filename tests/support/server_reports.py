@@ -1,0 +1,31 @@
+"""A failed test that used `Servers` shows what they printed.
+
+A folder's ``conftest.py`` takes this in with
+``from tests.support.server_reports import pytest_runtest_makereport, servers``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from tests.support.processes import Servers
+
+
+@pytest.fixture
+def servers() -> Iterator[Servers]:
+    """Servers to be added by the test; none of them outlives it."""
+    with Servers() as group:
+        yield group
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    group = getattr(item, "funcargs", {}).get("servers")
+    if report.failed and isinstance(group, Servers):
+        report.sections += group.outputs()
+    return report
