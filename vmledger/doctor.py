@@ -25,8 +25,10 @@ import msgspec
 from ledger.configuration import Configuration
 from ledger.errors import LedgerError
 from ledger.events import decode
+from ledger.storage.open_blob_store import open_blob_store
+from vmledger.cli.api_client import OPERATOR_TOKEN
 from vmledger.cli.output import show_age, show_size
-from vmledger.stores import open_blobs, open_log, open_projections
+from vmledger.stores import open_log
 
 _PEER_TIMEOUT_S: Final = 3.0
 _CLOCK_TOLERANCE: Final = timedelta(seconds=5)
@@ -60,7 +62,6 @@ def examine(config: Configuration) -> list[Check]:
         ("data directory", _data),
         ("log", _log),
         ("blobs", _blobs),
-        ("projections", _projections),
         ("peers", _peers),
     ]
     checks = [Check("configuration", Verdict.OK, str(config.file))]
@@ -75,7 +76,8 @@ def examine(config: Configuration) -> list[Check]:
 
 
 def _keys(config: Configuration) -> Iterator[Check]:
-    for path in (config.identity.signing_key, config.identity.tls_key):
+    secrets = (config.identity.signing_key, config.identity.tls_key, config.data / OPERATOR_TOKEN)
+    for path in secrets:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             yield Check(
@@ -133,7 +135,7 @@ def _clock(now: datetime, last_written_at: datetime | None) -> Check:
 
 
 def _blobs(config: Configuration) -> Iterator[Check]:
-    loose = next(open_blobs(config).list_loose(), None)
+    loose = next(open_blob_store(config.stores.blobs).list_loose(), None)
     yield Check(
         "blobs", Verdict.OK, f"{config.stores.blobs}{'' if loose else ' (none stored loose yet)'}"
     )

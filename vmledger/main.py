@@ -26,7 +26,6 @@ from vmledger.cli import (
     log,
     mailboxes,
     messages,
-    projections,
     servers,
     tokens,
 )
@@ -35,8 +34,6 @@ from vmledger.cli.options import CONFIG_VARIABLE
 
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""
-READER_WENT_AWAY: Final = 141
-"""Exit code when whoever read our output closed it: 128 + SIGPIPE."""
 
 app = typer.Typer(
     name="vmledger",
@@ -83,7 +80,6 @@ for topic in (
     mailboxes,
     messages,
     log,
-    projections,
     blobs,
     configuration,
     tokens,
@@ -105,10 +101,6 @@ def run(command: Callable[[], object]) -> int:
         return _refuse(error)
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:
-        # The interpreter would otherwise complain once more when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return READER_WENT_AWAY
     except LedgerError as error:
         return _fail(str(error), exit_code_of(error))
     except OSError as error:

@@ -24,7 +24,7 @@ from vmledger.cli.errors import ServerAwayError
 from vmledger.cli.options import find_config, load_config
 
 _TIMEOUT_S: Final = 60.0
-_OPERATOR_TOKEN: Final = "operator.token"  # noqa: S105 - the name of a file
+OPERATOR_TOKEN: Final = "operator.token"  # noqa: S105 - the name of a file
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -131,7 +131,7 @@ def _own_tls(config: Configuration) -> ssl.SSLContext | None:
 
 
 def _operator_token(config: Configuration) -> str:
-    path = config.data / _OPERATOR_TOKEN
+    path = config.data / OPERATOR_TOKEN
     try:
         return path.read_text("ascii").strip()
     except FileNotFoundError:

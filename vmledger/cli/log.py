@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 
-from ledger.errors import CorruptionError, LedgerError
 from ledger.events import decode
 from ledger.storage.event_log import LogEntry, LogRecorder
 from vmledger.cli.api_client import connect

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,9 @@ from vmledger.access import Scope
 from vmledger.cli.options import ConfigOption, JsonOption, load_config
 from vmledger.cli.output import print_json, print_table, show_time
 from vmledger.stores import open_tokens
-from vmledger.tokens import TokenStore
+
+if TYPE_CHECKING:
+    from vmledger.tokens import TokenStore
 
 
 def register(app: typer.Typer) -> None:

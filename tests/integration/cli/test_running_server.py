@@ -2,10 +2,7 @@
 
 import hashlib
 import json
-import os
 import re
-import signal
-import subprocess
 import uuid
 from importlib import resources
 from pathlib import Path
@@ -13,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.cli.conftest import Running
-from tests.support.command_line import PROGRAM, CommandLine, environment
+from tests.support.command_line import CommandLine
 
 SPEECH = min(Path(str(resources.files("vmledger") / "speech")).glob("*.wav"))
 
@@ -124,42 +121,12 @@ def test_wrong_token_is_wrong_usage(vmledger: CommandLine):
     assert "token" in vmledger("pending", "--token", "vml_0_0", code=2).err
 
 
-def test_log_is_printed_line_by_line_and_as_json(vmledger: CommandLine):
-    message = leave_message(vmledger, "1002")
-    entries = [json.loads(line) for line in vmledger("log", "--json").out.splitlines()]
-    assert [e["position"] for e in entries] == list(range(1, len(entries) + 1))
-    assert message in {e["event"].get("message_id") for e in entries}
-    part = vmledger("log", "--from", 2, "--limit", 2).out.splitlines()
-    assert [line.split()[0] for line in part] == ["2", "3"]
-
-
 def test_log_verifies_beside_the_running_server_with_its_audio(vmledger: CommandLine):
     leave_message(vmledger, "1003")
     verified = vmledger("log", "verify", "--blobs", "--json").json
     assert verified["log"]["findings"] == []
     assert verified["blobs"]["checked"] >= 1
     assert "intact" in vmledger("log", "verify").out
-
-
-def test_follower_of_the_log_sees_new_events_and_ends_cleanly_on_ctrl_c(running: Running):
-    vmledger = running.vmledger
-    assert vmledger.config is not None
-    end = vmledger("log", "checkpoint", "--json").json["position"]
-    command = [*PROGRAM, "log", "--follow", "--json", "--from", str(end + 1)]
-    with subprocess.Popen(
-        [*command, "--config", str(vmledger.config)],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as follower:
-        message = leave_message(vmledger, "1004")
-        assert follower.stdout is not None
-        assert follower.stderr is not None
-        seen = (json.loads(line) for line in follower.stdout)
-        assert next(e for e in seen if e["event"].get("message_id") == message)
-        follower.send_signal(signal.SIGINT)
-        assert follower.stderr.read() == b""
-        assert follower.wait() == 130
 
 
 def test_verified_backup_is_recorded(vmledger: CommandLine):

@@ -23,7 +23,7 @@ def test_program_without_a_command_shows_its_commands(vmledger: CommandLine):
         (["mailbox"], "EXT"),
         (["call", "--to", "2001", "--status", "sleepy"], "sleepy"),
         (["call", "--to", "2001", "--status", "busy", "--audio", "none.wav"], "none.wav"),
-        (["message", "show", "not-an-id"], "not-an-id"),
+        (["message", "show", "not-an-id"], "ID"),
         (["mailbox", "1001", "--at", "yesterdayish", "--url", "x", "--token", "y"], "yesterdayish"),
         (["mailbox", "1001", "--at", "2026-01-01", "--position", "3"], "exclude"),
         (["mailbox", "1001", "--config", "none.toml"], "none.toml"),
