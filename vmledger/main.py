@@ -90,7 +90,7 @@ for topic in (
 
 def main() -> None:
     """Run the command line and end the process."""
-    sys.exit(run(lambda: app(standalone_mode=False)))
+    sys.exit(run(lambda: app(prog_name="vmledger", standalone_mode=False)))
 
 
 def run(command: Callable[[], object]) -> int:
