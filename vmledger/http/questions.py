@@ -21,7 +21,7 @@ from ledger.errors import CallerError
 from ledger.events import PeerState, ReachabilityEvidence, ServerId
 from ledger.ids import MailboxAddress
 from projections.calls import CallKey, Calls
-from projections.mailboxes import MailboxEntry, MailboxPage, Mailboxes, PageKey
+from projections.mailboxes import MailboxEntry, Mailboxes, MailboxPage, PageKey
 from projections.pending import Pending
 from projections.servers import PeerRecord, Servers
 from vmledger.http.views import (
@@ -52,7 +52,7 @@ class Questions:
     def __init__(
         self,
         config: Configuration,
-        read_models: "ReadModels",
+        read_models: ReadModels,
         clock: Clock,
         live_evidence: LiveEvidence,
     ) -> None:
