@@ -4,6 +4,8 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.support.postgres import Postgres, running_postgres
+
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
@@ -17,3 +19,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         terminalreporter.write_line(f"{report.nodeid}: {reason}", yellow=True)
     terminalreporter.write_line("Expected: none. What was skipped here is not proved here.")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[Postgres]:
+    """Give a running PostgreSQL server."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Generator[str]:
+    """Give the URL of a fresh database that has the schema."""
+    url = postgres.new_database()
+    yield url
+    postgres.drop_database(url)

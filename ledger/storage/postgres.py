@@ -1,0 +1,359 @@
+"""The log in PostgreSQL, through psycopg 3.
+
+A group of appends is one statement, so one transaction and one round trip: the head row is advanced
+by compare and swap, and the events go in as binary arrays only if that succeeded. The head is
+remembered between commits; when another process moved it the swap touches no row, nothing is
+written, and the group is planned again. The head row is locked until the commit, which makes
+positions gap-free and equal to the order of commit.
+
+A connection that is lost while the statement runs leaves open whether it was committed. The head
+tells: if it stands where our plan would have put it, with our frontier, it was.
+
+Source: claim 10.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+from uuid import UUID
+
+import psycopg
+from psycopg import errors
+
+from ledger.errors import CorruptionError, LedgerError, TransientError
+from ledger.storage.binary_arrays import bytea_array, int8_array, register, text_array, uuid_array
+from ledger.storage.compression import compress, decompress
+from ledger.storage.event_log import (
+    Append,
+    BlobLocation,
+    LogEntry,
+    LogHead,
+    PeerTracking,
+    TrackedOrigin,
+)
+from ledger.storage.merkle import Frontier, frontier_at
+from ledger.storage.recorder import BaseLogRecorder, Clash, Head, Plan, check_tracking, plan
+
+_SPARE_READERS: Final = 4
+_APPEND: Final = """
+WITH swapped AS (
+    UPDATE log_head SET position = %(position)b, frontier = %(frontier)b
+    WHERE position = %(before)b AND incarnation = %(incarnation)b
+    RETURNING 1
+), inserted AS (
+    INSERT INTO events
+    SELECT * FROM unnest(
+        %(positions)b, %(streams)b, %(versions)b, %(topics)b, %(states)b, %(leaves)b,
+        %(origins)b, %(origin_positions)b)
+    WHERE EXISTS (SELECT FROM swapped)
+), grown AS (
+    INSERT INTO tree_node
+    SELECT * FROM unnest(%(levels)b, %(indexes)b, %(hashes)b)
+    WHERE EXISTS (SELECT FROM swapped)
+), placed AS (
+    INSERT INTO blob_location
+    SELECT * FROM unnest(%(digests)b, %(packs)b, %(offsets)b, %(lengths)b)
+    WHERE EXISTS (SELECT FROM swapped)
+    ON CONFLICT (digest) DO UPDATE SET
+        pack = excluded.pack,
+        offset_bytes = excluded.offset_bytes,
+        length_bytes = excluded.length_bytes
+)
+SELECT count(*) FROM swapped
+"""
+_TRACK: Final = """
+INSERT INTO tracking
+VALUES (%s, %s, %s, (SELECT coalesce(max(updated), 0) + 1 FROM tracking))
+ON CONFLICT (application_name) DO UPDATE SET
+    notification_id = excluded.notification_id, root = excluded.root, updated = excluded.updated
+"""
+_ENTRY: Final = (
+    "SELECT position, originator_id, originator_version, topic, state, origin, origin_position "
+    "FROM events "
+)
+
+
+class _HeadMovedError(Exception):
+    """Another process appended since the head was read."""
+
+
+class PostgresLogRecorder(BaseLogRecorder):
+    """The log contract over one PostgreSQL database whose schema is up to date."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = url
+        self._writing = threading.Lock()
+        self._writer: psycopg.Connection[Any] | None = None
+        self._head: Head | None = None
+        self._readers: queue.SimpleQueue[psycopg.Connection[Any]] = queue.SimpleQueue()
+
+    # --- writing ---------------------------------------------------------------------------
+
+    def _transact(self, appends: Sequence[Append]) -> Plan:
+        with self._writing, _translated():
+            while True:
+                connection = self._writing_connection()
+                result = plan(self._head or _read_head(connection), appends)
+                try:
+                    self._execute(connection, result)
+                except _HeadMovedError:
+                    self._head = None
+                    continue
+                except psycopg.OperationalError:
+                    self._head = None
+                    if connection.closed and self._was_committed(result):
+                        return result
+                    raise
+                except (errors.UniqueViolation, Clash) as error:
+                    self._head = None
+                    raise Clash from error
+                self._head = result.after
+                return result
+
+    def _execute(self, connection: psycopg.Connection[Any], result: Plan) -> None:
+        """Write the plan in one transaction. A crash leaves nothing of it, or all of it."""
+        if not result.tracking:
+            # In autocommit mode one statement is one transaction.
+            self._swap_and_insert(connection, result)
+            return
+        with connection.transaction():
+            # The swap comes first: its row lock makes the tracking rows ours until the commit.
+            self._swap_and_insert(connection, result)
+            for tracking in result.tracking:
+                name = tracking.application_name
+                row = connection.execute(
+                    "SELECT notification_id FROM tracking WHERE application_name = %s", (name,)
+                ).fetchone()
+                try:
+                    check_tracking(tracking, row[0] if row is not None else None)
+                except Exception as error:
+                    raise Clash from error
+                root = tracking.root if isinstance(tracking, PeerTracking) else b""
+                connection.execute(_TRACK, (name, tracking.notification_id, root))
+
+    def _swap_and_insert(self, connection: psycopg.Connection[Any], result: Plan) -> None:
+        cursor = connection.execute(_APPEND, _parameters(result), prepare=True)
+        row = cursor.fetchone()
+        if row is None or row[0] != 1:
+            raise _HeadMovedError
+
+    def _was_committed(self, result: Plan) -> bool:
+        """Look, over a new connection, whether a commit whose answer was lost happened."""
+        if result.before.frontier.size == result.after.frontier.size:
+            return False
+        with suppress(psycopg.Error):
+            connection = self._writing_connection()
+            _wait_for_lost_commit(connection)
+            head = _read_head(connection)
+            if head.frontier.size < result.after.frontier.size:
+                return False
+            return self.root_at(result.after.frontier.size) == result.after.frontier.root()
+        return False
+
+    def _writing_connection(self) -> psycopg.Connection[Any]:
+        if self._writer is None or self._writer.closed:
+            self._writer = self._connect()
+            self._writer.execute("SET synchronous_commit = on")
+            self._head = None
+        return self._writer
+
+    def _existing(self, appends: Sequence[Append]) -> set[tuple[Any, int]]:
+        streams = list({e.originator_id for append in appends for e in append.events})
+        return set(
+            self._select(
+                "SELECT originator_id, originator_version FROM events "
+                "WHERE originator_id = ANY(%s)",
+                (streams,),
+            )
+        )
+
+    def start_incarnation(self, incarnation: UUID) -> LogHead:
+        with self._writing, _translated():
+            self._head = None
+            self._writing_connection().execute("UPDATE log_head SET incarnation = %s", (incarnation,))
+        return self.head()
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def head(self) -> LogHead:
+        with _translated(), self._reader() as connection:
+            return _read_head(connection).to_log_head()
+
+    def read(self, start: int, limit: int, stop: int | None = None) -> list[LogEntry]:
+        last = start + limit - 1 if stop is None else min(start + limit - 1, stop)
+        rows = self._select(
+            _ENTRY + "WHERE position BETWEEN %s AND %s ORDER BY position", (start, last)
+        )
+        return [_entry(row) for row in rows]
+
+    def read_streams(self, originator_ids: Sequence[UUID]) -> dict[UUID, list[LogEntry]]:
+        rows = self._select(
+            _ENTRY + "WHERE originator_id = ANY(%s) ORDER BY originator_id, originator_version",
+            (list(originator_ids),),
+        )
+        streams: dict[UUID, list[LogEntry]] = {}
+        for row in rows:
+            streams.setdefault(row[1], []).append(_entry(row))
+        return streams
+
+    def root_at(self, position: int) -> bytes:
+        return frontier_at(position, self.read_hashes).root()
+
+    def read_hashes(self, level: int, first: int, stop: int) -> list[bytes]:
+        """Give the hashes of complete subtrees first..stop-1 of a level; 0: leaves."""
+        if level == 0:
+            rows = self._select(
+                "SELECT leaf_hash FROM events WHERE position BETWEEN %s AND %s ORDER BY position",
+                (first + 1, stop),
+            )
+        else:
+            rows = self._select(
+                "SELECT hash FROM tree_node WHERE level = %s AND idx BETWEEN %s AND %s "
+                "ORDER BY idx",
+                (level, first, stop - 1),
+            )
+        if len(rows) != stop - first:
+            raise CorruptionError(
+                f"the tree lacks hashes of level {level}",
+                place=f"{first}..{stop - 1}",
+                advice="restore the log from a backup or a mirror",
+            )
+        return [row[0] for row in rows]
+
+    def tracked(self, origin: str) -> list[TrackedOrigin]:
+        rows = self._select(
+            "SELECT application_name, notification_id, root FROM tracking "
+            "WHERE starts_with(application_name, %s) ORDER BY updated DESC",
+            (f"{origin}/",),
+        )
+        return [
+            TrackedOrigin(origin, UUID(name.rpartition("/")[2]), position, root)
+            for name, position, root in rows
+        ]
+
+    def max_tracking_id(self, application_name: str) -> int | None:
+        rows = self._select(
+            "SELECT notification_id FROM tracking WHERE application_name = %s", (application_name,)
+        )
+        return rows[0][0] if rows else None
+
+    def locate_blobs(self, digests: Sequence[str]) -> dict[str, BlobLocation]:
+        rows = self._select(
+            "SELECT digest, pack, offset_bytes, length_bytes FROM blob_location "
+            "WHERE digest = ANY(%s)",
+            (list(digests),),
+        )
+        return {row[0]: BlobLocation(*row) for row in rows}
+
+    def close(self) -> None:
+        with self._writing:
+            if self._writer is not None:
+                self._writer.close()
+            while not self._readers.empty():
+                self._readers.get().close()
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        connection = psycopg.connect(self._url, autocommit=True, connect_timeout=10)
+        register(connection)
+        return connection
+
+    @contextmanager
+    def _reader(self) -> Iterator[psycopg.Connection[Any]]:
+        try:
+            connection = self._readers.get_nowait()
+        except queue.Empty:
+            connection = self._connect()
+        try:
+            yield connection
+        finally:
+            if connection.closed or self._readers.qsize() >= _SPARE_READERS:
+                connection.close()
+            else:
+                self._readers.put(connection)
+
+    def _select(self, query: str, parameters: Sequence[Any]) -> list[Any]:
+        with _translated():
+            for is_last in (False, True):
+                with self._reader() as connection, connection.cursor(binary=True) as cursor:
+                    try:
+                        return cursor.execute(query, parameters).fetchall()
+                    except psycopg.OperationalError:
+                        # A pooled connection may have died since it was used: take another once.
+                        if is_last or not connection.closed:
+                            raise
+            raise AssertionError("the second round returns or raises")
+
+
+def _parameters(result: Plan) -> dict[str, Any]:
+    columns = list(zip(*result.rows, strict=True)) or [()] * 8
+    frontier, locations = result.after.frontier, result.blob_locations
+    return {
+        "before": result.before.frontier.size,
+        "incarnation": result.before.incarnation,
+        "position": frontier.size,
+        "frontier": frontier.to_bytes(),
+        "positions": int8_array(columns[0]),
+        "streams": uuid_array([stream.bytes for stream in columns[1]]),
+        "versions": int8_array(columns[2]),
+        "topics": text_array(columns[3]),
+        "states": bytea_array([compress(plain) for plain in columns[4]]),
+        "leaves": bytea_array(columns[5]),
+        "origins": text_array(columns[6]),
+        "origin_positions": int8_array(columns[7]),
+        "levels": int8_array([node.level for node in result.nodes]),
+        "indexes": int8_array([node.index for node in result.nodes]),
+        "hashes": bytea_array([node.hash for node in result.nodes]),
+        "digests": text_array([b.digest for b in locations]),
+        "packs": text_array([b.pack for b in locations]),
+        "offsets": int8_array([b.offset_bytes for b in locations]),
+        "lengths": int8_array([b.length_bytes for b in locations]),
+    }
+
+
+def _entry(row: Any) -> LogEntry:
+    position, stream, version, topic, state, origin, place = row
+    plain = decompress(state, position)
+    return LogEntry(position, stream, version, topic, plain, origin, place)
+
+
+def _read_head(connection: psycopg.Connection[Any]) -> Head:
+    row = connection.execute("SELECT incarnation, position, frontier FROM log_head").fetchone()
+    if row is None:
+        raise CorruptionError(
+            "the log has no head", place="log_head", advice="restore the log from a backup"
+        )
+    try:
+        return Head(row[0], Frontier.from_bytes(row[1], row[2]))
+    except ValueError as error:
+        raise CorruptionError(
+            f"the log's head is damaged: {error}",
+            place="log_head",
+            advice="restore the log from a backup",
+        ) from error
+
+
+def _wait_for_lost_commit(connection: psycopg.Connection[Any]) -> None:
+    """Wait until a statement of our lost connection has ended: it may hold the head row."""
+    with connection.transaction():
+        connection.execute("SELECT FROM log_head FOR UPDATE")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (LedgerError, Clash):
+        raise
+    except (errors.DataCorrupted, errors.IndexCorrupted) as error:
+        raise CorruptionError(
+            f"the log is damaged: {error}",
+            place="PostgreSQL",
+            advice="stop the server and restore the log from a backup or a mirror",
+        ) from error
+    except psycopg.Error as error:
+        raise TransientError(f"the log in PostgreSQL cannot be used now: {error}") from error
