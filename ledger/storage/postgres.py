@@ -14,7 +14,6 @@ Source: claim 10.
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +27,7 @@ from psycopg import errors
 from ledger.errors import CorruptionError, LedgerError, TransientError
 from ledger.storage.binary_arrays import bytea_array, int8_array, register, text_array, uuid_array
 from ledger.storage.compression import compress, decompress
+from ledger.storage.connection_pool import ConnectionPool
 from ledger.storage.event_log import (
     Append,
     BlobLocation,
@@ -39,7 +39,6 @@ from ledger.storage.event_log import (
 from ledger.storage.merkle import Frontier
 from ledger.storage.recorder import BaseLogRecorder, Clash, Head, Plan, check_tracking, plan
 
-_SPARE_READERS: Final = 4
 _RECONNECT_PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Before each try to find out what became of a commit: a restart of PostgreSQL fits in."""
 _APPEND: Final = """
@@ -94,7 +93,7 @@ class PostgresLogRecorder(BaseLogRecorder):
         self._writing = threading.Lock()
         self._writer: psycopg.Connection[Any] | None = None
         self._head: Head | None = None
-        self._readers: queue.SimpleQueue[psycopg.Connection[Any]] = queue.SimpleQueue()
+        self._readers = ConnectionPool(self._connect, is_usable=lambda c: not c.closed, spare=4)
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -263,35 +262,20 @@ class PostgresLogRecorder(BaseLogRecorder):
         return {row[0]: BlobLocation(*row) for row in rows}
 
     def close(self) -> None:
+        self._readers.close()
         with self._writing:
             if self._writer is not None:
                 self._writer.close()
-            while not self._readers.empty():
-                self._readers.get().close()
 
     def _connect(self) -> psycopg.Connection[Any]:
         connection = psycopg.connect(self._url, autocommit=True, connect_timeout=10)
         register(connection)
         return connection
 
-    @contextmanager
-    def _reader(self) -> Iterator[psycopg.Connection[Any]]:
-        try:
-            connection = self._readers.get_nowait()
-        except queue.Empty:
-            connection = self._connect()
-        try:
-            yield connection
-        finally:
-            if connection.closed or self._readers.qsize() >= _SPARE_READERS:
-                connection.close()
-            else:
-                self._readers.put(connection)
-
     def _select(self, query: str, parameters: Sequence[Any]) -> list[Any]:
         with _translated():
             for is_last in (False, True):
-                with self._reader() as connection, connection.cursor(binary=True) as cursor:
+                with self._readers.borrow() as connection, connection.cursor(binary=True) as cursor:
                     try:
                         return cursor.execute(query, parameters).fetchall()
                     except psycopg.OperationalError:

@@ -20,6 +20,7 @@ from eventsourcing.persistence import Tracking
 
 from ledger.errors import CorruptionError, LedgerError, TransientError
 from ledger.storage.compression import compress, decompress
+from ledger.storage.connection_pool import ConnectionPool
 from ledger.storage.event_log import (
     Append,
     BlobLocation,
@@ -56,8 +57,7 @@ class SqliteLogRecorder(BaseLogRecorder):
         self.path = path
         self._writer = _connect(path)
         self._writing = threading.Lock()
-        self._readers = threading.local()
-        self._opened: list[sqlite3.Connection] = [self._writer]
+        self._readers = ConnectionPool(lambda: _connect(path))
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -130,8 +130,8 @@ class SqliteLogRecorder(BaseLogRecorder):
     # --- reading ---------------------------------------------------------------------------
 
     def head(self) -> LogHead:
-        with _translated(self.path):
-            return _read_head(self._reader().cursor()).to_log_head()
+        with _translated(self.path), self._readers.borrow() as connection:
+            return _read_head(connection.cursor()).to_log_head()
 
     def read(self, start: int, limit: int, stop: int | None = None) -> list[LogEntry]:
         last = start + limit - 1 if stop is None else min(start + limit - 1, stop)
@@ -190,20 +190,13 @@ class SqliteLogRecorder(BaseLogRecorder):
         return {row[0]: BlobLocation(*row) for row in rows}
 
     def close(self) -> None:
-        for connection in self._opened:
-            connection.close()
-        self._opened.clear()
-
-    def _reader(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._readers, "connection", None)
-        if connection is None:
-            connection = self._readers.connection = _connect(self.path)
-            self._opened.append(connection)
-        return connection
+        self._readers.close()
+        with self._writing:
+            self._writer.close()
 
     def _select(self, query: str, parameters: Sequence[Any]) -> list[Any]:
-        with _translated(self.path):
-            return self._reader().execute(query, parameters).fetchall()
+        with _translated(self.path), self._readers.borrow() as connection:
+            return connection.execute(query, parameters).fetchall()
 
     def _by_keys(self, query: str, keys: Sequence[Any], order: str = "") -> list[Any]:
         rows: list[Any] = []

@@ -1,0 +1,222 @@
+"""Who needs to hear of an event, and what must travel with it.
+
+Only events that a server recorded itself leave it. Some are the reason for a parcel (a *trigger*):
+a message stored for another home, what its user did to it while it waits, a mailbox's greeting.
+A parcel holds the trigger and all earlier events of its stream that the receiver may lack, byte
+for byte, so that the receiver can check it without asking back.
+
+The topics that may travel, and in which kind of stream, are one table. Both sides use it: what is
+not in it is never sent and never accepted.
+
+Source: claims 4 and 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from ledger.events import (
+    EVENT_CLASSES,
+    CallAbandoned,
+    CallReceived,
+    DomainEvent,
+    Event,
+    GreetingRecorded,
+    MailboxOpened,
+    MailboxRehomed,
+    MessageDeleted,
+    MessageErased,
+    MessageForwarded,
+    MessageHeard,
+    MessageMigrated,
+    MessageRequeued,
+    MessageRestored,
+    MessageSaved,
+    MessageStored,
+    MigrationRefused,
+    OpaqueEvent,
+    PinChanged,
+    RecordingSetAside,
+    ServerId,
+    TransferDecided,
+)
+from ledger.migration.wire import Parcel, WireEvent
+from ledger.storage.event_log import LogEntry
+
+
+class Everyone(Enum):
+    """The audience of what every server needs."""
+
+    EVERY = "every"
+
+
+EVERY: Final = Everyone.EVERY
+Audience: TypeAlias = ServerId | Everyone | None
+AnyEvent: TypeAlias = DomainEvent | OpaqueEvent
+
+
+class StreamKind(Enum):
+    """Streams whose events travel."""
+
+    CALL = "call"
+    """Written by the server that took the call."""
+    MAILBOX = "mailbox"
+    """Written by the mailbox's home."""
+
+
+class Role(Enum):
+    """What an event does to a parcel."""
+
+    DELIVERS = "delivers"
+    """The reason for a parcel: a message goes to the home that the event names."""
+    FOLLOWS = "follows"
+    """The reason for a parcel to where the message went."""
+    INFORMS = "informs"
+    """The reason for a parcel to every server."""
+    ACCOMPANIES = "accompanies"
+    """Travels with others of its stream."""
+
+
+_CALL, _MAILBOX = StreamKind.CALL, StreamKind.MAILBOX
+_RULES: Final[dict[type[Event], tuple[StreamKind, Role]]] = {
+    CallReceived: (_CALL, Role.ACCOMPANIES),
+    TransferDecided: (_CALL, Role.ACCOMPANIES),
+    CallAbandoned: (_CALL, Role.ACCOMPANIES),
+    RecordingSetAside: (_CALL, Role.ACCOMPANIES),
+    MessageMigrated: (_CALL, Role.ACCOMPANIES),
+    MigrationRefused: (_CALL, Role.ACCOMPANIES),
+    MessageStored: (_CALL, Role.DELIVERS),
+    MessageRequeued: (_CALL, Role.DELIVERS),
+    MessageHeard: (_CALL, Role.FOLLOWS),
+    MessageSaved: (_CALL, Role.FOLLOWS),
+    MessageDeleted: (_CALL, Role.FOLLOWS),
+    MessageRestored: (_CALL, Role.FOLLOWS),
+    MessageForwarded: (_CALL, Role.FOLLOWS),
+    MessageErased: (_CALL, Role.FOLLOWS),
+    MailboxOpened: (_MAILBOX, Role.INFORMS),
+    GreetingRecorded: (_MAILBOX, Role.INFORMS),
+    PinChanged: (_MAILBOX, Role.INFORMS),
+    MailboxRehomed: (_MAILBOX, Role.INFORMS),
+}
+
+TRAVELLING: Final[dict[str, tuple[StreamKind, Role]]] = {
+    str(kind.__struct_config__.tag): rule for kind, rule in _RULES.items()
+}
+"""Topic → in which streams it travels, and what it does to a parcel. All else stays at home."""
+
+TRIGGERS: Final = frozenset(t for t, (_, role) in TRAVELLING.items() if role != Role.ACCOMPANIES)
+"""Topics that may be the reason for a parcel."""
+
+
+def role_of(event: AnyEvent) -> Role | None:
+    """Say what an event does to a parcel; None for one that this program cannot interpret."""
+    rule = TRAVELLING.get(event.topic) if not isinstance(event, OpaqueEvent) else None
+    return rule[1] if rule is not None else None
+
+
+def is_forbidden(event: AnyEvent, kind: StreamKind) -> bool:
+    """May no other server record this in a stream of that kind?
+
+    An unknown topic may be a newer program's: it is kept without being understood.
+    """
+    rule = TRAVELLING.get(event.topic)
+    return event.topic in EVENT_CLASSES if rule is None else rule[0] is not kind
+
+
+def audience_of(event: AnyEvent, destination: ServerId | None) -> Audience:
+    """Say who needs to hear of an event of this server, or None.
+
+    ``destination`` is where the event's message is to go as its whole stream now stands
+    (`destination_of`): a message that was sent on elsewhere leaves its first home alone.
+    """
+    role = role_of(event)
+    if role is None or role is Role.ACCOMPANIES:
+        return None
+    if role is Role.INFORMS:
+        return EVERY
+    if isinstance(event, MessageStored | MessageRequeued):
+        return destination if event.home == destination != event.recorded_by else None
+    # What a home records of its own messages stands in the message's stream and stays there.
+    is_in_call_stream = getattr(event, "message_id", None) != event.originator_id
+    return destination if is_in_call_stream and destination != event.recorded_by else None
+
+
+def destination_of(message_id: UUID, events: Sequence[AnyEvent]) -> ServerId | None:
+    """Say where a message of this stream is to go: the home named last."""
+    named = (e for e in events if isinstance(e, MessageStored | MessageRequeued))
+    homes = [event.home for event in named if event.message_id == message_id]
+    return homes[-1] if homes else None
+
+
+def is_erased(message_id: UUID, events: Sequence[AnyEvent]) -> bool:
+    """Was the message erased before it arrived anywhere? Then its audio must not travel."""
+    return any(isinstance(e, MessageErased) and e.message_id == message_id for e in events)
+
+
+def stored_of(message_id: UUID, events: Sequence[AnyEvent]) -> MessageStored | None:
+    """Find the event that stored this message."""
+    found = (e for e in events if isinstance(e, MessageStored) and e.message_id == message_id)
+    return next(found, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """A parcel for one peer, before its audio is read."""
+
+    parcel: Parcel
+    blobs: tuple[tuple[str, int], ...] = ()
+    """Digest and size of each recording that it needs."""
+    message: MessageStored | None = None
+    """The message that it delivers; None for a parcel that only tells more."""
+
+
+def build_shipment(
+    trigger: LogEntry, stream: Sequence[tuple[LogEntry, AnyEvent]], peer: ServerId
+) -> Shipment | None:
+    """Make the parcel of a trigger for a peer; None when the trigger does not concern it.
+
+    ``stream`` is the trigger's whole stream as it now stands.
+    """
+    event = next(event for entry, event in stream if entry.position == trigger.position)
+    message_id: UUID | None = getattr(event, "message_id", None)
+    events = [event for _, event in stream]
+    destination = destination_of(message_id, events) if message_id is not None else None
+    audience = audience_of(event, destination)
+    upto = [entry for entry, _ in stream if entry.position <= trigger.position]
+    if audience is EVERY:
+        greeting = (
+            (event.blob, event.blob_size_bytes) if isinstance(event, GreetingRecorded) else None
+        )
+        blobs = (greeting,) if greeting is not None else ()
+        return Shipment(_parcel(upto, blobs), blobs)
+    if audience != peer:
+        return None
+    if role_of(event) is Role.FOLLOWS:
+        return Shipment(_parcel(upto, ()))
+    assert message_id is not None
+    message = stored_of(message_id, events)
+    if message is None or is_erased(message_id, events) or _is_elsewhere(message_id, events, peer):
+        return None
+    blobs = ((message.blob, message.blob_size_bytes),)
+    return Shipment(_parcel(upto, blobs), blobs, message)
+
+
+def _is_elsewhere(message_id: UUID, events: Sequence[AnyEvent], peer: ServerId) -> bool:
+    """Did another home acknowledge the message after all? Then it must not arrive twice."""
+    receipts = (e for e in events if isinstance(e, MessageMigrated) and e.message_id == message_id)
+    homes = {event.home for event in receipts}
+    return bool(homes) and peer not in homes
+
+
+def _parcel(entries: Sequence[LogEntry], blobs: Sequence[tuple[str, int]]) -> Parcel:
+    return Parcel(
+        position=entries[-1].position,
+        events=tuple(WireEvent(e.position, msgspec.Raw(e.plain)) for e in entries),
+        blobs=tuple(digest for digest, _ in blobs),
+    )

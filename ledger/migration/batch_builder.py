@@ -1,0 +1,280 @@
+"""An origin reads its log and makes batches for one peer.
+
+Reading goes page by page from the agreed position; what does not concern the peer is passed over.
+At most one page of parcels waits in memory, and audio is read only for the batch that is being
+made. A message whose audio cannot be read is left out and reported, so that it never holds up the
+ones behind it.
+
+Source: claims 5 and 8 (retrieve and send).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+from uuid import UUID
+
+from ledger.configuration import Replication
+from ledger.errors import CorruptionError, NotFoundError
+from ledger.events import ServerId, decode
+from ledger.migration.audience import TRIGGERS, AnyEvent, Shipment, build_shipment
+from ledger.migration.wire import (
+    MAX_BODY_BYTES,
+    MAX_DIGESTS,
+    MAX_HEADER_BYTES,
+    BatchHeader,
+    BlobEntry,
+    RefusalReason,
+    encode_batch,
+)
+from ledger.offload import Offload
+from ledger.storage.blob_store import BlobStore
+from ledger.storage.event_log import BlobLocation, LogEntry
+from ledger.storage.group_commit import EventLog
+
+_PAGE: Final = 500
+ADVANCE_EVERY: Final = 5000
+"""After so many positions without anything for the peer it is told so, lest the next contact reads
+them all again."""
+_MAX_AUDIO_BYTES: Final = MAX_BODY_BYTES - MAX_HEADER_BYTES
+
+AskMissing: TypeAlias = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message that a batch delivers."""
+
+    position: int
+    """Of its parcel."""
+    call_id: UUID
+    message_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A message that cannot be sent."""
+
+    delivery: Delivery
+    reason: str
+    """A word of `RefusalReason`."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A batch that is ready to be sent, and what it means to us."""
+
+    incarnation: UUID
+    after: int
+    through: int
+    through_root: str
+    body: bytes
+    positions: tuple[int, ...]
+    """Of its parcels."""
+    deliveries: tuple[Delivery, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    reason: str
+    detail: str
+
+
+class BatchBuilder:
+    """Makes the batches for one peer, in order. For one task."""
+
+    def __init__(
+        self,
+        *,
+        this_server: ServerId,
+        peer: ServerId,
+        log: EventLog,
+        blobs: BlobStore,
+        offload: Offload,
+        settings: Replication,
+        ask_missing: AskMissing,
+    ) -> None:
+        self._this_server = this_server
+        self._peer = peer
+        self._log = log
+        self._blobs = blobs
+        self._offload = offload
+        self._settings = settings
+        self._ask_missing = ask_missing
+        self._waiting: deque[Shipment] = deque()
+        self.max_parcels = settings.batch_max_messages
+        """Lowered to find out which message a peer cannot bear."""
+        self.incarnation = UUID(int=0)
+        """Whose batches are made; of no log before the first `restart`."""
+        self._made = self._scanned = self._known_until = 0
+        self._skipped: set[int] = set()
+
+    def restart(self, incarnation: UUID, *, after: int, known_until: int) -> None:
+        """Begin anew behind a position.
+
+        Up to ``known_until`` the peer probably has the audio already: it is asked before any is
+        sent.
+        """
+        is_where_it_was = incarnation == self.incarnation and after == self._made
+        if not is_where_it_was or self._waiting:
+            # Else what was passed over need not be read again at every probe.
+            self._scanned = after
+            self._waiting.clear()
+        self.incarnation = incarnation
+        self._made = after
+        self._known_until = known_until
+
+    def skip(self, position: int) -> None:
+        """Leave the parcel at this position out until the next start of the server."""
+        self._skipped.add(position)
+
+    async def next(self, head: int) -> Draft | None:
+        """Make the next batch from the log up to ``head``; None when nothing is left for the peer.
+
+        Raises TransientError when our stores cannot work, and what ``ask_missing`` raises; then
+        `restart` before the next call.
+        """
+        while not self._is_full() and self._scanned < head:
+            await self._scan_page(head)
+        if not self._waiting and self._scanned - self._made < ADVANCE_EVERY:
+            return None
+        shipments = self._take()
+        after = self._made
+        self._made = self._waiting[0].parcel.position - 1 if self._waiting else self._scanned
+        return await self._draft(shipments, after, self._made)
+
+    def _is_full(self) -> bool:
+        size_bytes = sum(_size(shipment) for shipment in self._waiting)
+        is_long = len(self._waiting) >= self.max_parcels
+        return is_long or size_bytes >= self._settings.batch_max_bytes
+
+    async def _scan_page(self, head: int) -> None:
+        page = await self._log.read(self._scanned + 1, _PAGE, head)
+        triggers = [e for e in page if e.origin is None and e.topic in TRIGGERS]
+        streams = await self._streams(triggers)
+        for trigger in triggers:
+            shipment = build_shipment(trigger, streams[trigger.originator_id], self._peer)
+            if shipment is not None and trigger.position not in self._skipped:
+                self._waiting.append(shipment)
+        self._scanned = page[-1].position if page else head
+
+    async def _streams(
+        self, triggers: Sequence[LogEntry]
+    ) -> dict[UUID, list[tuple[LogEntry, AnyEvent]]]:
+        if not triggers:
+            return {}
+        ids = dict.fromkeys(trigger.originator_id for trigger in triggers)
+        streams = await self._log.read_streams(list(ids))
+        return {
+            stream: [(e, decode(e.plain, f"position {e.position}")) for e in entries]
+            for stream, entries in streams.items()
+        }
+
+    def _take(self) -> list[Shipment]:
+        """Take from what waits, up to the bounds of a batch but at least one."""
+        taken: list[Shipment] = []
+        size_bytes = 0
+        while self._waiting and len(taken) < self.max_parcels:
+            size_bytes += _size(self._waiting[0])
+            if taken and size_bytes > self._settings.batch_max_bytes:
+                break
+            taken.append(self._waiting.popleft())
+        return taken
+
+    async def _draft(self, shipments: Sequence[Shipment], after: int, through: int) -> Draft:
+        audio = await self._load(shipments)
+        sent, left_out = _sort_out(shipments, audio)
+        root = (await self._log.root_at(through)).hex()
+        wanted = {digest for s in sent for digest, _ in s.blobs}
+        blobs = {d: data for d, data in audio.items() if d in wanted and isinstance(data, bytes)}
+        header = BatchHeader(
+            origin=self._this_server,
+            home=self._peer,
+            incarnation=self.incarnation,
+            after_position=after,
+            through_position=through,
+            through_root=root,
+            parcels=tuple(shipment.parcel for shipment in sent),
+            blobs=tuple(BlobEntry(d, len(data)) for d, data in blobs.items()),
+        )
+        body = await self._offload(lambda: encode_batch(header, list(blobs.values())))
+        return Draft(
+            incarnation=self.incarnation,
+            after=after,
+            through=through,
+            through_root=root,
+            body=body,
+            positions=tuple(shipment.parcel.position for shipment in sent),
+            deliveries=tuple(d for d in map(_delivery, sent) if d is not None),
+            left_out=tuple(left_out),
+        )
+
+    async def _load(self, shipments: Sequence[Shipment]) -> dict[str, bytes | _Unreadable]:
+        """Read the audio that the peer may lack; what it has already is left out of the result."""
+        known = [s for s in shipments if s.parcel.position <= self._known_until]
+        asked = dict.fromkeys(digest for s in known for digest, _ in s.blobs)
+        there = await self._held_by_peer(list(asked))
+        wanted = {d: size for s in shipments for d, size in s.blobs if d not in there}
+        locations = await self._log.locate_blobs(list(wanted))
+        audio = await self._offload(lambda: self._read_all(wanted, locations))
+        unreadable = [d for d, data in audio.items() if isinstance(data, _Unreadable)]
+        for digest in await self._held_by_peer(unreadable):
+            del audio[digest]
+        return audio
+
+    async def _held_by_peer(self, digests: Sequence[str]) -> frozenset[str]:
+        there: set[str] = set()
+        for start in range(0, len(digests), MAX_DIGESTS):
+            asked = digests[start : start + MAX_DIGESTS]
+            there |= set(asked) - await self._ask_missing(asked)
+        return frozenset(there)
+
+    def _read_all(
+        self, wanted: Mapping[str, int], locations: Mapping[str, BlobLocation]
+    ) -> dict[str, bytes | _Unreadable]:
+        return {d: self._read(d, size, locations.get(d)) for d, size in wanted.items()}
+
+    def _read(
+        self, digest: str, size_bytes: int, location: BlobLocation | None
+    ) -> bytes | _Unreadable:
+        if size_bytes > _MAX_AUDIO_BYTES:
+            return _Unreadable(RefusalReason.TOO_LARGE, f"blob {digest} has {size_bytes} bytes")
+        try:
+            return self._blobs.get(digest, location)
+        except NotFoundError as error:
+            return _Unreadable(RefusalReason.AUDIO_MISSING, error.message)
+        except CorruptionError as error:
+            return _Unreadable(RefusalReason.AUDIO_CORRUPT, error.message)
+
+
+def _size(shipment: Shipment) -> int:
+    return sum(size_bytes for _, size_bytes in shipment.blobs)
+
+
+def _delivery(shipment: Shipment) -> Delivery | None:
+    message = shipment.message
+    if message is None:
+        return None
+    return Delivery(shipment.parcel.position, message.originator_id, message.message_id)
+
+
+def _sort_out(
+    shipments: Sequence[Shipment], audio: Mapping[str, bytes | _Unreadable]
+) -> tuple[list[Shipment], list[LeftOut]]:
+    """Part messages that can be sent from those whose audio cannot be read."""
+    sent: list[Shipment] = []
+    left_out: list[LeftOut] = []
+    for shipment in shipments:
+        delivery = _delivery(shipment)
+        problems = (audio.get(digest) for digest, _ in shipment.blobs)
+        problem = next((p for p in problems if isinstance(p, _Unreadable)), None)
+        if delivery is not None and problem is not None:
+            left_out.append(LeftOut(delivery, problem.reason, problem.detail))
+        else:
+            # A greeting without its audio still goes: the home refuses it and says why.
+            sent.append(shipment)
+    return sent, left_out

@@ -1,0 +1,213 @@
+"""All shipping of one server: a worker a peer, and what wakes them.
+
+Source: claims 4, 5 and 8.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from ledger.errors import CallerError, LedgerError
+from ledger.events import MessageRequeued, MessageStored, ServerId, decode
+from ledger.ids import MailboxAddress
+from ledger.migration.audience import TRIGGERS
+from ledger.migration.link import PeerLink
+from ledger.migration.origin import OriginParts, PeerStatus, PeerWorker
+from ledger.migration.protocol import OriginInput
+from ledger.migration.settlement import MAILBOX_MOVED, OPERATOR
+from ledger.migration.unsettled import find_unsettled
+from ledger.storage.event_log import LogEntry, LogHead
+
+_LOG: Final = logging.getLogger(__name__)
+
+_REMEMBERED: Final = 10_000
+"""Messages that arrived lately, for callers that ask a moment too late."""
+_PAGE: Final = 500
+_RETRY_S: Final = 5.0
+
+
+class Deliveries:
+    """Ships messages to their homes. For one event loop."""
+
+    def __init__(self, parts: OriginParts, links: Mapping[ServerId, PeerLink]) -> None:
+        """Make a worker for each peer of the configuration; ``links`` has a link for each."""
+        self._parts = parts
+        self._links = links
+        self._workers = {
+            peer.id: PeerWorker(peer, links[peer.id], parts, self._note_migrated)
+            for peer in parts.directory.peers
+        }
+        self._tasks: list[asyncio.Task[None]] = []
+        self._waiters: dict[tuple[ServerId, UUID], asyncio.Event] = {}
+        self._arrived: OrderedDict[tuple[ServerId, UUID], None] = OrderedDict()
+        self._grown = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self) -> None:
+        """Begin to ship."""
+        self._loop = asyncio.get_running_loop()
+        self._parts.log.add_listener(self._log_grew)
+        head = await self._parts.log.head()
+        self._tasks = [
+            asyncio.create_task(worker.run(), name=f"ship-to-{worker.peer}")
+            for worker in self._workers.values()
+        ]
+        self._tasks.append(asyncio.create_task(self._wake_workers(head.position), name="wake"))
+        self._tasks.append(asyncio.create_task(self._follow_mailboxes(), name="follow-mailboxes"))
+
+    async def stop(self) -> None:
+        """End all shipping; what is in flight arrives or is sent again after the next start."""
+        self._loop = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        for link in self._links.values():
+            await link.close()
+
+    def inbound(self, peer: ServerId) -> None:
+        """The peer contacted us: it is worth trying at once."""
+        worker = self._workers.get(peer)
+        if worker is not None:
+            worker.signal(OriginInput.INBOUND)
+
+    def statuses(self) -> list[PeerStatus]:
+        """Say how the shipping to each peer is going."""
+        return [worker.status for worker in self._workers.values()]
+
+    def release_position(self, peer: ServerId) -> int:
+        """Give the position of our log up to which a verified backup of the peer covers it."""
+        worker = self._workers.get(peer)
+        return worker.status.safe_position if worker is not None else 0
+
+    async def deliver_now(self, message_id: UUID, home: ServerId, deadline_s: float) -> bool:
+        """Wake the shipping to this home; True when its receipt for the message is recorded here.
+
+        False after the deadline: the message stays here and is shipped later, by itself.
+        """
+        worker = self._workers.get(home)
+        if worker is None:
+            return False
+        key = (home, message_id)
+        if key in self._arrived:
+            return True
+        waiter = self._waiters.setdefault(key, asyncio.Event())
+        worker.signal(OriginInput.WANTED)
+        try:
+            async with asyncio.timeout(deadline_s):
+                await waiter.wait()
+        except TimeoutError:
+            return key in self._arrived
+        finally:
+            self._waiters.pop(key, None)
+        return True
+
+    async def requeue(self, call_id: UUID, message_id: UUID) -> None:
+        """Ship a held or refused message again, to the home that the configuration names now.
+
+        Raises NotFoundError or ConflictError as `Settlement.requeue`.
+        """
+        home = await self._parts.settlement.requeue(call_id, message_id, OPERATOR)
+        _LOG.info("action=requeued message=%s home=%s", message_id, home)
+
+    def _note_migrated(self, home: ServerId, messages: Iterable[UUID]) -> None:
+        for message_id in messages:
+            key = (home, message_id)
+            self._arrived[key] = None
+            waiter = self._waiters.get(key)
+            if waiter is not None:
+                waiter.set()
+        while len(self._arrived) > _REMEMBERED:
+            self._arrived.popitem(last=False)
+
+    def _log_grew(self, _head: LogHead) -> None:
+        """Called after each commit, in whatever thread made it."""
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed in this very moment
+                loop.call_soon_threadsafe(self._grown.set)
+
+    async def _wake_workers(self, position: int) -> None:
+        """Read what is new once, and wake only those whom it concerns."""
+        while True:
+            await self._grown.wait()
+            self._grown.clear()
+            try:
+                while page := await self._parts.log.read(position + 1, _PAGE):
+                    position = page[-1].position
+                    self._signal(self._concerned(page))
+            except LedgerError as error:
+                _LOG.warning("action=log-not-read error=%s", error)
+                self._signal(self._workers)
+                await self._parts.clock.sleep(_RETRY_S)
+                self._grown.set()
+
+    def _concerned(self, page: Sequence[LogEntry]) -> set[ServerId]:
+        peers: set[ServerId] = set()
+        for entry in page:
+            if entry.origin is not None or entry.topic not in TRIGGERS:
+                continue
+            event = decode(entry.plain, f"position {entry.position}")
+            if isinstance(event, MessageStored | MessageRequeued):
+                peers.add(event.home)
+            else:
+                return set(self._workers)
+        return peers
+
+    def _signal(self, peers: Iterable[ServerId]) -> None:
+        for peer in sorted(peers):
+            if peer in self._workers:
+                self._workers[peer].signal(OriginInput.NEW_EVENTS)
+
+    async def _follow_mailboxes(self) -> None:
+        """Once, at the start: messages whose mailbox now has another home go there."""
+        while True:
+            try:
+                await self._requeue_moved()
+            except LedgerError as error:
+                _LOG.warning("action=unsettled-not-read error=%s", error)
+                await self._parts.clock.sleep(_RETRY_S)
+                continue
+            return
+
+    async def _requeue_moved(self) -> None:
+        directory = self._parts.directory
+        for message in await find_unsettled(self._parts.log, directory.this_server):
+            home = directory.home_of(MailboxAddress.parse(message.mailbox))
+            if home is None:
+                _LOG.error(
+                    "action=no-home message=%s mailbox=%s", message.message_id, message.mailbox
+                )
+            elif home.id != message.home:
+                with contextlib.suppress(CallerError):  # it arrived in the meantime
+                    await self._parts.settlement.requeue(
+                        message.call_id, message.message_id, MAILBOX_MOVED
+                    )
+            elif message.refused:
+                _LOG.error("action=held message=%s home=%s", message.message_id, message.home)
+
+
+def is_releasable(
+    *,
+    position: int,
+    migrated_at: datetime | None,
+    safe_position: int,
+    now: datetime,
+    keep_for: timedelta,
+) -> bool:
+    """May the origin free its copy of a migrated message's audio?
+
+    Yes when a verified backup of the home covers it, and in any case ``keep_for`` after the home
+    acknowledged it; never before that acknowledgement (``migrated_at`` None). ``position`` is the
+    one in our log under which the message was shipped.
+    """
+    if migrated_at is None:
+        return False
+    return position <= safe_position or now - migrated_at >= keep_for

@@ -1,0 +1,237 @@
+"""A home looks at the parcels of a batch, each for itself: may this be taken in?
+
+Pure, and independent of what the home holds already; so it runs off the event loop, before the
+origin's turn. A parcel that may not is refused alone: one poisonous message never holds up others.
+
+Source: claim 7.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from eventsourcing.persistence import StoredEvent
+
+from ledger.configuration import Directory
+from ledger.errors import CallerError, CorruptionError
+from ledger.events import (
+    AudioFacts,
+    GreetingRecorded,
+    MessageRequeued,
+    MessageStored,
+    OpaqueEvent,
+    ServerId,
+    decode,
+)
+from ledger.ids import MailboxAddress, mailbox_stream_id
+from ledger.migration.audience import (
+    TRAVELLING,
+    AnyEvent,
+    Role,
+    StreamKind,
+    is_forbidden,
+    role_of,
+    stored_of,
+)
+from ledger.migration.wire import Batch, Parcel, Refusal, RefusalReason
+from ledger.storage import stored_form
+
+_R: Final = RefusalReason
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignEvent:
+    """An event of another server, as it came."""
+
+    position: int
+    event: AnyEvent
+    plain: bytes
+
+    @property
+    def stored(self) -> StoredEvent:
+        """What is appended here: the same bytes under the same stream and version."""
+        return StoredEvent(
+            originator_id=self.event.originator_id,
+            originator_version=self.event.originator_version,
+            topic=self.event.topic,
+            state=self.plain,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A parcel that may be taken in, as far as it can be judged alone."""
+
+    position: int
+    stream: UUID
+    events: tuple[ForeignEvent, ...]
+    role: Role | None
+    """What its last event does; None when this program cannot interpret it."""
+    blobs: tuple[str, ...] = ()
+    message: MessageStored | None = None
+    """The message to deliver; None for a parcel that only tells more."""
+
+    @property
+    def message_id(self) -> UUID | None:
+        """The message that its last event is about, if any."""
+        return getattr(self.events[-1].event, "message_id", None)
+
+
+class RefusedError(Exception):
+    """A parcel is not taken. Only within this package."""
+
+    def __init__(self, reason: str, detail: str, new_home: ServerId | None = None) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.new_home = new_home
+
+    def at(self, position: int) -> Refusal:
+        """Give the answer for the parcel at this position."""
+        return Refusal(
+            position=position, reason=self.reason, detail=self.detail, new_home=self.new_home
+        )
+
+
+def examine_all(batch: Batch, directory: Directory) -> list[Examined | Refusal]:
+    """Look at every parcel of a batch, in order."""
+    return [_examine_or_refuse(parcel, batch, directory) for parcel in batch.header.parcels]
+
+
+def _examine_or_refuse(parcel: Parcel, batch: Batch, directory: Directory) -> Examined | Refusal:
+    try:
+        return _examine(parcel, batch, directory)
+    except RefusedError as refused:
+        return refused.at(parcel.position)
+
+
+def _examine(parcel: Parcel, batch: Batch, directory: Directory) -> Examined:
+    events = _read_events(parcel)
+    last = events[-1].event
+    kind, role = _kind_and_role(last, [f.event for f in events])
+    for foreign in events:
+        if is_forbidden(foreign.event, kind):
+            detail = f"no other server may record {foreign.event.topic} in a {kind.value} stream"
+            raise RefusedError(_R.FORBIDDEN_TOPIC, detail)
+    message: MessageStored | None = None
+    if kind is StreamKind.MAILBOX:
+        _expect_profile_of_sender(events, batch.header.origin, directory)
+        if isinstance(last, GreetingRecorded):
+            _check_audio(batch, last.blob, last.blob_size_bytes, last.audio)
+    elif role is Role.DELIVERS:
+        message = _message_for_us(events, directory)
+        _check_audio(batch, message.blob, message.blob_size_bytes, message.audio)
+    return Examined(
+        position=parcel.position,
+        stream=last.originator_id,
+        events=events,
+        role=role,
+        blobs=_blobs_of(last, message),
+        message=message,
+    )
+
+
+def _read_events(parcel: Parcel) -> tuple[ForeignEvent, ...]:
+    """Decode the events; one stream, versions in a row, positions rising up to the parcel's."""
+    events: list[ForeignEvent] = []
+    for wire in parcel.events:
+        plain = bytes(wire.plain)
+        try:
+            event = decode(plain, f"position {wire.position} of the origin")
+        except CorruptionError as error:
+            raise RefusedError(_R.BAD_EVENTS, str(error)) from error
+        events.append(ForeignEvent(wire.position, event, plain))
+    for before, after in itertools.pairwise(events):
+        is_next = (
+            after.event.originator_id == before.event.originator_id
+            and after.event.originator_version == before.event.originator_version + 1
+            and after.position > before.position
+        )
+        if not is_next:
+            raise RefusedError(_R.BAD_EVENTS, "the events are not in a row of one stream")
+    if events[-1].position != parcel.position:
+        raise RefusedError(_R.BAD_EVENTS, "the last event does not stand at the parcel's position")
+    return tuple(events)
+
+
+def _kind_and_role(last: AnyEvent, events: list[AnyEvent]) -> tuple[StreamKind, Role | None]:
+    """Which kind of stream is this, and what does its last event do?"""
+    kinds = {TRAVELLING[e.topic][0] for e in events if e.topic in TRAVELLING}
+    if not kinds:
+        detail = f"nothing here knows a stream of {events[0].topic}; bring this server up to date"
+        is_known = any(not isinstance(event, OpaqueEvent) for event in events)
+        raise RefusedError(_R.FORBIDDEN_TOPIC if is_known else _R.UNKNOWN_TOPIC, detail)
+    if len(kinds) > 1:
+        raise RefusedError(_R.BAD_EVENTS, "events of calls and of mailboxes in one stream")
+    if isinstance(last, OpaqueEvent) and TRAVELLING.get(last.topic, (None, None))[1]:
+        detail = f"{last.topic} version {last.v} is newer than this server; bring it up to date"
+        raise RefusedError(_R.UNKNOWN_TOPIC, detail)
+    return kinds.pop(), role_of(last)
+
+
+def _message_for_us(events: tuple[ForeignEvent, ...], directory: Directory) -> MessageStored:
+    """Find the message that the last event sends here, and check that this is its home."""
+    last = events[-1].event
+    assert isinstance(last, MessageStored | MessageRequeued)
+    message = stored_of(last.message_id, [foreign.event for foreign in events])
+    if message is None:
+        detail = f"the event that stored message {last.message_id} is not there or is newer"
+        raise RefusedError(_R.UNKNOWN_TOPIC, detail)
+    home = directory.home_of(_mailbox(message.mailbox))
+    if last.home != directory.this_server or home is None or home.id != last.home:
+        told = f"its home is {home.id}" if home is not None else "no server is home to it"
+        raise RefusedError(
+            _R.NOT_MY_MAILBOX,
+            f"mailbox {message.mailbox} does not live on {directory.this_server}: {told}",
+            home.id if home is not None else None,
+        )
+    return message
+
+
+def _expect_profile_of_sender(
+    events: tuple[ForeignEvent, ...], sender: ServerId, directory: Directory
+) -> None:
+    for foreign in events:
+        name = getattr(foreign.event, "mailbox", None)
+        if name is None:
+            continue
+        mailbox = _mailbox(name)
+        home = directory.home_of(mailbox)
+        is_its_stream = foreign.event.originator_id == mailbox_stream_id(mailbox)
+        if not is_its_stream or home is None or home.id != sender:
+            detail = f"{sender} is not home to mailbox {name}, or this is not its stream"
+            raise RefusedError(_R.NOT_ITS_MAILBOX, detail)
+
+
+def _mailbox(name: str) -> MailboxAddress:
+    try:
+        return MailboxAddress.parse(name)
+    except CallerError as error:
+        raise RefusedError(_R.BAD_EVENTS, str(error)) from error
+
+
+def _check_audio(batch: Batch, digest: str, size_bytes: int, facts: AudioFacts) -> None:
+    """Compare a stored form with what its event says; nothing to do when it is not sent along."""
+    stored = batch.blobs.get(digest)
+    if stored is None:
+        return
+    if len(stored) != size_bytes:
+        detail = f"blob {digest} has {len(stored)} bytes, its event says {size_bytes}"
+        raise RefusedError(_R.BAD_AUDIO, detail)
+    try:
+        received = stored_form.decode(stored, max_bytes=facts.size_bytes, place=f"blob {digest}")
+    except CorruptionError as error:
+        raise RefusedError(_R.BAD_AUDIO, str(error)) from error
+    if hashlib.sha256(received).hexdigest() != facts.digest:
+        detail = f"blob {digest} does not hold the recording {facts.digest}"
+        raise RefusedError(_R.BAD_AUDIO, detail)
+
+
+def _blobs_of(last: AnyEvent, message: MessageStored | None) -> tuple[str, ...]:
+    if message is not None:
+        return (message.blob,)
+    return (last.blob,) if isinstance(last, GreetingRecorded) else ()

@@ -1,0 +1,384 @@
+"""The home's side: take in what other servers ship, once, whole and in order, and sign for it.
+
+A batch is read and checked off the event loop, then taken in on its origin's turn: blobs first
+made durable, then everything else in *one* append: the origin's events, our own deliveries, where
+the blobs lie and how far the origin's log is taken in now. After that the receipt is signed; so a
+receipt is given for what is on disk, or not at all. A crash before the append leaves a pack file
+that no event names and that garbage collection removes; a crash after it leaves a batch whose
+answer was lost, and the next try answers the same.
+
+Source: claims 7 and 8.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from eventsourcing.persistence import IntegrityError
+
+from ledger.clock import Clock
+from ledger.configuration import Directory, Limits
+from ledger.errors import CorruptionError, PeerError, TransientError
+from ledger.events import BackupVerified, Receipt, ServerId, decode
+from ledger.identity import ServerIdentity
+from ledger.ids import server_stream_id
+from ledger.migration.admission import Admission
+from ledger.migration.assembly import Assembly
+from ledger.migration.examination import Examined, examine_all
+from ledger.migration.link import Route
+from ledger.migration.protocol import HOME_TABLE, LIVE_FOR_S, HomeAction, relate, tracked_of
+from ledger.migration.receipts import sign_receipt
+from ledger.migration.safe_positions import SafePositions
+from ledger.migration.wire import (
+    VERSION,
+    Accepted,
+    Answer,
+    Batch,
+    BatchHeader,
+    Busy,
+    ContactAnswer,
+    ContactRequest,
+    Gap,
+    MissingAnswer,
+    MissingRequest,
+    Refusal,
+    RefusedVersion,
+    Rejected,
+    Request,
+    TrackedRow,
+    decode_batch,
+    decode_request,
+    encode_answer,
+)
+from ledger.offload import Offload
+from ledger.storage.blob_store import BlobStore, NewBlob
+from ledger.storage.event_log import Append, BlobLocation, LogHead, PeerTracking, tracking_name
+from ledger.storage.group_commit import EventLog
+
+_LOG: Final = logging.getLogger(__name__)
+
+PREDECESSOR_WAIT_S: Final = 2.0
+"""How long a batch waits for the one before it, which may still be on another connection."""
+_CORRUPTION_PAUSE_S: Final = 60.0
+_ATTEMPTS: Final = 5
+
+
+@dataclass(slots=True)
+class _Origin:
+    """What this process knows of one origin."""
+
+    turn: asyncio.Condition = field(default_factory=asyncio.Condition)
+    """Held while a batch is taken in; notified after each."""
+    seen_s: dict[UUID, float] = field(default_factory=dict)
+    """When it last made contact under each incarnation, in monotonic time."""
+
+
+def _nothing(_peer: ServerId) -> None:
+    pass
+
+
+class Receiver:
+    """Takes in batches of all origins: each origin's one by one, different origins' side by side.
+
+    For one event loop. Several processes may serve one home: the tracked position decides.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: ServerIdentity,
+        directory: Directory,
+        log: EventLog,
+        blobs: BlobStore,
+        clock: Clock,
+        offload: Offload,
+        rng: random.Random,
+        limits: Limits,
+        on_inbound: Callable[[ServerId], None] = _nothing,
+    ) -> None:
+        """Join the parts. ``on_inbound`` is told of every contact: the peer is there."""
+        self._identity = identity
+        self._directory = directory
+        self._log = log
+        self._blobs = blobs
+        self._clock = clock
+        self._offload = offload
+        self._on_inbound = on_inbound
+        self._origins: defaultdict[ServerId, _Origin] = defaultdict(_Origin)
+        self._safe = SafePositions()
+        self.admission = Admission(limits.concurrent_batches, rng)
+        """Whoever reads a body for `handle` from a network holds a place here first."""
+
+    async def handle(self, sender: ServerId, route: Route, body: bytes) -> bytes:
+        """Answer a message of a peer whose identity is proved. Never raises a LedgerError."""
+        return encode_answer(await self._answer(sender, route, body))
+
+    async def _answer(self, sender: ServerId, route: Route, body: bytes) -> Answer:
+        try:
+            self._expect_peer(sender)
+            if route is Route.BATCH:
+                batch = await self._offload(lambda: decode_batch(body, sender))
+                return await self.receive_batch(sender, batch)
+            return await self._answer_question(sender, decode_request(body, sender))
+        except PeerError as error:
+            _LOG.warning("action=rejected peer=%s error=%s", sender, error)
+            return Rejected(reason=error.message)
+        except TransientError as error:
+            _LOG.warning("action=busy peer=%s error=%s", sender, error)
+            return Busy(retry_after_s=error.retry_after_s)
+        except CorruptionError:
+            # Our own store is damaged. The origin keeps what it has and will try again.
+            _LOG.exception("action=corruption peer=%s", sender)
+            return Busy(retry_after_s=_CORRUPTION_PAUSE_S)
+
+    async def _answer_question(self, sender: ServerId, request: Request) -> Answer:
+        if isinstance(request, MissingRequest):
+            return await self.missing(request)
+        return await self.contact(sender, request)
+
+    def _expect_peer(self, sender: ServerId) -> None:
+        if all(entry.id != sender for entry in self._directory.peers):
+            raise PeerError(f"server {sender!r} is not in this configuration", peer=sender)
+
+    async def contact(self, sender: ServerId, request: ContactRequest) -> Answer:
+        """Say how far the sender's log is taken in here."""
+        self._expect_addressed(sender, request.origin, request.home)
+        if VERSION not in request.versions:
+            return RefusedVersion(versions=(VERSION,))
+        self._note_contact(sender, request.incarnation)
+        rows = await self._rows(sender)
+        self._watch_for_clones(sender, request.incarnation, rows)
+        head = await self._log.head()
+        await self._note_backups(head)
+        return ContactAnswer(
+            nonce=request.nonce,
+            home=self._directory.this_server,
+            home_incarnation=head.incarnation,
+            tracked=rows,
+            receipt=self._receipt(sender, tracked_of(rows, request.incarnation), head),
+        )
+
+    async def missing(self, request: MissingRequest) -> MissingAnswer:
+        """Say which of these blobs are not here."""
+        here = await self._held_blobs(request.digests)
+        return MissingAnswer(digests=tuple(d for d in request.digests if d not in here))
+
+    async def receive_batch(self, sender: ServerId, batch: Batch) -> Accepted | Gap:
+        """Take in a batch; what is not refused is durable when this returns.
+
+        Raises PeerError for a batch that breaks the protocol, and TransientError when it cannot be
+        taken in now; nothing was changed then.
+        """
+        header = batch.header
+        _expect_order(header, sender)
+        self._expect_addressed(sender, header.origin, header.home)
+        examined = await self._offload(lambda: examine_all(batch, self._directory))
+        origin = self._origins[sender]
+        deadline_s = asyncio.get_running_loop().time() + PREDECESSOR_WAIT_S
+        async with origin.turn:
+            for _ in range(_ATTEMPTS):
+                rows = await self._rows_in_turn(origin, header, deadline_s)
+                action = HOME_TABLE[relate(rows, header)]
+                if action not in (HomeAction.TAKE_IN, HomeAction.LOOK_AGAIN):
+                    _LOG.warning("action=gap peer=%s after=%d", sender, header.after_position)
+                    return Gap(tracked=rows)
+                try:
+                    accepted = await self._take_in(batch, examined, rows)
+                except IntegrityError:
+                    continue  # Something of it came in meanwhile: look again at what is here.
+                origin.turn.notify_all()
+                return accepted
+        raise TransientError(f"the log of {sender} is being taken in by another process")
+
+    async def _rows_in_turn(
+        self, origin: _Origin, header: BatchHeader, deadline_s: float
+    ) -> tuple[TrackedRow, ...]:
+        """Read what is tracked, waiting a little for the batch before this one."""
+        rows = await self._rows(header.origin)
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                while HOME_TABLE[relate(rows, header)] is HomeAction.WAIT_FOR_PREDECESSOR:
+                    await origin.turn.wait()
+                    rows = await self._rows(header.origin)
+        except TimeoutError:
+            pass  # The answer will be a gap.
+        return rows
+
+    async def _take_in(
+        self, batch: Batch, examined: Sequence[Examined | Refusal], rows: Sequence[TrackedRow]
+    ) -> Accepted:
+        header = batch.header
+        assembly, here = await self._assemble(batch, examined)
+        new = [d for d in batch.blobs if d in assembly.needed_blobs and d not in here]
+        locations = await self._keep_blobs([NewBlob(d, batch.blobs[d]) for d in new])
+        # A crash before this commit leaves an orphan pack; after it, only the answer is lost.
+        head = await self._commit(header, assembly, locations, rows)
+        reached = _reached(header, tracked_of(rows, header.incarnation))
+        self._safe.note((header.origin, header.incarnation), head.position, reached.position)
+        receipt = self._receipt(header.origin, reached, head)
+        assert receipt is not None
+        for refusal in assembly.refusals:
+            _LOG.warning(
+                "action=refused peer=%s position=%d reason=%s detail=%s",
+                header.origin,
+                refusal.position,
+                refusal.reason,
+                refusal.detail,
+            )
+        return Accepted(receipt=receipt, refusals=tuple(assembly.refusals))
+
+    async def _assemble(
+        self, batch: Batch, examined: Sequence[Examined | Refusal]
+    ) -> tuple[Assembly, frozenset[str]]:
+        """Compare with what is held; give the assembly and those of its blobs that are here."""
+        parcels = [parcel for parcel in examined if isinstance(parcel, Examined)]
+        streams = {p.stream for p in parcels} | {p.message_id for p in parcels if p.message_id}
+        held = await self._log.read_streams(list(streams))
+        here = await self._held_blobs(dict.fromkeys(d for p in parcels for d in p.blobs))
+        assembly = Assembly(
+            this_server=self._directory.this_server,
+            origin=batch.header.origin,
+            held=held,
+            reachable_blobs=here | batch.blobs.keys(),
+            now=self._clock.now(),
+        )
+        for parcel in examined:
+            assembly.add(parcel)
+        return assembly, here
+
+    async def _keep_blobs(self, blobs: Sequence[NewBlob]) -> Sequence[BlobLocation]:
+        return await self._offload(lambda: self._blobs.put_pack(blobs)) if blobs else ()
+
+    async def _commit(
+        self,
+        header: BatchHeader,
+        assembly: Assembly,
+        locations: Sequence[BlobLocation],
+        rows: Sequence[TrackedRow],
+    ) -> LogHead:
+        known = tracked_of(rows, header.incarnation)
+        tracking: PeerTracking | None = None
+        if known is None or header.through_position > known.position:
+            tracking = PeerTracking(
+                application_name=tracking_name(header.origin, header.incarnation),
+                notification_id=header.through_position,
+                expected=known.position if known is not None else 0,
+                root=bytes.fromhex(header.through_root),
+            )
+        events = assembly.stored_events
+        if not events and tracking is None:
+            return await self._log.head()
+        appended = await self._log.append(
+            Append(
+                events=events,
+                tracking=tracking,
+                blob_locations=locations,
+                origin=header.origin,
+                origin_positions=assembly.origin_positions,
+            )
+        )
+        return appended.head
+
+    def _receipt(
+        self, origin: ServerId, reached: TrackedRow | None, head: LogHead
+    ) -> Receipt | None:
+        if reached is None:
+            return None
+        unsigned = Receipt(
+            origin=origin,
+            origin_incarnation=reached.incarnation,
+            origin_position=reached.position,
+            origin_root=reached.root,
+            home=self._directory.this_server,
+            home_incarnation=head.incarnation,
+            home_position=head.position,
+            home_root=head.root.hex(),
+            safe_position=self._safe.of((origin, reached.incarnation)),
+            issued_at=self._clock.now(),
+            signature="",
+        )
+        return sign_receipt(unsigned, self._identity)
+
+    async def _rows(self, origin: ServerId) -> tuple[TrackedRow, ...]:
+        """Read what is tracked of an origin, and note it for the next backup."""
+        now_s = self._clock.monotonic_s()
+        seen_s = self._origins[origin].seen_s
+        tracked = await self._log.tracked(origin)
+        for row in tracked:
+            key = (origin, row.incarnation)
+            if not self._safe.knows(key):
+                # Read after the tracking: so by this head, at least that much was taken in.
+                self._safe.note(key, (await self._log.head()).position, row.position)
+        return tuple(
+            TrackedRow(
+                incarnation=row.incarnation,
+                position=row.position,
+                root=row.root.hex(),
+                seen_s_ago=now_s - seen_s[row.incarnation] if row.incarnation in seen_s else None,
+            )
+            for row in tracked
+        )
+
+    async def _held_blobs(self, digests: Iterable[str]) -> frozenset[str]:
+        digests = list(digests)
+        packed = (await self._log.locate_blobs(digests)).keys()
+        rest = [digest for digest in digests if digest not in packed]
+        loose = await self._offload(lambda: [d for d in rest if self._blobs.has(d)]) if rest else []
+        return frozenset(packed) | frozenset(loose)
+
+    async def _note_backups(self, head: LogHead) -> None:
+        """Find the newest verified backup of our log under its present incarnation."""
+        stream = server_stream_id(self._directory.this_server, head.incarnation)
+        for entry in (await self._log.read_streams([stream])).get(stream, []):
+            event = decode(entry.plain, f"position {entry.position}")
+            if isinstance(event, BackupVerified):
+                self._safe.backup_verified(event.position)
+
+    def _note_contact(self, sender: ServerId, incarnation: UUID) -> None:
+        self._origins[sender].seen_s[incarnation] = self._clock.monotonic_s()
+        self._on_inbound(sender)
+
+    def _watch_for_clones(
+        self, sender: ServerId, incarnation: UUID, rows: Sequence[TrackedRow]
+    ) -> None:
+        if not rows or rows[0].incarnation == incarnation:
+            return
+        seen_s_ago = rows[0].seen_s_ago
+        is_known = tracked_of(rows, incarnation) is not None
+        if is_known and seen_s_ago is not None and seen_s_ago < LIVE_FOR_S:
+            _LOG.error("action=clone-suspected peer=%s incarnation=%s", sender, incarnation)
+
+    def _expect_addressed(self, sender: ServerId, origin: ServerId, home: ServerId) -> None:
+        if origin != sender or home != self._directory.this_server:
+            raise PeerError(
+                f"a message from {origin} to {home} came from {sender} "
+                f"to {self._directory.this_server}",
+                peer=sender,
+            )
+
+
+def _expect_order(header: BatchHeader, peer: ServerId) -> None:
+    """Parcels rise within the batch's bounds."""
+    bounds = [header.after_position, *(p.position for p in header.parcels)]
+    rises = all(a < b for a, b in itertools.pairwise(bounds))
+    if not rises or bounds[-1] > header.through_position:
+        raise PeerError("the parcels are not in order within the batch's bounds", peer=peer)
+
+
+def _reached(header: BatchHeader, known: TrackedRow | None) -> TrackedRow:
+    """Say what is tracked after this batch: what was tracked before, if that is further."""
+    if known is not None and known.position >= header.through_position:
+        return known
+    return TrackedRow(
+        incarnation=header.incarnation,
+        position=header.through_position,
+        root=header.through_root,
+    )

@@ -1,0 +1,144 @@
+"""How a server speaks to one peer, as a port: bytes there, bytes back.
+
+What the bytes mean is `ledger.migration.wire`'s affair, so that an adapter carries them without
+understanding them, and a simulation can lose, repeat and damage them.
+
+Source: claims 4 and 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Protocol, TypeVar
+
+from ledger.errors import PeerError, TransientError
+from ledger.events import ServerId
+from ledger.migration.wire import (
+    Accepted,
+    Answer,
+    Busy,
+    ContactAnswer,
+    ContactRequest,
+    Gap,
+    Message,
+    MissingAnswer,
+    MissingRequest,
+    RefusedVersion,
+    Rejected,
+    decode_answer,
+    encode_request,
+)
+
+_Wanted = TypeVar("_Wanted", bound=Message)
+
+
+class Route(Enum):
+    """What a peer can be asked."""
+
+    CONTACT = "contact"
+    """How far are you? Small, and idempotent."""
+    BATCH = "batch"
+    """Take these. Idempotent: the same batch again changes nothing."""
+    MISSING = "missing"
+    """Which of these blobs have you not? Small."""
+
+
+class PeerLink(Protocol):
+    """The way to one peer. All calls may run at the same time."""
+
+    peer: ServerId
+
+    async def exchange(self, route: Route, body: bytes) -> bytes:
+        """Send a message and give the answer.
+
+        Bounded in time and size. Raises TransientError when no answer came (the peer may have
+        acted on the message all the same), and PeerError for a peer that cannot be trusted.
+        """
+
+    async def probe(self) -> None:
+        """Return if the peer answers at all; raises as `exchange`. The caller sets the deadline."""
+
+    async def close(self) -> None:
+        """Free connections."""
+
+
+class BusyError(TransientError):
+    """The peer asks to be left alone for ``retry_after_s``."""
+
+
+class UnreachableError(TransientError):
+    """No answer came from the peer. It may have acted on the message all the same."""
+
+
+class RefusedVersionError(PeerError):
+    """The peer speaks no version of the protocol that we speak."""
+
+
+class RejectedError(PeerError):
+    """The peer says that it cannot accept what we sent."""
+
+
+class PeerClient:
+    """Asks typed questions over a link, and accepts only answers that fit them.
+
+    All questions raise UnreachableError when no answer came, BusyError and RefusedVersionError
+    when the peer says so, and PeerError for any other answer that does not fit.
+    """
+
+    def __init__(self, link: PeerLink) -> None:
+        self._link = link
+        self.peer = link.peer
+
+    async def contact(self, request: ContactRequest) -> ContactAnswer:
+        """Ask how far the peer is."""
+        body = await self._ask(Route.CONTACT, encode_request(request))
+        answer = self._expect(body, ContactAnswer)
+        if answer.nonce != request.nonce or answer.home != self.peer:
+            raise PeerError("the answer to a contact belongs to another question", peer=self.peer)
+        return answer
+
+    async def send(self, batch: bytes) -> Accepted | Gap:
+        """Send a batch."""
+        answer = self._read(await self._ask(Route.BATCH, batch))
+        if isinstance(answer, Accepted | Gap):
+            return answer
+        raise self._unfit(answer)
+
+    async def missing(self, digests: Sequence[str]) -> frozenset[str]:
+        """Ask which of these blobs the peer has not."""
+        request = MissingRequest(digests=tuple(digests))
+        body = await self._ask(Route.MISSING, encode_request(request))
+        return frozenset(self._expect(body, MissingAnswer).digests)
+
+    async def _ask(self, route: Route, body: bytes) -> bytes:
+        """Exchange, so that silence of the peer is told from trouble of this server's own."""
+        try:
+            return await self._link.exchange(route, body)
+        except TransientError as error:
+            raise UnreachableError(error.message, retry_after_s=error.retry_after_s) from error
+
+    def _expect(self, body: bytes, kind: type[_Wanted]) -> _Wanted:
+        answer = self._read(body)
+        if isinstance(answer, kind):
+            return answer
+        raise self._unfit(answer)
+
+    def _read(self, body: bytes) -> Answer:
+        answer = decode_answer(body, self.peer)
+        if isinstance(answer, Busy):
+            raise BusyError(f"server {self.peer} is busy", retry_after_s=answer.retry_after_s)
+        if isinstance(answer, RefusedVersion):
+            raise RefusedVersionError(
+                f"server {self.peer} speaks versions {answer.versions} of the protocol only; "
+                "bring both servers to the same release",
+                peer=self.peer,
+            )
+        return answer
+
+    def _unfit(self, answer: Answer) -> PeerError:
+        if isinstance(answer, Rejected):
+            text = f"server {self.peer} did not accept a message: {answer.reason}"
+            return RejectedError(text, peer=self.peer)
+        text = f"server {self.peer} gave an answer that fits no question: {type(answer).__name__}"
+        return PeerError(text, peer=self.peer)

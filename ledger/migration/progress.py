@@ -1,0 +1,147 @@
+"""How far an origin is with one peer, and when it tries again after a failure.
+
+The position is a hint that survives restarts (`ledger.migration.cursors`); so does the backoff,
+lest a server that restarts again and again hammer a peer that is down.
+
+Source: claim 5; RFC 5321 section 4.5.4.1 (retry with backoff, one queue a destination).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from datetime import timedelta
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from ledger.clock import Clock
+from ledger.configuration import Replication
+from ledger.errors import LedgerError
+from ledger.events import ServerId
+from ledger.migration.cursors import CursorStore, PeerCursor
+from ledger.offload import Offload
+
+_LOG: Final = logging.getLogger(__name__)
+
+_SAVE_EVERY: Final = 16
+"""Receipts between two saves: a lost hint only costs batches that are sent again."""
+
+
+class Progress:
+    """Positions and pauses of one worker."""
+
+    def __init__(
+        self,
+        peer: ServerId,
+        *,
+        cursors: CursorStore,
+        clock: Clock,
+        offload: Offload,
+        rng: random.Random,
+        settings: Replication,
+    ) -> None:
+        self._peer = peer
+        self._cursors = cursors
+        self._clock = clock
+        self._offload = offload
+        self._rng = rng
+        self._settings = settings
+        self._incarnation: UUID | None = None
+        self._unsaved = 0
+        self.acknowledged = 0
+        """Everything up to here that concerns the peer is settled in our log."""
+        self.known_until = 0
+        """Up to here the peer had everything at some time."""
+        self.safe = 0
+        """Up to here a verified backup of the peer covers it too."""
+        self.attempts = 0
+        """Failures in a row."""
+        self.pause_s = 0.0
+
+    async def load(self) -> None:
+        """Take up what was saved; without it everything is only sent again."""
+        try:
+            cursor = await self._offload(partial(self._cursors.load, self._peer))
+        except LedgerError as error:
+            _LOG.warning("action=cursor-not-read peer=%s error=%s", self._peer, error)
+            return
+        if cursor is None:
+            return
+        self.acknowledged, self._incarnation = cursor.position, cursor.incarnation
+        self.known_until = cursor.position
+        self.attempts = cursor.attempts
+        if cursor.next_attempt_at is not None:
+            # The wall clock may have jumped: never longer than a pause can be.
+            left_s = (cursor.next_attempt_at - self._clock.now()).total_seconds()
+            self.pause_s = min(max(left_s, 0.0), self._settings.backoff_max_s)
+
+    async def save(self) -> None:
+        """Save hints. A full disk must not stop the shipping: what is lost is only a hint."""
+        self._unsaved = 0
+        if self._incarnation is None:
+            return
+        next_at = self._clock.now() + timedelta(seconds=self.pause_s)
+        cursor = PeerCursor(
+            peer=self._peer,
+            incarnation=self._incarnation,
+            position=self.acknowledged,
+            attempts=self.attempts,
+            next_attempt_at=next_at if self.attempts else None,
+        )
+        try:
+            await self._offload(partial(self._cursors.save, cursor))
+        except LedgerError as error:
+            _LOG.warning("action=cursor-not-saved peer=%s error=%s", self._peer, error)
+
+    def resume(self, incarnation: UUID, agreed: int) -> int:
+        """Give where to go on: the lower of the home's word and our own.
+
+        What the home has and we have no receipt for is sent again; the answer says which of it was
+        taken and which was refused.
+        """
+        if self._incarnation != incarnation:
+            self.acknowledged, self._incarnation, self.safe = 0, incarnation, 0
+        self.known_until = max(self.known_until, self.acknowledged, agreed)
+        self.acknowledged = min(self.acknowledged, agreed)
+        return self.acknowledged
+
+    async def settled(self, through: int) -> None:
+        """A batch is settled up to here."""
+        self.acknowledged = through
+        self.attempts = 0
+        self._unsaved += 1
+        if self._unsaved >= _SAVE_EVERY:
+            await self.save()
+
+    def note_safe(self, position: int) -> None:
+        """The peer said how far it is safe."""
+        self.safe = max(self.safe, position)
+
+    async def back_off(self) -> None:
+        """Count a failure, draw the next pause (full jitter) and remember both."""
+        self.attempts += 1
+        # The exponent is bounded because a peer may be away for months.
+        ceiling_s = self._settings.backoff_min_s * 2 ** min(self.attempts - 1, 30)
+        self.pause_s = self._rng.uniform(0, min(ceiling_s, self._settings.backoff_max_s))
+        await self.save()
+
+    def wait_as_told(self, pause_s: float) -> None:
+        """Take the pause that the peer asked for, and a random bit more: all were told the same."""
+        extra_s = self._rng.uniform(0, self._settings.backoff_min_s)
+        self.pause_s = min(pause_s, self._settings.backoff_max_s) + extra_s
+
+    @property
+    def least_pause_s(self) -> float:
+        """Give how much of the pause is kept even when the peer calls.
+
+        Otherwise two servers whose answers get lost would wake each other without end.
+        """
+        return min(self.pause_s, self._settings.backoff_min_s * min(self.attempts, 8) / 4)
+
+    async def caught_up(self) -> None:
+        """Nothing is left to send."""
+        had_failed = self.attempts > 0
+        self.attempts = 0
+        if self._unsaved or had_failed:
+            await self.save()

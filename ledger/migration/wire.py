@@ -1,0 +1,327 @@
+"""What two servers say to each other, and its bytes.
+
+A message is ``VML``, one letter for its kind, one byte for the version, the length of a zstd frame
+(4 bytes, big-endian), that frame, and for a batch the blobs it announces, end to end. The frame
+carries its content size and a checksum, so a damaged message is noticed on any transport. Inside is
+JSON; the events in it are the very bytes that their server recorded.
+
+Reading is strict: an unknown field, a size above its bound, a blob that is not what its digest
+says, or one byte too few or too many is a PeerError that says what is wrong. Nothing is allocated
+because a length field asks for it.
+
+Source: claims 4, 7 and 8; RFC 8878 (zstd frames).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Annotated, Final, NamedTuple, TypeAlias, TypeVar
+from uuid import UUID
+
+import msgspec
+import zstandard
+
+from ledger.errors import PeerError
+from ledger.events import Digest, Position, Receipt, ServerId
+
+VERSION: Final = 1
+"""Version of the messages below. A server that meets another one says so instead of guessing."""
+MEDIA_TYPE: Final = f"application/vnd.vmledger.batch; version={VERSION}"
+
+MAX_BODY_BYTES: Final = 256 * 1024 * 1024
+"""No message is longer."""
+MAX_HEADER_BYTES: Final = 32 * 1024 * 1024
+"""What the zstd frame may hold."""
+MAX_PARCELS: Final = 100_000
+MAX_BLOBS: Final = 100_000
+MAX_DIGESTS: Final = 4096
+"""Most digests in one question for missing blobs."""
+
+_MAGIC: Final = b"VML"
+_PREFIX_BYTES: Final = 9
+_LEVEL: Final = 3
+
+Size: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_BODY_BYTES)]
+EventPosition: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of everything below."""
+
+
+class WireEvent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One event on its way."""
+
+    position: EventPosition
+    """Where it stands in the origin's log."""
+    plain: msgspec.Raw
+    """Its JSON, byte for byte."""
+
+
+class Parcel(Message, frozen=True, kw_only=True):
+    """An event that concerns the home, with all that the home needs to understand it."""
+
+    position: EventPosition
+    """Of the event that is the reason for the parcel: the last one of ``events``."""
+    events: Annotated[tuple[WireEvent, ...], msgspec.Meta(min_length=1, max_length=10_000)]
+    """Of one stream, in its order."""
+    blobs: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=16)] = ()
+    """The recordings that it needs. Those that the home has already need not be in the batch."""
+
+
+class BlobEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A stored form that follows the header."""
+
+    digest: Digest
+    size_bytes: Size
+
+
+class BatchHeader(Message, frozen=True, kw_only=True):
+    """A piece of an origin's log, as far as it concerns one home."""
+
+    origin: ServerId
+    home: ServerId
+    incarnation: UUID
+    after_position: Position
+    """The batch begins behind this position."""
+    through_position: Position
+    """Everything up to here that concerns the home is in this batch or came before it."""
+    through_root: Digest
+    """The Merkle root of the origin's log at ``through_position``."""
+    parcels: Annotated[tuple[Parcel, ...], msgspec.Meta(max_length=MAX_PARCELS)] = ()
+    blobs: Annotated[tuple[BlobEntry, ...], msgspec.Meta(max_length=MAX_BLOBS)] = ()
+
+
+class Batch(NamedTuple):
+    """A batch as it was read: its blobs are what their digests say."""
+
+    header: BatchHeader
+    blobs: dict[str, bytes]
+
+
+class ContactRequest(Message, frozen=True, kw_only=True, tag="contact"):
+    """An origin asks how far a home is."""
+
+    origin: ServerId
+    home: ServerId
+    incarnation: UUID
+    position: Position
+    """Where the origin's log ends."""
+    nonce: str
+    """Comes back in the answer, so that no old answer is taken for a new one."""
+    versions: tuple[int, ...] = (VERSION,)
+
+
+class MissingRequest(Message, frozen=True, kw_only=True, tag="missing"):
+    """An origin asks which of these blobs a home has not."""
+
+    digests: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=MAX_DIGESTS)]
+
+
+class TrackedRow(Message, frozen=True, kw_only=True):
+    """How far a home has taken in one incarnation of an origin's log."""
+
+    incarnation: UUID
+    position: Position
+    root: Digest
+    seen_s_ago: float | None = None
+    """When somebody last made contact under it; None when not since the home started."""
+
+
+class ContactAnswer(Message, frozen=True, kw_only=True, tag="contact"):
+    """A home says how far it is."""
+
+    nonce: str
+    home: ServerId
+    home_incarnation: UUID
+    tracked: tuple[TrackedRow, ...]
+    """The newest incarnation first."""
+    receipt: Receipt | None = None
+    """For the position tracked of the incarnation that asked; None when there is none yet."""
+
+
+class Refusal(Message, frozen=True, kw_only=True):
+    """A home does not take one parcel; all others are not touched by that."""
+
+    position: EventPosition
+    """Of the parcel."""
+    reason: str
+    """A word of `RefusalReason`."""
+    detail: str
+    new_home: ServerId | None = None
+    """Who is home to the mailbox, as far as this server knows."""
+
+
+class Accepted(Message, frozen=True, kw_only=True, tag="accepted"):
+    """Everything in the batch that was not refused is durable."""
+
+    receipt: Receipt
+    refusals: tuple[Refusal, ...] = ()
+
+
+class Gap(Message, frozen=True, kw_only=True, tag="gap"):
+    """The batch does not fit what is tracked."""
+
+    tracked: tuple[TrackedRow, ...]
+
+
+class Busy(Message, frozen=True, kw_only=True, tag="busy"):
+    """Not now: nothing was changed."""
+
+    retry_after_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)]
+
+
+class Rejected(Message, frozen=True, kw_only=True, tag="rejected"):
+    """The request breaks the protocol, or came damaged."""
+
+    reason: str
+
+
+class RefusedVersion(Message, frozen=True, kw_only=True, tag="refused-version"):
+    """No version of the protocol is common to both."""
+
+    versions: tuple[int, ...]
+    """Those that this server speaks."""
+
+
+class MissingAnswer(Message, frozen=True, kw_only=True, tag="missing"):
+    """Those of the named blobs that are not here."""
+
+    digests: tuple[Digest, ...]
+
+
+Request: TypeAlias = ContactRequest | MissingRequest
+Answer: TypeAlias = (
+    ContactAnswer | Accepted | Gap | Busy | Rejected | RefusedVersion | MissingAnswer
+)
+
+
+class RefusalReason:
+    """Stable words: they are stored in `MigrationRefused` and shown to operators."""
+
+    NOT_MY_MAILBOX: Final = "not-my-mailbox"
+    """The configuration there names another home."""
+    NOT_ITS_MAILBOX: Final = "not-its-mailbox"
+    """A mailbox's own events, from a server that is not its home."""
+    BAD_EVENTS: Final = "bad-events"
+    """The events break their own rules, or those of their stream."""
+    BAD_AUDIO: Final = "bad-audio"
+    """The recording is not what its event says."""
+    UNKNOWN_TOPIC: Final = "unknown-topic"
+    """The event that says what to do is of a newer program."""
+    FORBIDDEN_TOPIC: Final = "forbidden-topic"
+    """An event that no other server may record."""
+    CONFLICT: Final = "conflict"
+    """Another event stands at that place of the stream already."""
+    AUDIO_MISSING: Final = "audio-missing"
+    """The recording is not in the origin's store, and not at the home."""
+    AUDIO_CORRUPT: Final = "audio-corrupt"
+    """The recording in the origin's store is not what it was."""
+    REJECTED: Final = "rejected"
+    """The peer cannot bear the message, and cannot say why."""
+    TOO_LARGE: Final = "too-large"
+    """Larger than a message between servers may be."""
+
+
+_REQUEST: Final = b"r"
+_ANSWER: Final = b"a"
+_BATCH: Final = b"b"
+_ENCODER: Final = msgspec.json.Encoder()
+_REQUESTS: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
+_ANSWERS: Final[msgspec.json.Decoder[Answer]] = msgspec.json.Decoder(Answer)
+_HEADERS: Final = msgspec.json.Decoder(BatchHeader)
+_T = TypeVar("_T")
+
+
+def encode_request(request: Request) -> bytes:
+    """Give the bytes of a question."""
+    return _seal(_REQUEST, request)
+
+
+def encode_answer(answer: Answer) -> bytes:
+    """Give the bytes of an answer."""
+    return _seal(_ANSWER, answer)
+
+
+def encode_batch(header: BatchHeader, blobs: Sequence[bytes]) -> bytes:
+    """Give the bytes of a batch; ``blobs`` are in the order of ``header.blobs``."""
+    assert [entry.size_bytes for entry in header.blobs] == [len(blob) for blob in blobs]
+    return b"".join((_seal(_BATCH, header), *blobs))
+
+
+def decode_request(data: bytes, peer: str) -> Request:
+    """Read a question; raises PeerError."""
+    return _read_alone(_REQUEST, data, _REQUESTS, peer)
+
+
+def decode_answer(data: bytes, peer: str) -> Answer:
+    """Read an answer; raises PeerError."""
+    return _read_alone(_ANSWER, data, _ANSWERS, peer)
+
+
+def decode_batch(data: bytes, peer: str) -> Batch:
+    """Read a batch and check its blobs against their digests; raises PeerError.
+
+    Takes time in proportion to the size: call it off the event loop.
+    """
+    header, at = _read_frame(_BATCH, data, _HEADERS, peer)
+    if sum(entry.size_bytes for entry in header.blobs) != len(data) - at:
+        raise PeerError("the batch is not as long as its blobs", peer=peer)
+    blobs: dict[str, bytes] = {}
+    for entry in header.blobs:
+        blob = data[at : at + entry.size_bytes]
+        if hashlib.sha256(blob).hexdigest() != entry.digest:
+            raise PeerError(f"blob {entry.digest} was damaged on its way", peer=peer)
+        if entry.digest in blobs:
+            raise PeerError(f"blob {entry.digest} is in the batch twice", peer=peer)
+        blobs[entry.digest] = blob
+        at += entry.size_bytes
+    return Batch(header, blobs)
+
+
+def _seal(kind: bytes, message: Message) -> bytes:
+    # A context of its own each time: contexts must not be shared by threads.
+    compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
+    frame = compressor.compress(_ENCODER.encode(message))
+    return b"".join((_MAGIC, kind, bytes([VERSION]), len(frame).to_bytes(4, "big"), frame))
+
+
+def _read_alone(kind: bytes, data: bytes, decoder: msgspec.json.Decoder[_T], peer: str) -> _T:
+    message, end = _read_frame(kind, data, decoder, peer)
+    if end != len(data):
+        raise PeerError(f"{len(data) - end} bytes follow the message", peer=peer)
+    return message
+
+
+def _read_frame(
+    kind: bytes, data: bytes, decoder: msgspec.json.Decoder[_T], peer: str
+) -> tuple[_T, int]:
+    if len(data) > MAX_BODY_BYTES:
+        raise PeerError(f"the message is longer than {MAX_BODY_BYTES} bytes", peer=peer)
+    if len(data) < _PREFIX_BYTES or data[:4] != _MAGIC + kind:
+        raise PeerError("this is no message of the expected kind", peer=peer)
+    if data[4] != VERSION:
+        raise PeerError(
+            f"the message is of version {data[4]}, this server speaks {VERSION}; "
+            "bring both servers to the same release",
+            peer=peer,
+        )
+    end = _PREFIX_BYTES + int.from_bytes(data[5:_PREFIX_BYTES], "big")
+    if end > len(data):
+        raise PeerError("the message is cut", peer=peer)
+    try:
+        return decoder.decode(_decompress(data[_PREFIX_BYTES:end])), end
+    except (zstandard.ZstdError, ValueError) as error:
+        raise PeerError(f"the message cannot be read: {error}", peer=peer) from error
+
+
+def _decompress(frame: bytes) -> bytes:
+    """Give what the frame holds; ZstdError or ValueError for anything but one whole frame."""
+    parameters = zstandard.get_frame_parameters(frame)
+    if parameters.content_size > MAX_HEADER_BYTES or not parameters.has_checksum:
+        raise ValueError("its frame is too large, of no stated size or has no checksum")
+    content = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
+    if len(content) != parameters.content_size:
+        raise ValueError("its frame is not as long as it says")
+    return content
