@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.configuration.lines import find_line
+from ledger.configuration.lines import LineFinder
+
+
+def find_line(text, path):
+    return LineFinder(text).find(path)
+
 
 TEXT = '''\
 # a comment
@@ -87,6 +92,23 @@ def test_line_holds_the_key(table):
         assert find_line("\n".join(lines), (key,)) == number
 
 
-def test_long_list_is_searched_in_reasonable_steps():
-    text = "\n".join(["x = [", *(f'"{n}",' for n in range(1500)), "]"])
-    assert find_line(text, ("x", 1400)) == 1402
+def test_long_list_with_comments_has_all_its_lines():
+    text = "\n".join(["x = [", *(f'  "{n}",  # number {n}' for n in range(1500)), "]"])
+    finder = LineFinder(text)
+    assert [finder.find(("x", n)) for n in range(1500)] == list(range(2, 1502))
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ('x = ["a", "b"]', [1, 1]),
+        ('x = [ "a",\n"b" ]', [1, 2]),
+        ('x = [\n"a"]', [2]),
+        ("x = [[1,\n2],\n[3]]", [1, 3]),
+        ('x = [\n{a = 1},\n"""\n]""",\n"#,"\n]', [2, 3, 5]),
+        ('k = "x, # y"\nx = [\n1]', [3]),
+    ],
+)
+def test_elements_have_the_line_where_they_begin_or_that_of_their_key(text, lines):
+    count = len(tomllib.loads(text)["x"])
+    assert [find_line(text, ("x", n)) for n in range(count)] == lines
