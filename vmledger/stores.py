@@ -19,6 +19,7 @@ from ledger.configuration import Configuration
 from ledger.storage.event_log import LogRecorder
 
 if TYPE_CHECKING:
+    from vmledger.read_models import ReadModels
     from vmledger.tokens import TokenStore
 
 
@@ -37,17 +38,27 @@ def open_log(config: Configuration) -> Iterator[LogRecorder]:
 @contextlib.contextmanager
 def open_tokens(config: Configuration) -> Iterator[TokenStore]:
     """Open the access tokens, which stand beside the events."""
-    import sqlalchemy as sa
-
-    from ledger.storage.open_recorder import sqlalchemy_url, upgrade
-    from vmledger.tokens import TokenStore
+    from ledger.storage.open_recorder import upgrade
+    from vmledger.tokens import open_token_store
 
     upgrade(config.stores.events)
-    engine = sa.create_engine(sqlalchemy_url(config.stores.events))
+    tokens = open_token_store(config.stores.events, SystemClock())
     try:
-        yield TokenStore(engine, SystemClock())
+        yield tokens
     finally:
-        engine.dispose()
+        tokens.close()
+
+
+@contextlib.contextmanager
+def open_read_models(config: Configuration, log: LogRecorder) -> Iterator[ReadModels]:
+    """Open the read models without their thread; ``log`` stays the caller's to close."""
+    from vmledger.read_models import ReadModels
+
+    models = ReadModels(config, log, SystemClock())
+    try:
+        yield models
+    finally:
+        models.close()
 
 
 def make_stores(config: Configuration) -> None:
