@@ -38,15 +38,17 @@ def open_log(config: Configuration) -> Iterator[LogRecorder]:
 @contextlib.contextmanager
 def open_tokens(config: Configuration) -> Iterator[TokenStore]:
     """Open the access tokens, which stand beside the events."""
-    from ledger.storage.open_recorder import upgrade
-    from vmledger.tokens import open_token_store
+    import sqlalchemy as sa
+
+    from ledger.storage.open_recorder import sqlalchemy_url, upgrade
+    from vmledger.tokens import TokenStore
 
     upgrade(config.stores.events)
-    tokens = open_token_store(config.stores.events, SystemClock())
+    engine = sa.create_engine(sqlalchemy_url(config.stores.events))
     try:
-        yield tokens
+        yield TokenStore(engine, SystemClock())
     finally:
-        tokens.close()
+        engine.dispose()
 
 
 @contextlib.contextmanager
