@@ -29,7 +29,7 @@ from ledger.offload import ThreadOffload
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.open_recorder import open_recorder
 from ledger.storage.sql_peer_cursors import SqlCursorStore
-from tests.support.sites import Disk, Site
+from tests.support.sites import Disk, Site, eventually
 from vmledger.cluster import write_cluster
 from vmledger.init import init_server
 
@@ -205,9 +205,7 @@ def test_backlog_on_real_stores_arrives_once_and_in_order(configs):
             assert bravo.delivered() == [m.message_id for m in messages]
             assert [bravo.audio_of(m)[0] for m in messages] == list(range(150))
             assert [e.message_id for e in alpha.of_kind(MessageMigrated)] == bravo.delivered()
-            async with asyncio.timeout(20):
-                while alpha.deliveries.statuses()[0].state is not OriginState.IDLE:
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: alpha.deliveries.statuses()[0].state is OriginState.IDLE)
         finally:
             for site in (alpha, bravo):
                 await site.stop()
