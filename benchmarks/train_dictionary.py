@@ -1,4 +1,4 @@
-"""Train a dictionary for events at rest from made-up events: ``python -m benchmarks.train_dictionary``.
+"""Train a dictionary for events at rest: ``python -m benchmarks.train_dictionary TARGET``.
 
 A new dictionary gets a new number and the old ones stay: stored frames name theirs. The events
 come from a fixed seed; another version of zstandard may still choose other content.

@@ -2,11 +2,8 @@
 
 from alembic import context
 
-from ledger.storage.schema import METADATA
-
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=METADATA,
     transactional_ddl=True,
 )
 with context.begin_transaction():

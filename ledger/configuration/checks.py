@@ -30,7 +30,7 @@ def check_machine(
 ) -> None:
     """Note everything that would keep this configuration from working on this machine."""
     for place, key in _written_places(configuration):
-        _check_writable(place, key, problems)
+        check_writable(place, key, problems)
     _check_signing_key(configuration, form, problems)
     files = configuration.identity
     _check_pair(
@@ -63,14 +63,14 @@ def _written_places(configuration: Configuration) -> Iterator[tuple[Path, KeyPat
         yield Path(stores.blobs.removeprefix("file://")), ("store", "blobs")
 
 
-def _check_writable(path: Path, key: KeyPath, problems: Problems) -> None:
+def check_writable(path: Path, key: KeyPath, problems: Problems) -> None:
     """A directory must exist and be writable, or be creatable below one that is."""
     advice = "name a directory that the server's user may write, or give it the right"
     try:
         existing = next(p for p in (path, *path.parents) if p.exists())
         if not existing.is_dir():
             problems.add(key, f"cannot be a directory: {existing} is a file", advice)
-        elif not os.access(existing, os.W_OK | os.X_OK):
+        elif not os.access(existing, os.W_OK | os.X_OK, effective_ids=True):
             problems.add(key, f"is not writable: {existing} refuses this user", advice)
     except OSError as error:
         problems.add(key, f"cannot be reached: {path}: {error.strerror}", advice)

@@ -13,15 +13,19 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 MAX_STATEMENT_LINES: Final = 2000
-"""A longer statement is not looked into: cutting it costs the square of its length."""
+"""A longer statement ends the search: cutting it costs the square of its length."""
 
-MAX_TEXT_BYTES: Final = 2_000_000
+MAX_ELEMENT_LINES: Final = 50
+"""An element of an array that takes more lines is not looked for."""
+
+MAX_TEXT_CHARACTERS: Final = 2_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Statement:
     """One header or key with its value, as it stands alone."""
 
@@ -31,15 +35,63 @@ class _Statement:
     content: dict[str, Any]
     is_header: bool
 
+    @cached_property
+    def element_offsets(self) -> list[int]:
+        """For each element of an array: how many lines below the key it stands."""
+        return list(_offsets_of_elements(self.lines))
 
-def find_line(text: str, path: Sequence[str | int]) -> int | None:
-    """Give the 1-based line of the value at ``path``, of the nearest enclosing one, or None."""
-    if not path or len(text) > MAX_TEXT_BYTES:
-        return None
-    try:
-        return _find(list(_statements(text)), tuple(path))
-    except (ValueError, RecursionError):
-        return None
+
+class LineFinder:
+    """Finds lines in one text. The text is cut up once, however many lines are asked for."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def find(self, path: Sequence[str | int]) -> int | None:
+        """Give the 1-based line of the value at ``path``, of the nearest enclosing one, or None."""
+        return _find(self._statements, tuple(path))
+
+    @cached_property
+    def _statements(self) -> list[_Statement]:
+        if len(self._text) > MAX_TEXT_CHARACTERS:
+            return []
+        try:
+            return list(_cut(self._text))
+        except (ValueError, RecursionError):
+            return []
+
+
+def _cut(text: str) -> Iterator[_Statement]:
+    """Cut a valid file into its statements."""
+    lines = text.split("\n")
+    start = 0
+    while start < len(lines):
+        if not lines[start].strip() or lines[start].lstrip().startswith("#"):
+            start += 1
+            continue
+        end, content = _shortest_valid(lines, start)
+        is_header = lines[start].lstrip().startswith("[")
+        yield _Statement(start + 1, lines[start:end], content, is_header)
+        start = end
+
+
+def _shortest_valid(lines: list[str], start: int) -> tuple[int, dict[str, Any]]:
+    """Give the end (exclusive) and content of the statement that begins on this line."""
+    for end in range(start + 1, min(len(lines), start + MAX_STATEMENT_LINES) + 1):
+        if _ends_with_comma(lines[end - 1]):
+            continue  # no statement does, and long lists have many such lines
+        try:
+            return end, tomllib.loads("\n".join(lines[start:end]))
+        except tomllib.TOMLDecodeError:
+            continue
+    raise ValueError("statement without an end")
+
+
+def _ends_with_comma(line: str) -> bool:
+    """Does the line end with a comma, whatever comment follows? Says no where in doubt."""
+    code = line.split("#", maxsplit=1)[0].rstrip()
+    is_comment = code.count('"') % 2 == 0 and code.count("'") % 2 == 0
+    return is_comment and code.endswith(",")
 
 
 def _find(statements: list[_Statement], path: tuple[str | int, ...]) -> int | None:
@@ -50,13 +102,13 @@ def _find(statements: list[_Statement], path: tuple[str | int, ...]) -> int | No
     for statement in statements:
         if statement.is_header:
             table = _enter(statement.content, counts)
-            here, depth_of_line = table, statement.line
+            here, line = table, statement.line
         else:
             keys, value = _only_path(statement.content)
             here = (*table, *keys)
-            depth_of_line = statement.line + _offset_of_element(statement, path, here, value)
+            line = statement.line + _offset_of_element(statement, path, here, value)
         if path[: len(here)] == here and len(here) > best_depth:
-            best_line, best_depth = depth_of_line, len(here)
+            best_line, best_depth = line, len(here)
     return best_line
 
 
@@ -91,43 +143,28 @@ def _only_path(content: dict[str, Any]) -> tuple[tuple[str, ...], Any]:
 def _offset_of_element(
     statement: _Statement, path: tuple[str | int, ...], here: tuple[str | int, ...], value: Any
 ) -> int:
-    """How many lines below its key does an array's element stand?"""
+    """How many lines below its key does the element stand that the path leads to?"""
     if not isinstance(value, list) or path[: len(here)] != here or len(path) == len(here):
         return 0
-    wanted = path[len(here)]
-    for offset in range(len(statement.lines)):
-        cut = "\n".join([*statement.lines[: offset + 1], "]"])
-        try:
-            _, elements = _only_path(tomllib.loads(cut))
-        except tomllib.TOMLDecodeError:
-            continue
-        if isinstance(wanted, int) and isinstance(elements, list) and len(elements) > wanted:
-            return offset
-    return 0
+    wanted, offsets = path[len(here)], statement.element_offsets
+    return offsets[wanted] if isinstance(wanted, int) and wanted < len(offsets) else 0
 
 
-def _statements(text: str) -> Iterator[_Statement]:
-    """Cut a valid file into its statements; a stretch that cannot be cut ends the search."""
-    lines = text.split("\n")
+def _offsets_of_elements(lines: list[str]) -> Iterator[int]:
+    """Cut an array into runs of lines that are arrays by themselves, and count their elements.
+
+    An array that cannot be cut so (its commas stand at the beginnings of lines) gives fewer.
+    """
     start = 0
-    while start < len(lines):
-        if not lines[start].strip() or lines[start].lstrip().startswith("#"):
-            start += 1
-            continue
-        end, content = _shortest_valid(lines, start)
-        is_header = lines[start].lstrip().startswith("[")
-        yield _Statement(start + 1, lines[start:end], content, is_header)
-        start = end
-
-
-def _shortest_valid(lines: list[str], start: int) -> tuple[int, dict[str, Any]]:
-    """Give the end (exclusive) and content of the statement that begins on this line."""
-    for end in range(start + 1, min(len(lines), start + MAX_STATEMENT_LINES) + 1):
-        last = lines[end - 1].rstrip()
-        if last.endswith(",") and "#" not in last:
-            continue  # no statement ends with a comma, and long lists have many such lines
+    for end in range(1, len(lines) + 1):
+        if end - start > MAX_ELEMENT_LINES:
+            return
+        run = "\n".join(lines[start:end])
+        opened = run if start == 0 else f"x = [\n{run}"
+        is_last = end == len(lines)
         try:
-            return end, tomllib.loads("\n".join(lines[start:end]))
+            _, elements = _only_path(tomllib.loads(opened if is_last else f"{opened}\n]"))
         except tomllib.TOMLDecodeError:
             continue
-    raise ValueError("statement without an end")
+        yield from [start] * len(elements)
+        start = end

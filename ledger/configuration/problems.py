@@ -8,9 +8,11 @@ Source: claims 6 and 13.
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TypeAlias
 
-from ledger.configuration.lines import find_line
+from ledger.configuration.lines import LineFinder
 from ledger.errors import CallerError
 
 KeyPath: TypeAlias = tuple[str | int, ...]
@@ -30,25 +32,29 @@ class Problems:
 
     def __init__(self, file_name: str, text: str = "") -> None:
         self._file_name = file_name
-        self._text = text
-        self._found: list[str] = []
+        self._lines = LineFinder(text)
+        self._found: dict[str, None] = {}  # a set that keeps its order
 
     def add(self, path: KeyPath, what: str, advice: str) -> None:
         """Note that the value at ``path`` is wrong, and what to do about it."""
         place = f"{self._file_name}: {show_path(path)}" if path else self._file_name
-        line = find_line(self._text, path)
+        line = self._lines.find(path)
         where = f"{place} (line {line})" if line is not None else place
-        problem = f"{where}: {what}; {advice}"
-        if problem not in self._found:
-            self._found.append(problem)
+        self._found[f"{where}: {what}; {advice}"] = None
 
     def raise_any(self) -> None:
         """Raise ConfigurationError if anything was noted."""
         if self._found:
-            raise ConfigurationError(self._found)
+            raise ConfigurationError(list(self._found))
 
 
 def show_path(path: KeyPath) -> str:
     """Write a path as people do: ``servers[2].extensions[0]``, places counted from 0."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_key(part)}" for part in path)
     return text.removeprefix(".")
+
+
+def _key(key: str) -> str:
+    """Quote a key that TOML would have quoted, so that a problem stays one line."""
+    is_bare = re.fullmatch(r"[A-Za-z0-9_-]+", key) is not None
+    return key if is_bare else json.dumps(key)

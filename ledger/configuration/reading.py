@@ -12,6 +12,7 @@ import re
 from typing import Any, Final, TypeGuard, TypeVar, get_args, get_origin
 
 import msgspec
+from msgspec import inspect as kinds
 
 from ledger.configuration.documentation import describe_key
 from ledger.configuration.problems import KeyPath, Problems, show_path
@@ -20,6 +21,15 @@ from ledger.configuration.schema import Section
 AnySection = TypeVar("AnySection", bound=Section)
 
 _FAULT_PLACE: Final = re.compile(r" - at `\$((?:\[\d+\])*)`$")
+_WORDS: Final = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+}
+"""The decoder's names of types, in the operator's words."""
 
 
 def read_section(
@@ -43,7 +53,7 @@ def read_section(
             if value is not None:
                 values[key] = value
         elif field.required:
-            problems.add((*path, key), "is missing", f"add it: {_advice(section, key)}")
+            problems.add((*path, key), "is missing", f"add it. {_meaning(section, key)}")
     is_whole = all(key in values for key, field in fields.items() if field.required)
     return section(**values) if is_whole else None
 
@@ -62,13 +72,13 @@ def _read_value(
     if element is not None:
         return _read_array(element, value, path, problems)
     if isinstance(value, float) and not math.isfinite(value):
-        problems.add(path, "is not a finite number", _advice(section, path[-1]))
+        problems.add(path, "is not a finite number", _correct(section, field))
         return None
     try:
         return msgspec.convert(value, field.type)
     except (msgspec.ValidationError, OverflowError) as error:
         what, inside = _fault(str(error))
-        problems.add((*path, *inside), what, _advice(section, path[-1]))
+        problems.add((*path, *inside), what, _correct(section, field, what))
         return None
 
 
@@ -93,15 +103,38 @@ def _section_of_array(kind: Any) -> type[Section] | None:
 
 
 def _fault(message: str) -> tuple[str, KeyPath]:
-    """Split the decoder's message into what is wrong and the place inside the value."""
+    """Split the decoder's message into what is wrong, in plain words, and where in the value."""
     found = _FAULT_PLACE.search(message)
     inside = tuple(int(n) for n in re.findall(r"\d+", found[1])) if found else ()
     what = message[: found.start()] if found else message
+    what = re.sub(r"`(\w+)`", lambda name: _WORDS.get(name[1], name[1]), what)
     return what[:1].lower() + what[1:].replace("`", ""), inside
 
 
-def _advice(section: type[Section], key: object) -> str:
-    return describe_key(section, str(key)) or f"write [{key}]"
+def _correct(section: type[Section], field: msgspec.structs.FieldInfo, what: str = "") -> str:
+    """Say what to do about a wrong value: the likeliest right word, and what the key means."""
+    words = _words_of(kinds.type_info(field.type))
+    wrong = what.removeprefix("invalid enum value ").strip("'")
+    close = difflib.get_close_matches(wrong, words, n=1)
+    remedy = f"did you mean {close[0]!r}?" if close else "correct it."
+    choice = f" The words are {', '.join(words)}." if words else ""
+    return f"{remedy}{choice} {_meaning(section, field.name)}"
+
+
+def _words_of(kind: kinds.Type) -> list[str]:
+    """Give the words that a key takes, or a list of them; empty for any other type."""
+    match kind:
+        case kinds.EnumType():
+            return [str(member.value) for member in kind.cls]
+        case kinds.VarTupleType():
+            return _words_of(kind.item_type)
+        case kinds.UnionType():
+            return [word for option in kind.types for word in _words_of(option)]
+    return []
+
+
+def _meaning(section: type[Section], key: str) -> str:
+    return describe_key(section, key).replace("``", "")
 
 
 def _suggest(key: str, known: list[str]) -> str:

@@ -90,11 +90,12 @@ def resolve_servers(
     _check_names(form, problems)
     claims = list(claims_of_servers(form, problems))
     _check_clashes(claims, problems)
+    is_named = any(server.id == form.server for _, server in readable(form.servers))
     for n, server in readable(form.servers):
         path = ("servers", n, "public_key")
         key = noting(problems, path, partial(parse_public_key, server.public_key))
         path = ("servers", n, "certificate")
-        if server.certificate is None and server.id != form.server:
+        if server.certificate is None and is_named and server.id != form.server:
             problems.add(
                 path, "is missing", "copy that server's TLS certificate here and name the file"
             )

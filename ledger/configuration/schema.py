@@ -23,9 +23,9 @@ from msgspec import Meta
 from ledger.call_status import DEFAULT_VOICEMAIL
 from ledger.events import CallStatus
 
-ServerName: TypeAlias = Annotated[str, Meta(pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+ServerName: TypeAlias = Annotated[str, Meta(pattern=r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")]
 """A host-name label, because it also stands in the server's certificate."""
-ContextName: TypeAlias = Annotated[str, Meta(pattern="^[0-9A-Za-z_.-]{1,64}$")]
+ContextName: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9A-Za-z_.-]{1,64}\Z")]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=100_000)]
 Bytes: TypeAlias = Annotated[int, Meta(ge=1, le=1 << 40)]
@@ -97,7 +97,8 @@ class Server(Section, frozen=True, kw_only=True):
     """The mailboxes that live there: one extension ``4711``, a range ``2000-2999``, a prefix
     ``30*``, or ``*`` for all that nobody else claims. ``30*@sales`` names another context."""
     context: ContextName = "default"
-    """The context (tenant, dial plan) of ``extensions`` that name none themselves."""
+    """The context (tenant, dial plan) of ``extensions`` that name none themselves: letters, digits
+    and ``_ . -``."""
 
 
 class Calls(Section, frozen=True, kw_only=True):

@@ -11,21 +11,51 @@ Source: claims 1, 3 (store in the first server), 4 (send to the second), 10 and 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Protocol
 from uuid import UUID
 
-from ledger.audio.probe import AudioError, probe
-from ledger.call import CallState, Recording, set_recording_aside, store_message
+from ledger.audio.errors import AudioError
+from ledger.audio.probe import AudioLimits, probe
+from ledger.call import CallState, set_recording_aside, store_message
+from ledger.call import Recording as StoredRecording
 from ledger.errors import CallerError, ConflictError
-from ledger.events import DomainEvent, MessageDelivered, MessageStored, Stamp
+from ledger.events import AudioFacts, MessageDelivered, MessageStored, Stamp
+from ledger.ids import MailboxAddress
 from ledger.server.parts import ServerParts
-from ledger.server.requests import StoredMessage
 from ledger.server.streams import Events, change_call, load_call
-from ledger.storage.spool import FinishedRecording, SpoolFile
+from ledger.storage.spool import FinishedRecording, Recording
 from ledger.storage.stored_form import RecordingMetadata
+from ledger.telephony.switch import StoredMessage
 
 
 class TooLargeError(CallerError):
     """The recording is longer than this server takes. What was received is set aside."""
+
+
+class SpooledAudio(Protocol):
+    """A whole stored form in the spool: just finished, or left by an earlier run."""
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+
+    @property
+    def blob_digest(self) -> str:
+        """SHA-256 of the file."""
+
+    @property
+    def blob_size_bytes(self) -> int:
+        """Length of the file."""
+
+    @property
+    def received_digest(self) -> str:
+        """SHA-256 of the received bytes."""
+
+    @property
+    def received_bytes_count(self) -> int:
+        """Number of received bytes."""
 
 
 async def record_message(
@@ -39,18 +69,32 @@ async def record_message(
     (the switch died), what arrived stays in the spool and becomes a recovered message, unless the
     switch repeats its request first.
     """
-    _expect_voicemail(await load_call(parts.log, call_id))
-    recording = await _receive(parts, call_id, audio, content_type)
-    finished = await parts.offload(recording.finish)
-    facts = await _understand(parts, call_id, recording, finished, content_type)
-    message = await keep_message(parts, call_id, finished, facts, is_recovered=False)
+    state = await load_call(parts.log, call_id)
+    limits = _limits(parts, _mailbox_for(state))
+    metadata = RecordingMetadata(
+        call_id=call_id,
+        server=parts.config.server,
+        started_at=parts.clock.now(),
+        content_type=content_type,
+    )
+    recording = await parts.offload(partial(parts.spool.open, call_id, metadata))
+    try:
+        is_whole = await _receive(parts, recording, audio)
+        finished = await parts.offload(recording.finish)
+        if not is_whole:
+            raise await _too_large(parts, call_id, finished)
+        facts = await _understand(parts, call_id, finished, content_type, limits)
+        message = await keep_message(parts, call_id, finished, facts, is_recovered=False)
+    finally:
+        # Of a recording that did not become a message, the file stays: it is recovered later.
+        recording.close()
     return await _deliver(parts, message)
 
 
 async def keep_message(
     parts: ServerParts,
     call_id: UUID,
-    finished: FinishedRecording,
+    spooled: SpooledAudio,
     facts: AudioFacts,
     *,
     is_recovered: bool,
@@ -60,11 +104,11 @@ async def keep_message(
     Gives the message as it stands in the log, also when it already stood there.
     """
     # A crash before this line's sync leaves the spool file; after it, also an orphan blob.
-    await parts.offload(lambda: parts.blobs.put_file(finished.blob_digest, finished.path))
-    recording = Recording(
+    await parts.offload(partial(parts.blobs.put_file, spooled.blob_digest, spooled.path))
+    recording = StoredRecording(
         message_id=parts.new_id(),
-        blob=finished.blob_digest,
-        blob_size_bytes=finished.blob_size_bytes,
+        blob=spooled.blob_digest,
+        blob_size_bytes=spooled.blob_size_bytes,
         audio=facts,
         is_recovered=is_recovered,
     )
@@ -73,7 +117,7 @@ async def keep_message(
     state, events = await change_call(
         parts.log, call_id, lambda state: _message_events(state, recording, stamp)
     )
-    await parts.offload(lambda: parts.spool.remove(finished.path))
+    await parts.offload(partial(parts.spool.discard, spooled.path))
     stored = next((e for e in events if isinstance(e, MessageStored)), None)
     return stored or _known(state, facts)
 
@@ -82,7 +126,7 @@ def _known(state: CallState, facts: AudioFacts) -> MessageStored:
     return next(m for m in state.messages if m.audio.digest == facts.digest)
 
 
-def _message_events(state: CallState, recording: Recording, stamp: Stamp) -> Events:
+def _message_events(state: CallState, recording: StoredRecording, stamp: Stamp) -> Events:
     """A message at its own home is delivered by the same commit that stores it (claim 3)."""
     stored = store_message(state, recording, stamp)
     if stored is None:
@@ -103,42 +147,39 @@ def _message_events(state: CallState, recording: Recording, stamp: Stamp) -> Eve
     return (stored, delivered)
 
 
-def _expect_voicemail(state: CallState) -> None:
-    if state.decision is None or not state.decision.to_voicemail:
+def _mailbox_for(state: CallState) -> MailboxAddress:
+    if state.decision is None or state.decision.mailbox is None:
         raise ConflictError(
             f"call {state.id} is handled normally and takes no recording; "
             "report a call for voicemail first"
         )
+    return MailboxAddress.parse(state.decision.mailbox)
 
 
-async def _receive(
-    parts: ServerParts, call_id: UUID, audio: AsyncIterator[bytes], content_type: str | None
-) -> SpooledRecording:
-    metadata = RecordingMetadata(
-        call_id=call_id,
-        server=parts.config.server,
-        started_at=parts.clock.now(),
-        content_type=content_type,
+def _limits(parts: ServerParts, mailbox: MailboxAddress) -> AudioLimits:
+    calls = parts.config.calls_for(mailbox)
+    return AudioLimits(
+        min_duration_ms=round(calls.min_message_duration_s * 1000),
+        max_duration_ms=round(calls.max_message_duration_s * 1000),
     )
-    recording = await parts.offload(lambda: parts.spool.open(metadata))
+
+
+async def _receive(parts: ServerParts, recording: Recording, audio: AsyncIterator[bytes]) -> bool:
+    """Write what arrives to the spool; False when it is more than this server takes."""
+    async for chunk in audio:
+        await parts.offload(partial(recording.append, chunk))
+        if recording.received_bytes_count > parts.config.calls.max_upload_bytes:
+            return False
+    return True
+
+
+async def _too_large(
+    parts: ServerParts, call_id: UUID, finished: FinishedRecording
+) -> TooLargeError:
     limit_bytes = parts.config.calls.max_upload_bytes
-    received_bytes = 0
-    try:
-        async for chunk in audio:
-            received_bytes += len(chunk)
-            await parts.offload(partial(recording.append, chunk))
-            if received_bytes > limit_bytes:
-                break
-    except BaseException:
-        # What arrived is kept: `recover_recordings` makes a message of it.
-        recording.close()
-        raise
-    if received_bytes > limit_bytes:
-        finished = await parts.offload(recording.finish)
-        reason = f"the recording is larger than the {limit_bytes} bytes that this server takes"
-        await set_aside(parts, call_id, finished, reason)
-        raise TooLargeError(f"{reason}; what arrived is kept in {finished.path}")
-    return recording
+    reason = f"the recording is larger than the {limit_bytes} bytes that this server takes"
+    place = await set_aside(parts, call_id, finished, reason)
+    return TooLargeError(f"{reason}; what arrived is kept in {place}")
 
 
 async def _understand(
@@ -146,22 +187,25 @@ async def _understand(
     call_id: UUID,
     finished: FinishedRecording,
     content_type: str | None,
+    limits: AudioLimits,
 ) -> AudioFacts:
     """Find out what the recording is; set it aside when it cannot be a message."""
+    # The limit was kept while it was received; the last piece may have gone beyond it.
+    max_bytes = finished.received_bytes_count
     try:
         return await parts.offload(
-            lambda: probe(parts.spool.read(finished.path), content_type, parts.config.calls.limits)
+            lambda: probe(finished.read(max_bytes), content_type, limits=limits)
         )
     except AudioError as error:
-        await set_aside(parts, call_id, finished, str(error))
+        error.place = await set_aside(parts, call_id, finished, str(error))
         raise
 
 
-async def set_aside(
-    parts: ServerParts, call_id: UUID, finished: FinishedRecording, reason: str
-) -> str:
+async def set_aside(parts: ServerParts, call_id: UUID, spooled: SpooledAudio, reason: str) -> str:
     """Keep the bytes for a person, durably, and record where; gives the place."""
-    place = await parts.offload(lambda: parts.spool.set_aside(finished.path, reason))
+    kept = await parts.offload(partial(parts.spool.set_aside, spooled.path, reason))
+    data = parts.config.data
+    place = str(kept.relative_to(data) if kept.is_relative_to(data) else kept)
     stamp = Stamp(at=parts.clock.now(), by=parts.config.server)
     await change_call(
         parts.log,
@@ -169,8 +213,8 @@ async def set_aside(
         lambda state: (
             set_recording_aside(
                 state,
-                digest=finished.received_digest,
-                size_bytes=finished.received_size_bytes,
+                digest=spooled.received_digest,
+                size_bytes=spooled.received_bytes_count,
                 reason=reason,
                 place=place,
                 stamp=stamp,

@@ -11,17 +11,19 @@ Source: claims 1 and 10.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from functools import partial
 from typing import Final
 
-from ledger.audio.probe import AudioError, probe
+from ledger.audio.probe import probe
 from ledger.call import CallState
-from ledger.errors import CallerError, LedgerError, NotFoundError
+from ledger.errors import LedgerError, NotFoundError
 from ledger.events import AudioFacts
 from ledger.server.parts import ServerParts
 from ledger.server.record_message import keep_message, set_aside
 from ledger.server.streams import load_call
-from ledger.storage.spool import InterruptedRecording
+from ledger.storage.torn_spool import InterruptedRecording
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -32,34 +34,35 @@ async def recover_recordings(parts: ServerParts, *, idle_for_s: float) -> int:
     One that cannot be dealt with now stays where it is, is logged, and is met again next time.
     """
     count = 0
-    for interrupted in await parts.offload(lambda: parts.spool.interrupted(idle_for_s)):
+    for interrupted in await parts.offload(partial(parts.spool.interrupted, idle_for_s)):
         try:
             await _recover(parts, interrupted)
             count += 1
         except LedgerError as error:
             _LOG.error("action=recording-not-recovered file=%s error=%s", interrupted.path, error)
+        finally:
+            parts.spool.release(interrupted.path)
     return count
 
 
 async def _recover(parts: ServerParts, interrupted: InterruptedRecording) -> None:
-    finished = await parts.offload(interrupted.finish)
-    call_id = interrupted.metadata.call_id
-    try:
-        state = await load_call(parts.log, call_id)
-    except NotFoundError:
-        await parts.offload(lambda: parts.spool.set_aside(finished.path, f"no call {call_id}"))
+    call_id, state = interrupted.call_id, None
+    if call_id is not None:
+        with contextlib.suppress(NotFoundError):
+            state = await load_call(parts.log, call_id)
+    if call_id is None or state is None:
+        reason = f"this log knows no call {call_id or 'of that name'}"
+        await parts.offload(partial(parts.spool.set_aside, interrupted.path, reason))
         return
-    if any(m.blob == finished.blob_digest for m in state.messages):
-        await parts.offload(lambda: parts.spool.remove(finished.path))
+    if any(m.blob == interrupted.blob_digest for m in state.messages):
+        await parts.offload(partial(parts.spool.discard, interrupted.path))
         return
-    reason = _why_not_a_message(state, finished.received_size_bytes)
-    if reason is not None:
-        await set_aside(parts, call_id, finished, reason)
+    why_not = _why_not_a_message(state, interrupted.received_bytes_count)
+    if why_not is not None:
+        await set_aside(parts, call_id, interrupted, why_not)
         return
-    facts = await parts.offload(
-        lambda: _facts(parts.spool.read(finished.path), interrupted.metadata.content_type)
-    )
-    message = await keep_message(parts, call_id, finished, facts, is_recovered=True)
+    facts = await parts.offload(partial(_facts, interrupted))
+    message = await keep_message(parts, call_id, interrupted, facts, is_recovered=True)
     _LOG.warning(
         "action=recording-recovered call=%s message=%s duration_ms=%d",
         call_id,
@@ -78,9 +81,6 @@ def _why_not_a_message(state: CallState, size_bytes: int) -> str | None:
     return None
 
 
-def _facts(received: bytes, content_type: str | None) -> AudioFacts:
-    try:
-        return probe(received, content_type, tolerate_truncation=True)
-    except AudioError:
-        # The switch named a type that contradicts the bytes; they are kept all the same.
-        return probe(received, None, tolerate_truncation=True)
+def _facts(interrupted: InterruptedRecording) -> AudioFacts:
+    content_type = interrupted.metadata.content_type if interrupted.metadata is not None else None
+    return probe(interrupted.received, content_type, tolerate_truncation=True)

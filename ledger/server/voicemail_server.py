@@ -23,9 +23,10 @@ from ledger.server.act_on_message import act_on_message
 from ledger.server.parts import ServerParts
 from ledger.server.record_message import record_message
 from ledger.server.recover_recordings import recover_recordings
-from ledger.server.requests import CallDecision, CallReport, StoredMessage
 from ledger.server.streams import change_call
 from ledger.server.take_call import take_call
+from ledger.storage.stored_form import decode as decode_stored_form
+from ledger.telephony.switch import CallDecision, CallReport, StoredMessage
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class VoicemailServer:
             await self.parts.clock.sleep(grace_s)
             try:
                 await recover_recordings(self.parts, idle_for_s=grace_s)
-            except Exception:
+            except Exception:  # noqa: BLE001
                 # One bad round must not end the recovery of later ones.
                 _LOG.exception("action=recovery-failed")
 
@@ -96,8 +97,8 @@ class VoicemailServer:
         Raises NotFoundError when the blob is not here, CorruptionError when it is damaged.
         """
         location = (await self.parts.log.locate_blobs([blob])).get(blob)
-        return decode_stored_form(
-            await self.parts.offload(lambda: self.parts.blobs.get(blob, location))
+        return await self.parts.offload(
+            lambda: decode_stored_form(self.parts.blobs.get(blob, location), place=f"blob {blob}")
         )
 
     async def requeue_message(self, call_id: UUID, message_id: UUID) -> None:

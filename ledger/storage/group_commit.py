@@ -11,6 +11,7 @@ Source: claim 10.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -35,6 +36,8 @@ from ledger.storage.mapper import to_stored_event
 
 Commit: TypeAlias = Callable[[Sequence[Append]], Sequence[Appended | Exception]]
 Listener: TypeAlias = Callable[[LogHead], None]
+
+_log: Final = logging.getLogger(__name__)
 
 MOST_WAITING: Final = 10_000
 """Appends that may wait; beyond it the log is overloaded and says so."""
@@ -93,6 +96,13 @@ class GroupCommit:
                     future.set_result(result)
             self._tell(results)
 
+    def fail_waiting(self, error: Exception) -> None:
+        """Give this error to all who wait: there is nobody left to commit for them."""
+        while self._waiting:
+            _, future = self._waiting.popleft()
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+
     def has_waiting(self) -> bool:
         """Does anybody wait for a commit?"""
         return bool(self._waiting)
@@ -101,16 +111,21 @@ class GroupCommit:
         jobs = []
         events = 0
         while self._waiting and events < MOST_EVENTS_A_COMMIT:
-            job = self._waiting.popleft()
-            events += len(job[0].events)
-            jobs.append(job)
+            append, future = self._waiting.popleft()
+            # Whoever gave up before this moment gets nothing written; from here on nobody can.
+            if future.set_running_or_notify_cancel():
+                events += len(append.events)
+                jobs.append((append, future))
         return jobs
 
     def _tell(self, results: Sequence[Appended | Exception]) -> None:
         heads = [result.head for result in results if isinstance(result, Appended)]
-        if heads:
-            for listener in self._listeners:
+        for listener in self._listeners if heads else ():
+            try:
                 listener(heads[-1])
+            except Exception:  # noqa: BLE001  (reported; see below)
+                # The commit stands and its callers know: a listener must not make it look failed.
+                _log.exception("a listener of the log failed", extra={"action": "log-listener"})
 
 
 class EventLog:
@@ -131,7 +146,7 @@ class EventLog:
 
         Raises the library's IntegrityError (or StaleTracking) for a clash, TransientError when
         nothing was committed and trying again may help. When the waiting task is cancelled, the
-        append may still be committed.
+        append may or may not be committed.
         """
         future = self._group.add(append)
         if self._committing is None or self._committing.done():
@@ -143,8 +158,16 @@ class EventLog:
         return await self.append(Append([to_stored_event(event) for event in events]))
 
     async def _commit_all(self) -> None:
-        while self._group.has_waiting():
-            await self._offload(self._group.commit_waiting)
+        try:
+            while self._group.has_waiting():
+                await self._offload(self._group.commit_waiting)
+        except Exception as error:  # noqa: BLE001  (each waiting caller gets it)
+            self._group.fail_waiting(error)
+
+    async def close(self) -> None:
+        """Return when every append that was asked for is answered; the recorder may close then."""
+        while self._committing is not None and not self._committing.done():
+            await asyncio.wait([self._committing])
 
     async def head(self) -> LogHead:
         """Read where the committed log ends."""

@@ -14,8 +14,8 @@ Source: claim 10.
 
 from __future__ import annotations
 
-import queue
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -27,6 +27,7 @@ from psycopg import errors
 from ledger.errors import CorruptionError, LedgerError, TransientError
 from ledger.storage.binary_arrays import bytea_array, int8_array, register, text_array, uuid_array
 from ledger.storage.compression import compress, decompress
+from ledger.storage.connection_pool import ConnectionPool
 from ledger.storage.event_log import (
     Append,
     BlobLocation,
@@ -35,10 +36,11 @@ from ledger.storage.event_log import (
     PeerTracking,
     TrackedOrigin,
 )
-from ledger.storage.merkle import Frontier, frontier_at
+from ledger.storage.merkle import Frontier
 from ledger.storage.recorder import BaseLogRecorder, Clash, Head, Plan, check_tracking, plan
 
-_SPARE_READERS: Final = 4
+_RECONNECT_PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Before each try to find out what became of a commit: a restart of PostgreSQL fits in."""
 _APPEND: Final = """
 WITH swapped AS (
     UPDATE log_head SET position = %(position)b, frontier = %(frontier)b
@@ -71,6 +73,7 @@ VALUES (%s, %s, %s, (SELECT coalesce(max(updated), 0) + 1 FROM tracking))
 ON CONFLICT (application_name) DO UPDATE SET
     notification_id = excluded.notification_id, root = excluded.root, updated = excluded.updated
 """
+_HEAD: Final = "SELECT incarnation, position, frontier FROM log_head"
 _ENTRY: Final = (
     "SELECT position, originator_id, originator_version, topic, state, origin, origin_position "
     "FROM events "
@@ -90,28 +93,33 @@ class PostgresLogRecorder(BaseLogRecorder):
         self._writing = threading.Lock()
         self._writer: psycopg.Connection[Any] | None = None
         self._head: Head | None = None
-        self._readers: queue.SimpleQueue[psycopg.Connection[Any]] = queue.SimpleQueue()
+        self._readers = ConnectionPool(self._connect, is_usable=lambda c: not c.closed, spare=4)
 
     # --- writing ---------------------------------------------------------------------------
 
     def _transact(self, appends: Sequence[Append]) -> Plan:
+        was_lost = False
         with self._writing, _translated():
             while True:
                 connection = self._writing_connection()
                 result = plan(self._head or _read_head(connection), appends)
+                self._head = None
                 try:
                     self._execute(connection, result)
                 except _HeadMovedError:
-                    self._head = None
                     continue
-                except psycopg.OperationalError:
-                    self._head = None
-                    if connection.closed and self._was_committed(result):
-                        return result
-                    raise
                 except (errors.UniqueViolation, Clash) as error:
-                    self._head = None
                     raise Clash from error
+                except psycopg.OperationalError:
+                    if not connection.closed:
+                        raise
+                    if self._was_committed(result):
+                        return result
+                    if was_lost:
+                        raise
+                    # A connection that died while nobody used it shows only now: once more.
+                    was_lost = True
+                    continue
                 self._head = result.after
                 return result
 
@@ -144,16 +152,27 @@ class PostgresLogRecorder(BaseLogRecorder):
 
     def _was_committed(self, result: Plan) -> bool:
         """Look, over a new connection, whether a commit whose answer was lost happened."""
-        if result.before.frontier.size == result.after.frontier.size:
+        for pause_s in _RECONNECT_PAUSES_S:
+            time.sleep(pause_s)
+            with suppress(psycopg.OperationalError, TransientError):
+                return self._is_in_log(result)
+        raise TransientError(
+            "PostgreSQL went away while it committed, and does not come back: whether the last "
+            "events were stored is not known, so read their streams again before another try"
+        )
+
+    def _is_in_log(self, result: Plan) -> bool:
+        connection = self._writing_connection()
+        _wait_for_lost_commit(connection)
+        if any(
+            self.max_tracking_id(tracking.application_name) != tracking.notification_id
+            for tracking in result.tracking[-1:]
+        ):
             return False
-        with suppress(psycopg.Error):
-            connection = self._writing_connection()
-            _wait_for_lost_commit(connection)
-            head = _read_head(connection)
-            if head.frontier.size < result.after.frontier.size:
-                return False
-            return self.root_at(result.after.frontier.size) == result.after.frontier.root()
-        return False
+        size = result.after.frontier.size
+        if _read_head(connection).frontier.size < size:
+            return False
+        return self.root_at(size) == result.after.frontier.root()
 
     def _writing_connection(self) -> psycopg.Connection[Any]:
         if self._writer is None or self._writer.closed:
@@ -181,8 +200,7 @@ class PostgresLogRecorder(BaseLogRecorder):
     # --- reading ---------------------------------------------------------------------------
 
     def head(self) -> LogHead:
-        with _translated(), self._reader() as connection:
-            return _read_head(connection).to_log_head()
+        return _head(self._select(_HEAD, ())).to_log_head()
 
     def read(self, start: int, limit: int, stop: int | None = None) -> list[LogEntry]:
         last = start + limit - 1 if stop is None else min(start + limit - 1, stop)
@@ -201,11 +219,7 @@ class PostgresLogRecorder(BaseLogRecorder):
             streams.setdefault(row[1], []).append(_entry(row))
         return streams
 
-    def root_at(self, position: int) -> bytes:
-        return frontier_at(position, self.read_hashes).root()
-
-    def read_hashes(self, level: int, first: int, stop: int) -> list[bytes]:
-        """Give the hashes of complete subtrees first..stop-1 of a level; 0: leaves."""
+    def read_hashes(self, level: int, first: int, stop: int) -> Sequence[bytes]:
         if level == 0:
             rows = self._select(
                 "SELECT leaf_hash FROM events WHERE position BETWEEN %s AND %s ORDER BY position",
@@ -217,12 +231,7 @@ class PostgresLogRecorder(BaseLogRecorder):
                 "ORDER BY idx",
                 (level, first, stop - 1),
             )
-        if len(rows) != stop - first:
-            raise CorruptionError(
-                f"the tree lacks hashes of level {level}",
-                place=f"{first}..{stop - 1}",
-                advice="restore the log from a backup or a mirror",
-            )
+        self._check_hashes(len(rows), level, first, stop)
         return [row[0] for row in rows]
 
     def tracked(self, origin: str) -> list[TrackedOrigin]:
@@ -251,35 +260,20 @@ class PostgresLogRecorder(BaseLogRecorder):
         return {row[0]: BlobLocation(*row) for row in rows}
 
     def close(self) -> None:
+        self._readers.close()
         with self._writing:
             if self._writer is not None:
                 self._writer.close()
-            while not self._readers.empty():
-                self._readers.get().close()
 
     def _connect(self) -> psycopg.Connection[Any]:
         connection = psycopg.connect(self._url, autocommit=True, connect_timeout=10)
         register(connection)
         return connection
 
-    @contextmanager
-    def _reader(self) -> Iterator[psycopg.Connection[Any]]:
-        try:
-            connection = self._readers.get_nowait()
-        except queue.Empty:
-            connection = self._connect()
-        try:
-            yield connection
-        finally:
-            if connection.closed or self._readers.qsize() >= _SPARE_READERS:
-                connection.close()
-            else:
-                self._readers.put(connection)
-
     def _select(self, query: str, parameters: Sequence[Any]) -> list[Any]:
         with _translated():
             for is_last in (False, True):
-                with self._reader() as connection, connection.cursor(binary=True) as cursor:
+                with self._readers.borrow() as connection, connection.cursor(binary=True) as cursor:
                     try:
                         return cursor.execute(query, parameters).fetchall()
                     except psycopg.OperationalError:
@@ -291,7 +285,7 @@ class PostgresLogRecorder(BaseLogRecorder):
 
 def _parameters(result: Plan) -> dict[str, Any]:
     columns = list(zip(*result.rows, strict=True)) or [()] * 8
-    frontier, locations = result.after.frontier, result.blob_locations
+    frontier, locations = result.after.frontier, result.blob_locations.values()
     return {
         "before": result.before.frontier.size,
         "incarnation": result.before.incarnation,
@@ -322,13 +316,17 @@ def _entry(row: Any) -> LogEntry:
 
 
 def _read_head(connection: psycopg.Connection[Any]) -> Head:
-    row = connection.execute("SELECT incarnation, position, frontier FROM log_head").fetchone()
-    if row is None:
+    return _head(connection.execute(_HEAD).fetchall())
+
+
+def _head(rows: Sequence[Any]) -> Head:
+    if not rows:
         raise CorruptionError(
             "the log has no head", place="log_head", advice="restore the log from a backup"
         )
+    incarnation, position, frontier = rows[0]
     try:
-        return Head(row[0], Frontier.from_bytes(row[1], row[2]))
+        return Head(incarnation, Frontier.from_bytes(position, frontier))
     except ValueError as error:
         raise CorruptionError(
             f"the log's head is damaged: {error}",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from eventsourcing.persistence import (
@@ -23,6 +23,7 @@ from eventsourcing.persistence import (
     Tracking,
 )
 
+from ledger.errors import CorruptionError, NotFoundError
 from ledger.storage.event_log import (
     Append,
     Appended,
@@ -34,7 +35,10 @@ from ledger.storage.event_log import (
     StaleTracking,
 )
 from ledger.storage.group_commit import GroupCommit
-from ledger.storage.merkle import Frontier, TreeNode, leaf_hash
+from ledger.storage.merkle import Frontier, TreeNode, frontier_at, leaf_hash
+
+_MOST_FRUITLESS: Final = 3
+"""Clashes without a culprit after which the log is held to be damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,8 @@ class Plan:
     """(position, stream, version, topic, plain, leaf hash, origin, origin position)."""
     nodes: list[TreeNode] = field(default_factory=list)
     tracking: list[Tracking] = field(default_factory=list)
-    blob_locations: list[BlobLocation] = field(default_factory=list)
+    blob_locations: dict[str, BlobLocation] = field(default_factory=dict)
+    """By digest: two origins may bring the same blob in one group."""
     spans: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -89,7 +94,7 @@ def plan(before: Head, appends: Sequence[Append]) -> Plan:
             )
         if append.tracking is not None:
             result.tracking.append(append.tracking)
-        result.blob_locations.extend(append.blob_locations)
+        result.blob_locations.update((b.digest, b) for b in append.blob_locations)
         result.spans.append((first, position))
     frontier = before.frontier.append((row[5] for row in result.rows), result.nodes.append)
     result.after = Head(before.incarnation, frontier)
@@ -115,6 +120,14 @@ class Clash(Exception):  # noqa: N818  (it is an answer between two layers, not 
     """Some rows of a plan exist already: find out whose."""
 
 
+def _contradiction() -> CorruptionError:
+    return CorruptionError(
+        "the log refuses events that clash with nothing in it: its head is behind its events",
+        place="log_head",
+        advice="stop the server and restore the log from a backup or a mirror",
+    )
+
+
 class BaseLogRecorder(LogRecorder):
     """The adapter-independent half of a recorder."""
 
@@ -124,11 +137,17 @@ class BaseLogRecorder(LogRecorder):
     def commit(self, appends: Sequence[Append]) -> list[Appended | Exception]:
         results: list[Appended | Exception | None] = [None] * len(appends)
         wanted = list(range(len(appends)))
+        fruitless = 0
         while wanted:
             try:
                 done = self._transact([appends[index] for index in wanted])
-            except Clash:
-                wanted = self._sort_out(appends, wanted, results)
+            except Clash as clash:
+                kept = self._sort_out(appends, wanted, results)
+                # Another process may have removed the reason of a clash meanwhile, but not always.
+                fruitless += len(kept) == len(wanted)
+                if fruitless == _MOST_FRUITLESS:
+                    raise _contradiction() from clash
+                wanted = kept
                 continue
             head = done.after.to_log_head()
             for index, (first, last) in zip(wanted, done.spans, strict=True):
@@ -161,10 +180,12 @@ class BaseLogRecorder(LogRecorder):
     def _clash(
         self, append: Append, taken: set[tuple[Any, int]], tracked: dict[str, int]
     ) -> Exception | None:
-        keys = [(e.originator_id, e.originator_version) for e in append.events]
-        for number, key in enumerate(keys):
-            if key in taken or key in keys[:number]:
+        own: set[tuple[Any, int]] = set()
+        for event in append.events:
+            key = (event.originator_id, event.originator_version)
+            if key in taken or key in own:
                 return IntegrityError(f"stream {key[0]} has a version {key[1]} already")
+            own.add(key)
         if append.tracking is None:
             return None
         name = append.tracking.application_name
@@ -181,6 +202,22 @@ class BaseLogRecorder(LogRecorder):
     @abstractmethod
     def _existing(self, appends: Sequence[Append]) -> set[tuple[Any, int]]:
         """Give those (stream, version) of the appends that the log has already."""
+
+    def root_at(self, position: int) -> bytes:
+        return frontier_at(position, self.read_hashes).root()
+
+    def _check_hashes(self, found: int, level: int, first: int, stop: int) -> None:
+        """Raise when a read of stored hashes did not find all it asked for."""
+        if found == stop - first:
+            return
+        position = self.head().position
+        if stop << level > position:
+            raise NotFoundError(f"the log has {position} events, and none at {stop << level}")
+        raise CorruptionError(
+            f"the log's tree lacks hashes of level {level}",
+            place=f"{first}..{stop - 1}",
+            advice="stop the server and restore the log from a backup or a mirror",
+        )
 
     def insert_events(
         self, stored_events: Sequence[StoredEvent], **kwargs: Any

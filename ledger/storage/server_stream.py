@@ -8,7 +8,7 @@ Source: claims 5 and 10.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TypeVar
+from typing import Any
 
 from eventsourcing.persistence import IntegrityError
 

@@ -20,6 +20,7 @@ from eventsourcing.persistence import Tracking
 
 from ledger.errors import CorruptionError, LedgerError, TransientError
 from ledger.storage.compression import compress, decompress
+from ledger.storage.connection_pool import ConnectionPool
 from ledger.storage.event_log import (
     Append,
     BlobLocation,
@@ -28,12 +29,19 @@ from ledger.storage.event_log import (
     PeerTracking,
     TrackedOrigin,
 )
-from ledger.storage.merkle import Frontier, frontier_at
+from ledger.storage.merkle import Frontier
 from ledger.storage.recorder import BaseLogRecorder, Clash, Head, Plan, check_tracking, plan
 
 _BUSY_TIMEOUT_S: Final = 30.0
 _KEYS_A_QUERY: Final = 500
-_BROKEN: Final = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+_BROKEN: Final = (
+    "SQLITE_IOERR_FSYNC",
+    "SQLITE_IOERR_DIR_FSYNC",
+    "SQLITE_IOERR_CORRUPTFS",
+    "SQLITE_IOERR_DATA",
+    "SQLITE_CORRUPT",
+    "SQLITE_NOTADB",
+)
 """After these nothing is known about what reached the disk: never tried again."""
 _ENTRY: Final = (
     "SELECT position, originator_id, originator_version, topic, state, origin, origin_position "
@@ -49,8 +57,7 @@ class SqliteLogRecorder(BaseLogRecorder):
         self.path = path
         self._writer = _connect(path)
         self._writing = threading.Lock()
-        self._readers = threading.local()
-        self._opened: list[sqlite3.Connection] = [self._writer]
+        self._readers = ConnectionPool(lambda: _connect(path))
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -97,7 +104,10 @@ class SqliteLogRecorder(BaseLogRecorder):
         if result.blob_locations:
             cursor.executemany(
                 "INSERT OR REPLACE INTO blob_location VALUES (?,?,?,?)",
-                [(b.digest, b.pack, b.offset_bytes, b.length_bytes) for b in result.blob_locations],
+                [
+                    (b.digest, b.pack, b.offset_bytes, b.length_bytes)
+                    for b in result.blob_locations.values()
+                ],
             )
         frontier = result.after.frontier
         cursor.execute(
@@ -120,8 +130,8 @@ class SqliteLogRecorder(BaseLogRecorder):
     # --- reading ---------------------------------------------------------------------------
 
     def head(self) -> LogHead:
-        with _translated(self.path):
-            return _read_head(self._reader().cursor()).to_log_head()
+        with _translated(self.path), self._readers.borrow() as connection:
+            return _read_head(connection.cursor()).to_log_head()
 
     def read(self, start: int, limit: int, stop: int | None = None) -> list[LogEntry]:
         last = start + limit - 1 if stop is None else min(start + limit - 1, stop)
@@ -140,11 +150,7 @@ class SqliteLogRecorder(BaseLogRecorder):
             streams.setdefault(entry.originator_id, []).append(entry)
         return streams
 
-    def root_at(self, position: int) -> bytes:
-        return frontier_at(position, self.read_hashes).root()
-
-    def read_hashes(self, level: int, first: int, stop: int) -> list[bytes]:
-        """Give the hashes of complete subtrees first..stop-1 of a level; 0: leaves."""
+    def read_hashes(self, level: int, first: int, stop: int) -> Sequence[bytes]:
         if level == 0:
             rows = self._select(
                 "SELECT leaf_hash FROM events WHERE position BETWEEN ? AND ? ORDER BY position",
@@ -155,19 +161,15 @@ class SqliteLogRecorder(BaseLogRecorder):
                 "SELECT hash FROM tree_node WHERE level = ? AND idx BETWEEN ? AND ? ORDER BY idx",
                 (level, first, stop - 1),
             )
-        if len(rows) != stop - first:
-            raise CorruptionError(
-                f"the tree lacks hashes of level {level}",
-                place=f"{self.path}: {first}..{stop - 1}",
-                advice="restore the log from a backup or a mirror",
-            )
+        self._check_hashes(len(rows), level, first, stop)
         return [row[0] for row in rows]
 
     def tracked(self, origin: str) -> list[TrackedOrigin]:
         rows = self._select(
             "SELECT application_name, notification_id, root FROM tracking "
-            "WHERE application_name LIKE ? ESCAPE '!' ORDER BY updated DESC",
-            (_like_prefix(f"{origin}/"),),
+            "WHERE application_name > ? AND application_name < ? ORDER BY updated DESC",
+            # "0" is the character after "/". (LIKE would not tell upper case from lower.)
+            (f"{origin}/", f"{origin}0"),
         )
         return [
             TrackedOrigin(origin, UUID(name.rpartition("/")[2]), position, root)
@@ -188,20 +190,13 @@ class SqliteLogRecorder(BaseLogRecorder):
         return {row[0]: BlobLocation(*row) for row in rows}
 
     def close(self) -> None:
-        for connection in self._opened:
-            connection.close()
-        self._opened.clear()
-
-    def _reader(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._readers, "connection", None)
-        if connection is None:
-            connection = self._readers.connection = _connect(self.path)
-            self._opened.append(connection)
-        return connection
+        self._readers.close()
+        with self._writing:
+            self._writer.close()
 
     def _select(self, query: str, parameters: Sequence[Any]) -> list[Any]:
-        with _translated(self.path):
-            return self._reader().execute(query, parameters).fetchall()
+        with _translated(self.path), self._readers.borrow() as connection:
+            return connection.execute(query, parameters).fetchall()
 
     def _by_keys(self, query: str, keys: Sequence[Any], order: str = "") -> list[Any]:
         rows: list[Any] = []
@@ -266,10 +261,6 @@ def _write_tracking(cursor: sqlite3.Cursor, tracking: Tracking) -> None:
         "(?, ?, ?, (SELECT coalesce(max(updated), 0) + 1 FROM tracking))",
         (name, tracking.notification_id, root),
     )
-
-
-def _like_prefix(text: str) -> str:
-    return text.replace("!", "!!").replace("%", "!%").replace("_", "!_") + "%"
 
 
 @contextmanager

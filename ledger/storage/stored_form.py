@@ -276,6 +276,9 @@ def _audio_frame(stored: bytes, number: int, start: int) -> Frame:
         raise ValueError("does not say how much it holds")
     content_size = int.from_bytes(stored[at : at + size_field_bytes], "little")
     content_size += 256 if size_field_bytes == 2 else 0
+    if not content_size:
+        # The library answers b"" for such a frame without looking at its checksum.
+        raise ValueError("claims to hold nothing")
     if content_size > _MAX_READ_FRAME_BYTES:
         raise ValueError(f"claims to hold {content_size} bytes")
     end = _skip_blocks(stored, at + size_field_bytes) + 4  # the checksum

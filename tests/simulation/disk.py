@@ -71,7 +71,7 @@ class Disk:
         return True
 
     def cut_power(self) -> None:
-        """Forget what was not synced: names whose folder was not, and a part of each file's tail."""
+        """Forget what was not synced: names in unsynced folders, a part of each file's tail."""
         for inode in {id(i): i for i in self.names.values()}.values():
             tail = len(inode.content) - inode.synced_bytes
             del inode.content[inode.synced_bytes + self.rng.randint(0, tail) :]

@@ -15,7 +15,7 @@ OWNER: contextvars.ContextVar[Any] = contextvars.ContextVar("owner", default=Non
 """The simulated server that the running task belongs to."""
 
 
-class Stuck(AssertionError):
+class Stuck(AssertionError):  # noqa: N818  (a finding, in a word)
     """Nothing is ready and no timer is set, or the run takes more steps than it may."""
 
 

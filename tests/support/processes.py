@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Self
 
 SERVE = (sys.executable, "-m", "vmledger", "serve", "--config")
+DEFAULT_API = "127.0.0.1:8025"
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
 
@@ -40,7 +41,7 @@ class ServerProcess:
         self.config = config
         self.settings = tomllib.loads(config.read_text())
         self.name = str(self.settings["server"])
-        self.url = f"http://{self.settings['listen']['api']}"
+        self.url = f"http://{self.settings.get('listen', {}).get('api', DEFAULT_API)}"
         self.log = config.parent / f"{self.name}.log"
         self._command = (*DIE_WITH_STARTER, *command, str(config))
         self._process: subprocess.Popen[bytes] | None = None

@@ -9,7 +9,6 @@ import pytest
 from ledger.storage.event_log import LogRecorder
 from ledger.storage.memory import MemoryLogRecorder
 from ledger.storage.open_recorder import open_recorder
-from tests.support.postgres import Postgres
 
 OpenLog = Callable[[], LogRecorder]
 

@@ -1,4 +1,8 @@
-"""The library's own cases for recorders, over each adapter that stores anything for good."""
+"""The library's own cases for recorders, over each adapter.
+
+The base classes are reached through their module, never imported by name, and each is joined with
+a store inside a function: pytest must not collect a case that has no store.
+"""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,11 +13,69 @@ from uuid import UUID, uuid4
 import pytest
 from eventsourcing.tests import persistence as cases
 
+from ledger.storage.event_log import LogRecorder
 from ledger.storage.memory import MemoryLogRecorder
 from ledger.storage.open_recorder import open_recorder
 
+NON_INTERLEAVING_RUNS = 4
+"""A missing lock shows only in three runs of four."""
 
-class WithoutIds:
+
+class _Uuids:
+    INITIAL_VERSION = 1
+
+    def new_originator_id(self) -> UUID:
+        return uuid4()
+
+
+class _Store(TestCase):
+    """Opens recorders over one store, and closes them all."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.opened: list[LogRecorder] = []
+
+    def tearDown(self) -> None:
+        for recorder in self.opened:
+            recorder.close()
+        super().tearDown()
+
+    def open(self) -> LogRecorder:
+        raise NotImplementedError
+
+    def create_recorder(self) -> Any:
+        self.opened.append(self.open())
+        return self.opened[-1]
+
+
+class _Memory(_Store):
+    def open(self) -> LogRecorder:
+        return MemoryLogRecorder(uuid4())
+
+
+class _Sqlite(_Store):
+    def setUp(self) -> None:
+        super().setUp()
+        self.folder = TemporaryDirectory()
+
+    def tearDown(self) -> None:
+        super().tearDown()
+        self.folder.cleanup()
+
+    def open(self) -> LogRecorder:
+        return open_recorder(f"sqlite:///{Path(self.folder.name) / 'log.sqlite'}")
+
+
+class _Postgres(_Store):
+    @pytest.fixture(autouse=True)
+    def _database(self, postgres_url: str) -> None:
+        self.url = postgres_url
+
+    def open(self) -> LogRecorder:
+        return open_recorder(self.url)
+
+
+class _WithoutIds:
     """The cases for a recorder of aggregates alone expect no notification ids; ours are a log's."""
 
     def __init__(self, recorder: Any) -> None:
@@ -26,83 +88,64 @@ class WithoutIds:
         return getattr(self._recorder, name)
 
 
-class Sqlite(TestCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.folder = TemporaryDirectory()
-        self.opened: list[Any] = []
+class _NonInterleaving(_Uuids, cases.NonInterleavingNotificationIDsBaseCase):
+    insert_num = 200
 
-    def tearDown(self) -> None:
-        for recorder in self.opened:
-            recorder.close()
-        self.folder.cleanup()
-        super().tearDown()
-
-    def create_recorder(self) -> Any:
-        self.opened.append(open_recorder(f"sqlite:///{Path(self.folder.name) / 'log.sqlite'}"))
-        return self.opened[-1]
+    def test(self) -> None:
+        for _ in range(NON_INTERLEAVING_RUNS):
+            super().test()
 
 
-class Postgres(TestCase):
-    @pytest.fixture(autouse=True)
-    def _database(self, postgres_url: str) -> None:
-        self.url = postgres_url
+def _aggregate_cases(store: type[_Store]) -> type[TestCase]:
+    class Cases(store, _Uuids, cases.AggregateRecorderTestCase):  # type: ignore[misc, valid-type]
+        def create_recorder(self) -> Any:
+            return _WithoutIds(store.create_recorder(self))
 
-    def setUp(self) -> None:
-        super().setUp()
-        self.opened: list[Any] = []
-
-    def tearDown(self) -> None:
-        for recorder in self.opened:
-            recorder.close()
-        super().tearDown()
-
-    def create_recorder(self) -> Any:
-        self.opened.append(open_recorder(self.url))
-        return self.opened[-1]
+    return Cases
 
 
-class Memory(TestCase):
-    def create_recorder(self) -> Any:
-        return MemoryLogRecorder(uuid4())
+def _application_cases(store: type[_Store]) -> type[TestCase]:
+    class Cases(store, _Uuids, cases.ApplicationRecorderTestCase):  # type: ignore[misc, valid-type]
+        pass
+
+    return Cases
 
 
-class _Uuids:
-    INITIAL_VERSION = 1
+def _tracking_cases(store: type[_Store]) -> type[TestCase]:
+    class Cases(store, cases.TrackingRecorderTestCase):  # type: ignore[misc, valid-type]
+        pass
 
-    def new_originator_id(self) -> UUID:
-        return uuid4()
-
-
-class _Aggregate(_Uuids, cases.AggregateRecorderTestCase):
-    def create_recorder(self) -> Any:
-        return WithoutIds(super().create_recorder())  # type: ignore[safe-super]
+    return Cases
 
 
-def _build() -> dict[str, type]:
-    """Join each store with each case: the library's base classes must not be collected."""
-    built: dict[str, type] = {}
-    for store in (Sqlite, Postgres, Memory):
-        for case in (
-            cases.ApplicationRecorderTestCase,
-            cases.TrackingRecorderTestCase,
-            cases.ProcessRecorderTestCase,
-            cases.NonInterleavingNotificationIDsBaseCase,
-        ):
-            name = f"Test{store.__name__}{case.__name__.removesuffix('TestCase')}"
-            built[name] = type(name, (store, _Uuids, case), {"__module__": __name__})
-        name = f"Test{store.__name__}AggregateRecorder"
+def _process_cases(store: type[_Store]) -> type[TestCase]:
+    class Cases(store, _Uuids, cases.ProcessRecorderTestCase):  # type: ignore[misc, valid-type]
+        pass
 
-        def create(self: Any, store: Any = store) -> Any:
-            return WithoutIds(store.create_recorder(self))
-
-        built[name] = type(
-            name,
-            (store, _Uuids, cases.AggregateRecorderTestCase),
-            {"__module__": __name__, "create_recorder": create},
-        )
-    return built
+    return Cases
 
 
-globals().update(_build())
-del _Aggregate, Sqlite, Postgres, Memory
+def _non_interleaving_cases(store: type[_Store]) -> type[TestCase]:
+    class Cases(store, _NonInterleaving):  # type: ignore[misc, valid-type]
+        pass
+
+    return Cases
+
+
+TestMemoryAggregates = _aggregate_cases(_Memory)
+TestMemoryApplication = _application_cases(_Memory)
+TestMemoryTracking = _tracking_cases(_Memory)
+TestMemoryProcess = _process_cases(_Memory)
+TestMemoryNonInterleaving = _non_interleaving_cases(_Memory)
+
+TestSqliteAggregates = _aggregate_cases(_Sqlite)
+TestSqliteApplication = _application_cases(_Sqlite)
+TestSqliteTracking = _tracking_cases(_Sqlite)
+TestSqliteProcess = _process_cases(_Sqlite)
+TestSqliteNonInterleaving = _non_interleaving_cases(_Sqlite)
+
+TestPostgresAggregates = _aggregate_cases(_Postgres)
+TestPostgresApplication = _application_cases(_Postgres)
+TestPostgresTracking = _tracking_cases(_Postgres)
+TestPostgresProcess = _process_cases(_Postgres)
+TestPostgresNonInterleaving = _non_interleaving_cases(_Postgres)

@@ -164,6 +164,14 @@ def test_frame_without_a_checksum_is_no_evidence():
         decode(resealed(b"abc", write_checksum=False))
 
 
+def test_frame_that_claims_to_hold_nothing_hides_nothing():
+    stored = bytearray(encode(b"x", METADATA))
+    assert stored[len(HEADER_ONLY) + 5] == 1  # its content size
+    stored[len(HEADER_ONLY) + 5] = 0
+    with pytest.raises(CorruptionError, match=r"frame 1 at byte .* claims to hold nothing"):
+        decode(bytes(stored))
+
+
 def test_frame_without_a_content_size_is_refused():
     with pytest.raises(CorruptionError, match="does not say how much it holds"):
         decode(resealed(b"abc" * 900, write_checksum=True, write_content_size=False))

@@ -1,0 +1,68 @@
+"""From the configured URL to a blob store.
+
+``file:///var/lib/vmledger/blobs`` or
+``s3://bucket/prefix?endpoint=https://s3.example.org&region=eu-1``. Credentials never stand in the
+URL: it is shown in logs.
+
+Source: claim 10 (storage interface module).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from ledger.errors import CallerError
+from ledger.storage.blob_store import BlobStore
+from ledger.storage.filesystem_blobs import FilesystemBlobStore
+
+_S3_OPTIONS = frozenset({"endpoint", "region"})
+
+
+def open_blob_store(url: str) -> BlobStore:
+    """Open the store that a URL names; makes the directories of a file store.
+
+    Raises CallerError when the URL is none of ours, or the extra ``s3`` is not installed;
+    TransientError when the directory cannot be made.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return FilesystemBlobStore(_directory(url, parts))
+    if parts.scheme == "s3":
+        return _open_s3(url, parts)
+    raise CallerError(
+        f"blob store {url!r} is neither file:///DIRECTORY nor s3://BUCKET/PREFIX?endpoint=URL"
+    )
+
+
+def _directory(url: str, parts: SplitResult) -> Path:
+    path = Path(unquote(parts.path))
+    if parts.netloc not in {"", "localhost"} or not path.is_absolute() or parts.query:
+        raise CallerError(
+            f"blob store {url!r} must name an absolute directory: file:///var/lib/…/blobs"
+        )
+    return path
+
+
+def _open_s3(url: str, parts: SplitResult) -> BlobStore:
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if unknown := sorted(options.keys() - _S3_OPTIONS):
+        raise CallerError(
+            f"blob store {parts.scheme}://{parts.hostname} has the unknown option "
+            f"{unknown[0]!r}; known are endpoint and region"
+        )
+    if not parts.hostname or parts.username or parts.password:
+        raise CallerError(
+            "an S3 blob store is named s3://BUCKET/PREFIX; "
+            "credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
+        )
+    try:
+        # Imported here: whoever keeps blobs in files need not install the client.
+        from ledger.storage.s3_blobs import S3BlobStore, connect_s3  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise CallerError(
+            f"blob store {url!r} needs the S3 client: pip install 'voicemail-ledger[s3]'"
+        ) from error
+    prefix = unquote(parts.path).strip("/")
+    store = connect_s3(parts.hostname, prefix, options.get("endpoint"), options.get("region"))
+    return S3BlobStore(store)

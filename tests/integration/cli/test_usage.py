@@ -1,0 +1,78 @@
+"""How the program speaks when it is used wrongly, or asked about itself."""
+
+import pytest
+
+from tests.support.command_line import CommandLine
+
+
+def test_version_is_one_line(vmledger: CommandLine):
+    name, number = vmledger("--version").out.split()
+    assert name == "vmledger"
+    assert number.split(".")[0].isdigit()
+
+
+def test_program_without_a_command_shows_its_commands(vmledger: CommandLine):
+    shown = vmledger(code=2)
+    assert all(word in shown.err for word in ("serve", "mailbox", "pending", "doctor"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["frobnicate"], "frobnicate"),
+        (["mailbox"], "EXT"),
+        (["call", "--to", "2001", "--status", "sleepy"], "sleepy"),
+        (["call", "--to", "2001", "--status", "busy", "--audio", "none.wav"], "none.wav"),
+        (["message", "show", "not-an-id"], "ID"),
+        (["mailbox", "1001", "--at", "yesterdayish", "--url", "x", "--token", "y"], "yesterdayish"),
+        (["mailbox", "1001", "--at", "2026-01-01", "--position", "3"], "exclude"),
+        (["mailbox", "1001", "--config", "none.toml"], "none.toml"),
+        (["--config", "none.toml", "pending"], "none.toml"),
+        (["log", "prove", "x"], "reserved"),
+        (["recover", "--from", "https://bravo"], "reserved"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_that_names_the_thing(
+    vmledger: CommandLine, arguments: list[str], said: str
+):
+    refused = vmledger(*arguments, code=2)
+    assert refused.out == ""
+    assert said in refused.err
+    assert refused.err.startswith("vmledger: ")
+    assert refused.err.count("\n") == 1
+
+
+def test_doubtful_configuration_is_refused_with_its_place(vmledger: CommandLine):
+    path = vmledger.folder / "vmledger.toml"
+    path.write_text('server = "alpha"\ncolour = "green"\n')
+    refused = vmledger("config", "check", code=2)
+    assert "colour" in refused.err
+
+
+def test_server_that_is_away_is_said_with_what_to_do(vmledger: CommandLine):
+    away = vmledger("pending", "--url", "http://127.0.0.1:1", "--token", "t", code=1)
+    assert "127.0.0.1:1" in away.err
+    assert "vmledger serve" in away.err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_is_printed(vmledger: CommandLine, shell: str):
+    script = vmledger(
+        _VMLEDGER_COMPLETE=f"source_{shell}", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"
+    )
+    assert "_VMLEDGER_COMPLETE" in script.out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "init", "serve", "demo", "call", "calls", "mailbox", "message show", "message export",
+        "message heard", "message save", "message delete", "message restore", "message requeue",
+        "pending", "servers", "log", "log verify", "log checkpoint", "log backup-verified",
+        "projections status", "projections rebuild", "blobs verify", "blobs gc", "doctor",
+        "token create", "token list", "token revoke", "config check", "config peers",
+    ],
+)  # fmt: skip
+def test_command_exists_and_explains_itself(vmledger: CommandLine, command: str):
+    explained = vmledger(*command.split(), "--help").out
+    assert f"vmledger {command}" in explained

@@ -1,0 +1,92 @@
+"""A configuration file that sets every key, and a server to go with it."""
+
+from datetime import UTC, datetime
+
+from vmledger.cluster import write_cluster
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+EVERY_KEY = """\
+server = "alpha"
+data = "data"
+
+[listen]
+api = "127.0.0.1:9025"
+replication = "[::1]:9026"
+api_certificate = "{data}/tls.crt"
+api_key = "{data}/tls.key"
+
+[store]
+events = "sqlite:///{data}/events.sqlite"
+projections = "sqlite:///views.sqlite"
+blobs = "file://recordings"
+
+[identity]
+signing_key = "{data}/server.key"
+tls_key = "data/tls.key"
+tls_certificate = "{data}/tls.crt"
+
+[[servers]]
+id = "alpha"
+url = "https://alpha.example:8026"
+public_key = "ALPHA_KEY"
+extensions = ["2000-2999", "4711"]
+
+[[servers]]
+id = "bravo"
+url = "https://bravo.example:8026/"
+public_key = "BRAVO_KEY"
+certificate = "peers/bravo.crt"
+extensions = [
+    "30*",
+    "2500-2599",  # moved in spring
+    "1*@default",
+]
+context = "sales"
+
+[calls]
+voicemail_for = ["busy", "unknown-number"]
+min_message_duration_s = 2
+max_message_duration_s = 120.5
+max_upload_bytes = 1000000
+recording_grace_s = 30
+
+[[mailboxes]]
+extensions = ["20*"]
+context = "default"
+voicemail_for = []
+min_message_duration_s = 1
+max_message_duration_s = 60
+
+[replication]
+probe_interval_s = 1
+fresh_for_s = 2
+deadline_s = 0.5
+connect_timeout_s = 3
+request_timeout_s = 30
+batch_max_messages = 10
+batch_max_bytes = 100000
+in_flight = 3
+backoff_min_s = 2
+backoff_max_s = 20
+down_after_failures = 4
+up_after_successes = 2
+alarm_pending_age_s = 60
+
+[retention]
+keep_audio_days_after_delivery = 7
+gc_min_age_s = 3600
+
+[limits]
+concurrent_uploads = 10
+concurrent_batches = 2
+min_free_disk_bytes = 1
+shutdown_grace_s = 1
+"""
+
+
+def two_servers(directory):
+    """Make alpha and bravo; give alpha's configuration file."""
+    extensions = {"alpha": ["2000-2999"], "bravo": ["30*"]}
+    ports = {"alpha": (8101, 8102), "bravo": (8103, 8104)}
+    return write_cluster(directory, ["alpha", "bravo"], extensions, ports, now=NOW)[0]

@@ -1,0 +1,94 @@
+"""Which blobs must this server have? The answer is read from the log alone.
+
+A blob is needed by a message that this server answers for, by one that it handed over and must
+still keep (until a verified backup of the home covers it, or the retention period has passed), and
+by greetings. Everything else may be collected.
+
+Source: claims 3, 5 and 10.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from ledger.errors import CorruptionError
+from ledger.events import (
+    DomainEvent,
+    GreetingRecorded,
+    MessageErased,
+    MessageMigrated,
+    MessageStored,
+    OpaqueEvent,
+    decode,
+)
+from ledger.storage.event_log import LogRecorder
+
+_PAGE: Final = 2000
+
+
+class BlobNeeds:
+    """Folds the log into the set of needed blobs."""
+
+    def __init__(self, this_server: str, keep_for: timedelta, now: datetime) -> None:
+        self._this_server = this_server
+        self._released_before = now - keep_for
+        self._stored: dict[UUID, tuple[str, int]] = {}
+        self._greetings: set[str] = set()
+        self._safe: dict[str, int] = {}
+        self._handed_over: dict[UUID, tuple[str, datetime]] = {}
+
+    def take(self, event: DomainEvent | OpaqueEvent, position: int) -> None:
+        """Fold the next event."""
+        match event:
+            case MessageStored():
+                self._stored[event.message_id] = (event.blob, position)
+            case GreetingRecorded():
+                self._greetings.add(event.blob)
+            case MessageErased() if event.recorded_by == self._this_server:
+                self._stored.pop(event.message_id, None)
+            case MessageMigrated() if event.recorded_by == self._this_server:
+                safe = max(self._safe.get(event.home, 0), event.receipt.safe_position)
+                self._safe[event.home] = safe
+                self._handed_over[event.message_id] = (event.home, event.recorded_at)
+            case _:
+                pass
+
+    def needed(self) -> set[str]:
+        """Give the addresses of all needed blobs."""
+        kept = {
+            blob
+            for message_id, (blob, position) in self._stored.items()
+            if not self._is_released(message_id, position)
+        }
+        return kept | self._greetings
+
+    def _is_released(self, message_id: UUID, position: int) -> bool:
+        if message_id not in self._handed_over:
+            return False
+        home, handed_over_at = self._handed_over[message_id]
+        return self._safe[home] >= position or handed_over_at < self._released_before
+
+
+def needed_blobs(
+    recorder: LogRecorder, this_server: str, keep_for: timedelta, now: datetime
+) -> set[str]:
+    """Read the log to its end and give the blobs that must be here.
+
+    Raises CorruptionError for a log in which an event is damaged: nothing may be collected then.
+    """
+    needs = BlobNeeds(this_server, keep_for, now)
+    end, start = recorder.head().position, 1
+    while start <= end:
+        page = recorder.read(start, _PAGE)
+        if not page:
+            raise CorruptionError(
+                "the log ends before its head says",
+                place=f"position {start}",
+                advice="run 'vmledger log verify'",
+            )
+        for entry in page:
+            needs.take(decode(entry.plain, f"position {entry.position}"), entry.position)
+        start = page[-1].position + 1
+    return needs.needed()

@@ -1,0 +1,161 @@
+"""Show, export and change single messages.
+
+The custodian changes a message: while it waits here for its home, this server; then its home.
+
+Source: claims 7 and 11.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeAlias
+
+import typer
+
+from ledger.errors import CallerError
+from vmledger.cli.api_client import ApiClient, connect, path_of
+from vmledger.cli.options import ConfigOption, JsonOption, TokenOption, UrlOption
+from vmledger.cli.output import print_facts, print_json, show_duration, show_size, show_time
+
+MessageId: TypeAlias = Annotated[uuid.UUID, typer.Argument(metavar="ID", help="The message.")]
+
+_FORMATS: Final = {
+    "original": "audio/original",
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this topic."""
+    group = typer.Typer(help="Show, export and change one message.", no_args_is_help=True)
+    group.command("show")(show)
+    group.command("export")(export)
+    for name, status, help_text in (
+        ("heard", "heard", "Mark a message as heard."),
+        ("save", "saved", "Mark a message as saved."),
+        ("delete", "deleted", "Move a message to the trash; it can be restored."),
+        ("restore", "restored", "Take a message out of the trash."),
+    ):
+        group.command(name, help=help_text)(_change_to(status))
+    group.command("requeue")(requeue)
+    app.add_typer(group, name="message")
+
+
+def show(
+    message_id: MessageId,
+    config: ConfigOption = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one message."""
+    found = connect(config, url, token).get(path_of("messages", message_id))
+    if as_json:
+        print_json(found)
+    else:
+        _print_message(found)
+
+
+def _print_message(found: dict[str, Any]) -> None:
+    waits = " (waits for its home)" if found.get("is_pending") else ""
+    print_facts(
+        (
+            ("message", found.get("message_id")),
+            ("call", found.get("call_id")),
+            ("mailbox", found.get("mailbox")),
+            ("status", found.get("status")),
+            ("custody", f"{found.get('custody')}{waits}"),
+            ("taken at", found.get("origin")),
+            ("from", found.get("caller_number")),
+            ("name", found.get("caller_name")),
+            ("received", show_time(found.get("received_at"))),
+            ("delivered", show_time(found.get("delivered_at"))),
+            ("heard", show_time(found.get("heard_at"))),
+            ("length", show_duration(found.get("duration_ms"))),
+            ("size", show_size(found.get("size_bytes"))),
+            ("codec", found.get("codec")),
+            ("sha-256", found.get("digest")),
+        )
+    )
+
+
+def export(
+    *,
+    message_id: MessageId,
+    to: Annotated[
+        Path | None, typer.Option("--to", "-o", help="File to write; - is standard output.")
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="original (bit for bit), wav, mp3 or opus.")
+    ] = "original",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    config: ConfigOption = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Write a message's sound to a file; bit for bit what was received, unless asked otherwise."""
+    if form not in _FORMATS:
+        raise CallerError(f"there is no format {form!r}; choose one of {', '.join(_FORMATS)}")
+    if to is None and sys.stdout.isatty():
+        raise CallerError("sound does not go to a terminal; name a file with --to FILE")
+    sound = read_audio(connect(config, url, token), message_id, _FORMATS[form])
+    if to is None or str(to) == "-":
+        sys.stdout.buffer.write(sound)
+        return
+    _write(to, sound, force=force)
+    print(f"wrote {len(sound)} bytes to {to}", file=sys.stderr)
+
+
+def read_audio(api: ApiClient, message_id: object, accept: str) -> bytes:
+    """Read a message's sound in the form that is asked for; that it was heard is not recorded."""
+    found = api.get(path_of("messages", message_id))
+    extension, _, context = str(found["mailbox"]).partition("@")
+    path = path_of("mailboxes", extension, "messages", message_id, "audio")
+    return api.request("GET", f"{path}?context={context}", headers={"Accept": accept}).body
+
+
+def _write(path: Path, sound: bytes, *, force: bool) -> None:
+    # Others of this machine have no business with what callers say.
+    mode = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
+    try:
+        with os.fdopen(os.open(path, mode, 0o600), "wb") as file:
+            file.write(sound)
+    except FileExistsError:
+        raise CallerError(f"{path} exists; give another name or --force") from None
+
+
+def _change_to(status: str) -> Any:
+    def change(
+        message_id: MessageId,
+        config: ConfigOption = None,
+        url: UrlOption = None,
+        token: TokenOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        api = connect(config, url, token)
+        found = api.get(path_of("messages", message_id))
+        extension, _, context = str(found["mailbox"]).partition("@")
+        path = path_of("mailboxes", extension, "messages", message_id)
+        changed = api.send("PATCH", f"{path}?context={context}", {"status": status})
+        if as_json:
+            print_json(changed)
+        else:
+            print(f"message {message_id} is {changed['status']}")
+
+    return change
+
+
+def requeue(
+    message_id: MessageId,
+    config: ConfigOption = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Ship a held or refused message again, to the home that the configuration names now."""
+    connect(config, url, token).send("POST", path_of("messages", message_id, "requeue"))
+    print(f"message {message_id} is queued for its home again")

@@ -1,0 +1,224 @@
+"""Examine a server's surroundings: what it stands on, and the others that it depends on.
+
+Nothing is changed, and the server may run meanwhile. A check that cannot be made says so; it never
+counts as passed.
+
+Source: claims 4, 6, 10 and 13.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import ssl
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ledger.configuration import Configuration
+from ledger.errors import LedgerError
+from ledger.events import decode
+from ledger.storage.open_blob_store import open_blob_store
+from projections.pending import Pending, PendingHome
+from projections.runner import ProjectionStatus
+from vmledger.cli.api_client import OPERATOR_TOKEN
+from vmledger.cli.output import show_age, show_size
+from vmledger.stores import open_log, open_read_models
+
+_PEER_TIMEOUT_S: Final = 3.0
+_CLOCK_TOLERANCE: Final = timedelta(seconds=5)
+_MANY_EVENTS: Final = 1000
+_LOW_DISK_FACTOR: Final = 10
+"""A warning comes at this many times the free space at which the server refuses recordings."""
+_SOFTWARE_MADE_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Verdict(Enum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One thing that was looked at."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    advice: str = ""
+
+
+def examine(config: Configuration) -> list[Check]:
+    """Make all checks; the configuration itself has been loaded, so it passed its own."""
+    examiners: list[tuple[str, Callable[[Configuration], Iterator[Check]]]] = [
+        ("keys", _keys),
+        ("data directory", _data),
+        ("log", _log),
+        ("blobs", _blobs),
+        ("projections", _projections),
+        ("peers", _peers),
+    ]
+    checks = [Check("configuration", Verdict.OK, str(config.file))]
+    for name, examiner in examiners:
+        try:
+            checks += examiner(config)
+        except (LedgerError, OSError) as error:
+            checks.append(
+                Check(name, Verdict.FAIL, str(error), "mend this first, then run doctor again")
+            )
+    return checks
+
+
+def _keys(config: Configuration) -> Iterator[Check]:
+    secrets = (config.identity.signing_key, config.identity.tls_key, config.data / OPERATOR_TOKEN)
+    for path in secrets:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            yield Check(
+                path.name,
+                Verdict.FAIL,
+                f"mode {mode:04o}: others of this machine can read it",
+                f"chmod 600 {path}",
+            )
+        else:
+            yield Check(path.name, Verdict.OK, f"mode {mode:04o}")
+
+
+def _data(config: Configuration) -> Iterator[Check]:
+    data = config.data
+    if not os.access(data, os.W_OK | os.X_OK):
+        yield Check(
+            "data directory",
+            Verdict.FAIL,
+            f"{data} is not writable for this user",
+            "give it to the server's user, or run doctor as that user",
+        )
+        return
+    yield Check("data directory", Verdict.OK, str(data))
+    free = shutil.disk_usage(data).free
+    least = config.limits.min_free_disk_bytes
+    if free < least:
+        verdict, advice = Verdict.FAIL, "free some space: the server takes no recordings now"
+    elif free < _LOW_DISK_FACTOR * least:
+        verdict, advice = Verdict.WARN, "free some space soon"
+    else:
+        verdict, advice = Verdict.OK, ""
+    yield Check("free disk", verdict, show_size(free), advice)
+
+
+def _log(config: Configuration) -> Iterator[Check]:
+    with open_log(config) as recorder:
+        head = recorder.head()
+        yield Check("log", Verdict.OK, f"{head.position} events, incarnation {head.incarnation}")
+        last = recorder.read(head.position, 1) if head.position else []
+    written_at = decode(last[0].plain).recorded_at if last else None
+    yield _clock(datetime.now(UTC), written_at)
+
+
+def _clock(now: datetime, last_written_at: datetime | None) -> Check:
+    if now < _SOFTWARE_MADE_AT:
+        return Check("clock", Verdict.FAIL, f"{now:%Y-%m-%d}", "set the clock; run an NTP client")
+    if last_written_at is not None and last_written_at > now + _CLOCK_TOLERANCE:
+        return Check(
+            "clock",
+            Verdict.WARN,
+            f"the newest event is {show_age((last_written_at - now).total_seconds())} ahead of now",
+            "the clock went back: check the NTP client",
+        )
+    return Check("clock", Verdict.OK, f"{now:%Y-%m-%d %H:%M:%SZ}")
+
+
+def _blobs(config: Configuration) -> Iterator[Check]:
+    loose = next(open_blob_store(config.stores.blobs).list_loose(), None)
+    yield Check(
+        "blobs", Verdict.OK, f"{config.stores.blobs}{'' if loose else ' (none stored loose yet)'}"
+    )
+
+
+def _projections(config: Configuration) -> Iterator[Check]:
+    with open_log(config) as log, open_read_models(config, log) as models:
+        statuses = models.statuses()
+        homes = Pending(models.store).homes() if statuses else ()
+    if not statuses:
+        yield Check("projections", Verdict.OK, "none built yet: the first start builds them")
+    for one in statuses:
+        yield _projection(one)
+    yield _waiting(homes, config.replication.alarm_pending_age_s, datetime.now(UTC))
+
+
+def _projection(one: ProjectionStatus) -> Check:
+    name = f"projection {one.name}"
+    if one.stopped_error is not None:
+        return Check(
+            name,
+            Verdict.FAIL,
+            f"stopped at position {one.stopped_position}: {one.stopped_error}",
+            "run 'vmledger log verify'; a newer program may know this event",
+        )
+    if one.lag_events > _MANY_EVENTS:
+        return Check(
+            name, Verdict.WARN, f"{one.lag_events} events behind", "start the server, or wait"
+        )
+    return Check(name, Verdict.OK, f"position {one.position}, {one.lag_events} behind")
+
+
+def _waiting(homes: Sequence[PendingHome], alarm_age_s: float, now: datetime) -> Check:
+    """Judge the age of what waits for other homes."""
+    count = sum(home.count for home in homes)
+    oldest_s = max((home.oldest_age_s(now) for home in homes), default=0.0)
+    held = sum(home.held_count for home in homes)
+    found = f"{count} messages" + (f", the oldest for {show_age(oldest_s)}" if count else "")
+    if held:
+        return Check(
+            "pending",
+            Verdict.WARN,
+            f"{found}; {held} refused by their homes",
+            "see 'vmledger pending'; mend the cause, then 'vmledger message requeue ID'",
+        )
+    if oldest_s > alarm_age_s:
+        return Check("pending", Verdict.WARN, found, "see which home is away: 'vmledger servers'")
+    return Check("pending", Verdict.OK, found)
+
+
+def _peers(config: Configuration) -> Iterator[Check]:
+    for peer in config.directory.peers:
+        address = urlsplit(peer.url)
+        assert peer.certificate is not None, "the configuration requires it of peers"
+        try:
+            _shake_hands(config, peer.certificate, address.hostname or "", address.port or 443)
+        except (OSError, LedgerError) as error:
+            yield Check(
+                f"peer {peer.id}",
+                Verdict.WARN,
+                f"{peer.url}: {error}",
+                "messages for it wait here; check that it runs, the network, the firewall and "
+                "that each side has the other's certificate",
+            )
+        else:
+            yield Check(f"peer {peer.id}", Verdict.OK, f"{peer.url}: both certificates accepted")
+
+
+def _shake_hands(config: Configuration, certificate: Path, host: str, port: int) -> None:
+    """Connect as replication does: show our certificate, accept only the pinned one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # The certificate itself is pinned, so the name in it decides nothing.
+    context.check_hostname = False
+    context.load_verify_locations(certificate)
+    context.load_cert_chain(config.identity.tls_certificate, config.identity.tls_key)
+    with (
+        socket.create_connection((host, port), _PEER_TIMEOUT_S) as plain,
+        context.wrap_socket(plain) as secured,
+    ):
+        # Under TLS 1.3 a refusal of our certificate comes only with the first read.
+        secured.sendall(b"GET /replication/ping HTTP/1.1\r\nHost: doctor\r\n\r\n")
+        if not secured.recv(1):
+            raise ConnectionResetError("it closed the connection: it does not accept us")

@@ -1,0 +1,93 @@
+"""The API as one ASGI application, and the description of itself that it serves."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final
+
+from litestar import Litestar, Response, get
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.types import ASGIApp
+
+from vmledger.access import OPEN
+from vmledger.http import calls, health, log, mailboxes, operations, sound
+from vmledger.http.description import describe, openapi_config
+from vmledger.http.guard import check_rules, guard
+from vmledger.http.parts import ApiParts
+from vmledger.http.problems import EXCEPTION_HANDLERS
+from vmledger.http.request_log import RequestLog
+
+MAX_BODY_BYTES: Final = 64 * 1024
+"""Of every request but a recording, which has a limit of its own in the configuration."""
+
+
+@get("/openapi.json", include_in_schema=False, opt={"access": OPEN}, sync_to_thread=True)
+def get_description() -> Response[bytes]:
+    """Serve the description of this API."""
+    return Response(describe_api(), media_type="application/json")
+
+
+HANDLERS: Final[list[Any]] = [
+    calls.report_call,
+    calls.put_recording,
+    calls.abandon_call,
+    calls.list_calls,
+    mailboxes.get_mailbox,
+    mailboxes.get_message,
+    mailboxes.change_message,
+    mailboxes.delete_message,
+    sound.get_audio,
+    sound.get_peaks,
+    operations.get_pending,
+    operations.get_servers,
+    operations.get_projections,
+    operations.get_any_message,
+    operations.requeue_message,
+    log.read_log,
+    log.get_checkpoint,
+    log.prove,
+    log.record_backup,
+    health.get_health,
+    health.get_readiness,
+    health.get_metrics,
+    get_description,
+]
+
+
+def create_app(parts: ApiParts) -> ASGIApp:
+    """Join all routes. The application owns none of its parts: it opens and closes nothing."""
+    return RequestLog(create_framework_app(parts))
+
+
+def create_framework_app(parts: ApiParts) -> Litestar:
+    """Give the application without the request log, for those who look at its routes."""
+    check_rules(HANDLERS)
+    return Litestar(
+        HANDLERS,
+        guards=[guard],
+        state=State({"parts": parts}),
+        dependencies={"parts": Provide(_parts, sync_to_thread=False)},
+        exception_handlers=EXCEPTION_HANDLERS,
+        request_max_body_size=MAX_BODY_BYTES,
+        openapi_config=None,
+        # Errors have their line already, without the framework's own trace of each.
+        logging_config=None,
+    )
+
+
+def _parts(state: State) -> ApiParts:
+    found: ApiParts = state.parts
+    return found
+
+
+@cache
+def describe_api() -> bytes:
+    """Give the OpenAPI description as JSON: from the routes alone, no server needed."""
+    routes = Litestar(
+        HANDLERS,
+        dependencies={"parts": Provide(_parts, sync_to_thread=False)},
+        openapi_config=openapi_config(),
+        logging_config=None,
+    )
+    return describe(routes)

@@ -1,0 +1,92 @@
+"""The log itself, for operators: its events byte for byte, and its head.
+
+Source: claim 10; RFC 9162 section 2.1 for the root.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Any, Final, cast
+from uuid import UUID
+
+import msgspec
+from litestar import get, post
+from litestar.params import Parameter
+
+from ledger.storage.event_log import LogEntry
+from vmledger.access import OPERATE, READ
+from vmledger.http.parts import ApiParts
+from vmledger.http.problems import ProblemError
+from vmledger.http.routes import declare
+from vmledger.http.views import CheckpointView, LogEntryView, LogPage, VerifiedBackup
+
+_LARGEST: Final = 2**62
+
+
+@get("/v1/log", tags=["log"], **declare(OPERATE))
+async def read_log(
+    parts: ApiParts,
+    start: Annotated[
+        int, Parameter(query="from", ge=1, le=_LARGEST, description="The first position.")
+    ] = 1,
+    limit: Annotated[int, Parameter(ge=1, le=10_000, description="How many at most.")] = 1000,
+) -> LogPage:
+    """Read events in the order of the log. Past its end there are none (yet)."""
+    entries = await parts.log.read(start, limit)
+    is_full = len(entries) == limit
+    return LogPage(
+        entries=[_view(entry) for entry in entries],
+        next=entries[-1].position + 1 if is_full else None,
+    )
+
+
+def _view(entry: LogEntry) -> LogEntryView:
+    return LogEntryView(
+        position=entry.position,
+        stream=entry.originator_id,
+        version=entry.originator_version,
+        topic=entry.topic,
+        origin=entry.origin,
+        origin_position=entry.origin_position,
+        # Already JSON, and to be shown as it was hashed: it is copied into the answer unread.
+        event=cast("dict[str, Any]", msgspec.Raw(entry.plain)),
+    )
+
+
+@get("/v1/log/checkpoint", tags=["log"], **declare(READ))
+async def get_checkpoint(parts: ApiParts) -> CheckpointView:
+    """Give the head of the log: two checkpoints of one position must agree, for ever."""
+    head = await parts.log.head()
+    return CheckpointView(
+        server=parts.config.server,
+        incarnation=head.incarnation,
+        position=head.position,
+        root=head.root.hex(),
+    )
+
+
+@get("/v1/log/proof/{event_id:uuid}", tags=["log"], **declare(READ, 501))
+async def prove(event_id: UUID) -> None:
+    """Prove that a message stands in the log. Reserved: this version answers 501."""
+    raise ProblemError(
+        HTTPStatus.NOT_IMPLEMENTED,
+        "not-available",
+        f"there is no proof of {event_id}: proofs are not available in this version",
+        "compare /v1/log/checkpoint, or verify the whole log with 'vmledger log verify'",
+    )
+
+
+@post(
+    "/v1/log/backups",
+    tags=["log"],
+    status_code=HTTPStatus.CREATED,
+    **declare(OPERATE, takes_json=True),
+)
+async def record_backup(data: VerifiedBackup, parts: ApiParts) -> VerifiedBackup:
+    """Record that a finished and verified backup covers the log up to a position.
+
+    From then on this server's receipts call that much *safe*, and the servers that sent it may free
+    their copies of the sound.
+    """
+    await parts.server.record_verified_backup(data.position, data.place)
+    return data

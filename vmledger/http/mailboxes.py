@@ -1,0 +1,133 @@
+"""Mailboxes and their messages: read them, now or as they were, and act on them.
+
+Source: claims 3 and 7.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Any
+from uuid import UUID
+
+from litestar import Request, delete, get, patch
+from litestar.params import Parameter
+
+from ledger.errors import CallerError, NotFoundError
+from ledger.ids import MailboxAddress
+from ledger.message import Action
+from vmledger.access import READ_MAILBOX, USE_MAILBOX, Principal
+from vmledger.http.calls import Cursor, PageLimit
+from vmledger.http.parts import ApiParts
+from vmledger.http.routes import declare
+from vmledger.http.views import MailboxView, MessageChange, MessageView
+
+Extension = Annotated[str, Parameter(max_length=100, description="The mailbox's extension.")]
+Context = Annotated[str, Parameter(max_length=100, description="The extension's dial plan.")]
+AuthenticatedRequest = Request[Principal, Any, Any]
+
+
+@get("/v1/mailboxes/{extension:str}", tags=["mailboxes"], **declare(READ_MAILBOX))
+async def get_mailbox(
+    extension: Extension,
+    *,
+    parts: ApiParts,
+    context: Context = "default",
+    at: Annotated[
+        datetime | None, Parameter(description="As it was then: a time with its zone.")
+    ] = None,
+    position: Annotated[
+        int | None, Parameter(ge=0, le=2**62, description="As it was at this position of the log.")
+    ] = None,
+    before: Cursor = None,
+    limit: PageLimit = 100,
+) -> MailboxView:
+    """Show a mailbox: its counts and a page of its messages, the newest first.
+
+    A mailbox that nobody left a message in is an empty one. With `at` or `position` the answer is
+    replayed from the log.
+    """
+    mailbox = MailboxAddress(extension, context)
+    if at is None and position is None:
+        return await parts.offload(lambda: parts.questions.mailbox(mailbox, before, limit))
+    if at is not None and (position is not None or at.tzinfo is None):
+        raise CallerError("give either position, or at with its zone, like 2026-01-31T08:00:00Z")
+    moment = position if position is not None else at
+    assert moment is not None
+    return await parts.offload(lambda: parts.questions.mailbox_at(mailbox, moment, before, limit))
+
+
+@get(
+    "/v1/mailboxes/{extension:str}/messages/{message_id:uuid}",
+    tags=["mailboxes"],
+    **declare(READ_MAILBOX, 404),
+)
+async def get_message(
+    extension: Extension, message_id: UUID, parts: ApiParts, context: Context = "default"
+) -> MessageView:
+    """Show one message."""
+    return await find_message(parts, MailboxAddress(extension, context), message_id)
+
+
+@patch(
+    "/v1/mailboxes/{extension:str}/messages/{message_id:uuid}",
+    tags=["mailboxes"],
+    **declare(USE_MAILBOX, 404, 409, takes_json=True),
+)
+async def change_message(
+    extension: Extension,
+    message_id: UUID,
+    *,
+    data: MessageChange,
+    request: AuthenticatedRequest,
+    parts: ApiParts,
+    context: Context = "default",
+) -> MessageView:
+    """Mark a message as heard or saved, delete it to the trash, or restore it from there.
+
+    What changes nothing is accepted. Listening again is recorded again.
+    """
+    mailbox = MailboxAddress(extension, context)
+    await act(parts, mailbox, message_id, data.status, request.user)
+    return await find_message(parts, mailbox, message_id)
+
+
+@delete(
+    "/v1/mailboxes/{extension:str}/messages/{message_id:uuid}",
+    tags=["mailboxes"],
+    status_code=HTTPStatus.NO_CONTENT,
+    **declare(USE_MAILBOX, 404, 409),
+)
+async def delete_message(
+    extension: Extension,
+    message_id: UUID,
+    request: AuthenticatedRequest,
+    parts: ApiParts,
+    context: Context = "default",
+) -> None:
+    """Move a message to the trash. Its sound is kept, and it can be restored."""
+    await act(parts, MailboxAddress(extension, context), message_id, Action.DELETE, request.user)
+
+
+async def find_message(parts: ApiParts, mailbox: MailboxAddress, message_id: UUID) -> MessageView:
+    """Give a message of a mailbox, or raise NotFoundError that says whom to ask instead."""
+    message = await parts.offload(lambda: parts.questions.message(mailbox, message_id))
+    if message is not None:
+        return message
+    home = parts.config.directory.home_of(mailbox)
+    elsewhere = home is not None and home.id != parts.config.server
+    advice = f"; its home is {home.id}, ask that server" if home is not None and elsewhere else ""
+    raise NotFoundError(f"mailbox {mailbox} holds no message {message_id} here{advice}")
+
+
+async def act(
+    parts: ApiParts,
+    mailbox: MailboxAddress,
+    message_id: UUID,
+    action: Action,
+    principal: Principal,
+) -> None:
+    """Do something to a message of this mailbox; what was done shows in the next answer."""
+    message = await find_message(parts, mailbox, message_id)
+    await parts.server.act_on_message(message.call_id, message_id, action, principal.name)
+    await parts.settle()

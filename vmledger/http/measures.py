@@ -1,0 +1,64 @@
+"""What monitoring counts: one registry an application, nothing shared by a process.
+
+Counters grow where things happen; gauges are read when somebody asks.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+
+class Measures:
+    """All metrics of one server."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self.registry = registry
+        self.calls = Counter(
+            "vmledger_calls",
+            "Calls reported by a switch, by what was decided.",
+            ["transfer", "reason"],
+            registry=registry,
+        )
+        self.messages = Counter(
+            "vmledger_messages_stored",
+            "Recordings that became durable messages, by where they are held.",
+            ["custody"],
+            registry=registry,
+        )
+        self.recordings_refused = Counter(
+            "vmledger_recordings_refused",
+            "Recordings that did not become a message, by the kind of error.",
+            ["kind"],
+            registry=registry,
+        )
+        self.recording_seconds = Histogram(
+            "vmledger_recording_commit_seconds",
+            "From the last byte of a recording to the durable answer.",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+            registry=registry,
+        )
+        self.log_position = self._gauge("log_position", "Position of the last event of the log.")
+        self.pending_messages = self._gauge(
+            "pending_messages", "Messages that wait here for their home.", "home"
+        )
+        self.pending_bytes = self._gauge("pending_bytes", "Their size as stored.", "home")
+        self.pending_oldest_age = self._gauge(
+            "pending_oldest_age_seconds", "Age of the oldest of them.", "home"
+        )
+        self.held_messages = self._gauge(
+            "held_messages", "Messages that their home refused and that wait for people.", "home"
+        )
+        self.peer_up = self._gauge(
+            "peer_up", "1 when the other server is judged up, 0 when not.", "peer", "state"
+        )
+        self.projection_lag = self._gauge(
+            "projection_lag_events", "Events that a read model has not seen yet.", "projection"
+        )
+        self.projection_failed = self._gauge(
+            "projection_failed", "1 when a read model stopped at an event.", "projection"
+        )
+        self.disk_free = self._gauge("disk_free_bytes", "Free space for the data directory.")
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"vmledger_{name}", text, labels, registry=self.registry)

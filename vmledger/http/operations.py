@@ -1,0 +1,73 @@
+"""What an operator looks at: what waits, who is reachable, and the one lever to pull.
+
+Source: claims 5, 6, 8 and 13.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from litestar import get, post
+from litestar.params import Parameter
+
+from ledger.errors import NotFoundError
+from vmledger.access import OPERATE, READ
+from vmledger.http.parts import ApiParts
+from vmledger.http.routes import declare
+from vmledger.http.views import MessageView, PendingView, ProjectionView, ServersView
+
+
+class Requeued(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that will be shipped again."""
+
+    message_id: UUID
+    call_id: UUID
+
+
+@get("/v1/pending", tags=["operations"], **declare(READ))
+async def get_pending(
+    parts: ApiParts,
+    limit: Annotated[int, Parameter(ge=0, le=1000, description="How many messages.")] = 100,
+) -> PendingView:
+    """Show what waits here for other servers: how much for each, and the oldest messages."""
+    return await parts.offload(lambda: parts.questions.pending(limit))
+
+
+@get("/v1/servers", tags=["operations"], **declare(READ))
+async def get_servers(parts: ApiParts) -> ServersView:
+    """Show the servers of the configuration: which are reachable, and how much each has of us."""
+    return await parts.offload(parts.questions.servers)
+
+
+@get("/v1/projections", tags=["operations"], **declare(READ))
+async def get_projections(parts: ApiParts) -> list[ProjectionView]:
+    """Show how far each read model is."""
+    return await parts.offload(parts.questions.projections)
+
+
+@get("/v1/messages/{message_id:uuid}", tags=["operations"], **declare(READ, 404))
+async def get_any_message(message_id: UUID, parts: ApiParts) -> MessageView:
+    """Show a message that this server answers for, whichever mailbox it is in."""
+    message = await parts.offload(lambda: parts.questions.any_message(message_id))
+    if message is None:
+        raise NotFoundError(f"this server answers for no message {message_id}; ask its home")
+    return message
+
+
+@post(
+    "/v1/messages/{message_id:uuid}/requeue",
+    tags=["operations"],
+    status_code=HTTPStatus.ACCEPTED,
+    **declare(OPERATE, 404, 409),
+)
+async def requeue_message(message_id: UUID, parts: ApiParts) -> Requeued:
+    """Ship a held message again, to the home that the configuration names now."""
+    call_id = await parts.offload(lambda: parts.questions.call_of(message_id))
+    if call_id is None:
+        raise NotFoundError(f"no message {message_id} waits here")
+    await parts.server.requeue_message(call_id, message_id)
+    await parts.settle()
+    return Requeued(message_id=message_id, call_id=call_id)

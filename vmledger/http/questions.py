@@ -1,0 +1,267 @@
+"""The read models' answers in the words of the HTTP contract.
+
+The records of a projection may change with its version; what the API shows may not. The two meet
+here and nowhere else. Methods are synchronous and may wait for a database: handlers call them off
+the event loop.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from ledger.clock import Clock
+from ledger.configuration import Configuration
+from ledger.errors import CallerError
+from ledger.events import PeerState, ReachabilityEvidence, ServerId
+from ledger.ids import MailboxAddress
+from projections.calls import CallKey, Calls
+from projections.mailboxes import MailboxEntry, Mailboxes, MailboxPage, PageKey
+from projections.pending import Pending
+from projections.runner import ProjectionStatus
+from projections.servers import PeerRecord, Servers
+from vmledger.http.views import (
+    CallPage,
+    CallView,
+    MailboxCounts,
+    MailboxView,
+    MessageView,
+    PendingHome,
+    PendingMessage,
+    PendingView,
+    ProjectionView,
+    ServersView,
+    ServerView,
+)
+from vmledger.read_models import ReadModels
+
+_CURSOR: Final = re.compile(r"(\d{1,18})\.([0-9a-f]{32})")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+LiveEvidence = Callable[[ServerId], ReachabilityEvidence | None]
+"""What this process knows of a peer right now: fresher than the log, which holds only changes."""
+
+
+class Questions:
+    """Answers from the read models. Methods may be called from any thread."""
+
+    def __init__(
+        self,
+        config: Configuration,
+        read_models: ReadModels,
+        clock: Clock,
+        live_evidence: LiveEvidence,
+    ) -> None:
+        self._config = config
+        self._models = read_models
+        self._mailboxes = Mailboxes(read_models.store)
+        self._calls = Calls(read_models.store)
+        self._pending = Pending(read_models.store)
+        self._servers = Servers(read_models.store)
+        self._clock = clock
+        self._live_evidence = live_evidence
+
+    def wait_for(self, position: int, timeout_s: float) -> bool:
+        """Wait until every answer includes the log up to there; False when time ran out."""
+        return self._models.wait_for(position, timeout_s)
+
+    def mailbox(self, mailbox: MailboxAddress, before: str | None, limit: int) -> MailboxView:
+        """Give a page of a mailbox as it is now; an unknown mailbox is an empty one.
+
+        Raises CallerError for a cursor that is none of ours; so do all pages below.
+        """
+        key = _read_cursor(before)
+        page = self._mailboxes.page(
+            str(mailbox), before=PageKey(*key) if key is not None else None, limit=limit
+        )
+        return self._mailbox_view(mailbox, page)
+
+    def mailbox_at(
+        self,
+        mailbox: MailboxAddress,
+        moment: int | datetime,
+        before: str | None,
+        limit: int,
+    ) -> MailboxView:
+        """Give a page of a mailbox as it was at a position, or at a time."""
+        key = _read_cursor(before)
+        page = self._models.mailbox_then(
+            mailbox, moment, before=PageKey(*key) if key is not None else None, limit=limit
+        )
+        return self._mailbox_view(mailbox, page)
+
+    def _mailbox_view(self, mailbox: MailboxAddress, page: MailboxPage) -> MailboxView:
+        home = self._config.directory.home_of(mailbox)
+        following = page.next_before
+        return MailboxView(
+            mailbox=str(mailbox),
+            home=home.id if home is not None else None,
+            as_of=page.position,
+            counts=msgspec.convert(page.counts, MailboxCounts, from_attributes=True),
+            messages=[_message_view(entry) for entry in page.entries],
+            next=_cursor(following.received_at, following.message_id) if following else None,
+        )
+
+    def message(self, mailbox: MailboxAddress, message_id: UUID) -> MessageView | None:
+        """Give one message of a mailbox; None if it is not there."""
+        found = self.any_message(message_id)
+        return found if found is not None and found.mailbox == str(mailbox) else None
+
+    def any_message(self, message_id: UUID) -> MessageView | None:
+        """Give one message that this server answers for; None for any other."""
+        entry = self._mailboxes.message(message_id)
+        return _message_view(entry) if entry is not None and entry.is_listed else None
+
+    def call_of(self, message_id: UUID) -> UUID | None:
+        """Give the call that a message waiting here belongs to; None if no such message waits."""
+        entry = self._mailboxes.message(message_id)
+        return entry.call_id if entry is not None and entry.is_pending else None
+
+    def calls(self, extension: str | None, before: str | None, limit: int) -> CallPage:
+        """Give a page of the call history, of one extension or of all."""
+        key = _read_cursor(before)
+        page = self._calls.page(
+            extension=extension, before=CallKey(*key) if key is not None else None, limit=limit
+        )
+        following = page.next_before
+        return CallPage(
+            as_of=page.position,
+            calls=[_same_fields(call, CallView) for call in page.calls],
+            next=_cursor(following.received_at, following.call_id) if following else None,
+        )
+
+    def pending(self, limit: int) -> PendingView:
+        """Give what waits here for other servers, with the oldest messages."""
+        homes = self._pending.homes()
+        now = self._clock.now()
+        return PendingView(
+            count=sum(home.count for home in homes),
+            homes=[
+                PendingHome(
+                    home=home.home,
+                    count=home.count,
+                    size_bytes=home.size_bytes,
+                    oldest_at=home.oldest_at,
+                    oldest_age_s=home.oldest_age_s(now),
+                    held=home.held_count,
+                    held_reasons=home.held_reasons,
+                )
+                for home in homes
+            ],
+            messages=[
+                _same_fields(message, PendingMessage)
+                for message in (self._pending.messages(limit=limit) if limit else ())
+            ],
+        )
+
+    def servers(self) -> ServersView:
+        """Give the servers of the configuration and what is known of them."""
+        view = self._servers.view()
+        known = {peer.peer: peer for peer in view.peers}
+        own_safe = view.own.safe_position
+        return ServersView(
+            as_of=view.position,
+            servers=[
+                self._own_view(entry.id, entry.url, own_safe)
+                if entry.id == self._config.server
+                else self._peer_view(entry.id, entry.url, known.get(entry.id))
+                for entry in self._config.directory.servers.values()
+            ],
+        )
+
+    def _own_view(self, server: ServerId, url: str, safe_position: int) -> ServerView:
+        return ServerView(
+            id=server, url=url, is_self=True, state=PeerState.UP, safe_position=safe_position
+        )
+
+    def _peer_view(self, server: ServerId, url: str, record: PeerRecord | None) -> ServerView:
+        peer = record if record is not None else PeerRecord(peer=server)
+        live = self._live_evidence(server)
+        return ServerView(
+            id=server,
+            url=url,
+            is_self=False,
+            state=live.state if live is not None else peer.state,
+            since=peer.since,
+            evidence=live if live is not None else peer.evidence,
+            receipt_position=peer.receipt_position,
+            receipt_at=peer.receipt_at,
+            safe_position=peer.receipt_safe_position,
+            migrated_count=peer.migrated_count,
+            delivered_count=peer.delivered_count,
+        )
+
+    def projections(self) -> list[ProjectionView]:
+        """Give how far each read model is."""
+        return [
+            ProjectionView(
+                name=status.name,
+                version=status.version,
+                is_serving=status.is_serving,
+                state=status.state.value,
+                position=status.position,
+                lag_events=status.lag_events,
+                lag_s=status.lag_s,
+                opaque_count=status.opaque_count,
+                error=_why_stopped(status),
+            )
+            for status in self._models.statuses()
+        ]
+
+
+def _why_stopped(status: ProjectionStatus) -> str | None:
+    if status.stopped_error is None:
+        return None
+    return f"position {status.stopped_position} ({status.stopped_topic}): {status.stopped_error}"
+
+
+def _message_view(entry: MailboxEntry) -> MessageView:
+    return MessageView(
+        message_id=entry.message_id,
+        call_id=entry.call_id,
+        mailbox=entry.mailbox,
+        status=entry.status.value,
+        received_at=entry.received_at,
+        delivered_at=entry.delivered_at,
+        caller_number=entry.caller_number,
+        caller_name=entry.caller_name,
+        duration_ms=entry.duration_ms,
+        codec=entry.codec,
+        digest=entry.audio_digest,
+        size_bytes=entry.audio_size_bytes,
+        origin=entry.origin,
+        home=entry.home,
+        custody=entry.custody,
+        is_pending=entry.is_pending,
+        is_recovered=entry.is_recovered,
+        heard_at=entry.heard_at,
+        heard_by=entry.heard_by,
+    )
+
+
+def _same_fields(record: msgspec.Struct, view: type[Any]) -> Any:
+    """Build a view from the fields of a record that have the same names."""
+    names = set(record.__struct_fields__)
+    return view(**{name: getattr(record, name) for name in view.__struct_fields__ if name in names})
+
+
+def _cursor(at: datetime, item: UUID) -> str:
+    return f"{(at - _EPOCH) // _MICROSECOND}.{item.hex}"
+
+
+def _read_cursor(text: str | None) -> tuple[datetime, UUID] | None:
+    if text is None:
+        return None
+    found = _CURSOR.fullmatch(text)
+    if found is None:
+        raise CallerError(f"before={text!r} is no page mark; give what 'next' was")
+    try:
+        return _EPOCH + int(found[1]) * _MICROSECOND, UUID(found[2])
+    except OverflowError as error:
+        raise CallerError(f"before={text!r} is no page mark; give what 'next' was") from error

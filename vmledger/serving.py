@@ -1,0 +1,107 @@
+"""Run HTTP servers side by side in one event loop, from bound sockets to a graceful end.
+
+Sockets are bound before anything else starts, so that a port in use is one clear sentence and not
+a server that half runs. At the end the servers stop taking requests first, and what they are in
+the middle of may finish within the grace period; only then do the parts behind them go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import uvicorn
+
+from ledger.configuration import Address
+from ledger.errors import CallerError
+
+_LOG: Final = logging.getLogger(__name__)
+_BACKLOG: Final = 2048
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class Server(uvicorn.Server):
+    """A server that leaves the process's signals alone: they end all servers together."""
+
+    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
+        super().__init__(config)
+        self.listener = listener
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def bind(address: Address, key: str) -> socket.socket:
+    """Listen at an address; raises CallerError naming the configuration's key when that fails."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        return socket.create_server(
+            (address.host, address.port), family=family, backlog=_BACKLOG, reuse_port=False
+        )
+    except OSError as error:
+        raise CallerError(
+            f"cannot listen at {address} ({error.strerror or error}); "
+            f"stop what uses it or change {key}"
+        ) from error
+
+
+def make_server(
+    app: Any,
+    listener: socket.socket,
+    *,
+    grace_s: float,
+    tls: ssl.SSLContext | None = None,
+    most_connections: int | None = None,
+) -> Server:
+    """Make a server for an ASGI application on a bound socket."""
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=most_connections,
+        timeout_graceful_shutdown=max(1, round(grace_s)),
+        ssl_context_factory=(lambda *_: tls) if tls is not None else None,
+    )
+    return Server(config, listener)
+
+
+async def serve_until_stopped(servers: Sequence[Server], stop: asyncio.Event) -> None:
+    """Serve until ``stop`` is set or a server ends by itself, then end all of them gracefully."""
+    tasks = [asyncio.create_task(server.serve([server.listener])) for server in servers]
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        for server in servers:
+            server.should_exit = True
+        await asyncio.gather(*tasks)
+
+
+@contextlib.contextmanager
+def stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
+    """Let SIGTERM and SIGINT set ``stop``; must be entered inside the running loop."""
+    loop = asyncio.get_running_loop()
+
+    def handle(number: signal.Signals) -> None:
+        _LOG.info("action=stopping signal=%s", number.name)
+        stop.set()
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, handle, number)
+    try:
+        yield
+    finally:
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
