@@ -10,7 +10,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-import uvicorn
 
 from ledger.clock import SystemClock
 from ledger.configuration import Configuration, load_configuration
@@ -18,12 +17,12 @@ from ledger.errors import PeerError, TransientError
 from ledger.events import MessageMigrated
 from ledger.identity import ServerIdentity, generate_identity, load_identity
 from ledger.migration.http_link import HttpLink
-from ledger.migration.http_receiver import ReplicationApp, replication_server
+from ledger.migration.http_receiver import ReplicationApp
 from ledger.migration.http_signature import sign_request
 from ledger.migration.link import Route
 from ledger.migration.protocol import OriginState
 from ledger.migration.receipts import verify_receipt
-from ledger.migration.tls import client_context
+from ledger.migration.tls import client_context, server_context
 from ledger.migration.wire import MEDIA_TYPE, MissingRequest, decode_answer, encode_request
 from ledger.offload import ThreadOffload
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
@@ -32,6 +31,7 @@ from ledger.storage.sql_peer_cursors import SqlCursorStore
 from tests.support.sites import Disk, Site, eventually
 from vmledger.cluster import write_cluster
 from vmledger.init import init_server
+from vmledger.serving import bind, make_server, serve_until_stopped
 
 QUESTION = encode_request(MissingRequest(digests=()))
 
@@ -67,23 +67,19 @@ class LoopbackSite(Site):
             offload=self.offload,
             body_timeout_s=2,
         )
-        self.server = replication_server(self.config, app)
-        self.serving = asyncio.create_task(_serve(self.server))
-        while not self.server.started:
-            assert not self.serving.done(), "the listener did not start"
-            await asyncio.sleep(0.01)
+        listener = bind(self.config.replication_address, "listen.replication")
+        tls = server_context(self.config)
+        self.server = make_server(app, listener, grace_s=1, tls=tls)
+        self.ended = asyncio.Event()
+        self.serving = asyncio.create_task(serve_until_stopped([self.server], self.ended))
 
     async def stop(self) -> None:
         if self.is_up:
             self.is_up = False
             await self.deliveries.stop()
-        self.server.should_exit = True
+        self.ended.set()
         await self.serving
-
-
-async def _serve(server: uvicorn.Server) -> None:
-    """Serve without uvicorn's signal handlers, which belong to the whole process."""
-    await server._serve()
+        self.server.listener.close()
 
 
 def free_ports(count: int) -> list[int]:
