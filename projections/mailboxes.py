@@ -37,7 +37,7 @@ from ledger.events import (
 )
 from projections.projection import Projection, Rule
 from projections.records import Index, RecordTable, State, Tally
-from projections.store import Asked, ProjectionStore
+from projections.store import Asked, ProjectionStore, comes_before
 
 
 class EntryStatus(Enum):
@@ -410,8 +410,8 @@ def _listed(table: sa.Table, mailbox: str, before: PageKey | None) -> sa.Select[
     """Select what a mailbox lists, the newest first: one walk along the index ``page``."""
     query = table.select().where(table.c.mailbox == mailbox, table.c.is_listed)
     if before is not None:
-        key = sa.tuple_(table.c.received_at, table.c.message_id)
-        query = query.where(key < sa.tuple_(before.received_at, before.message_id))
+        place = (table.c.received_at, table.c.message_id)
+        query = query.where(comes_before(place, (before.received_at, before.message_id)))
     return query.order_by(table.c.received_at.desc(), table.c.message_id.desc())
 
 
