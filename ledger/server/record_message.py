@@ -90,7 +90,13 @@ async def record_message(
     finally:
         # Of a recording that did not become a message, the file stays: it is recovered later.
         recording.close()
-    return await _deliver(parts, message)
+    return await _deliver(parts, message, _patience_s(parts, state))
+
+
+def _patience_s(parts: ServerParts, state: CallState) -> float:
+    """How long the caller waits for the home: not at all for one that was judged away."""
+    is_away = state.decision is not None and state.decision.is_reachable is False
+    return 0.0 if is_away else parts.config.replication.deadline_s
 
 
 async def keep_message(
@@ -234,11 +240,11 @@ async def set_aside(parts: ServerParts, call_id: UUID, spooled: SpooledAudio, re
     return place
 
 
-async def _deliver(parts: ServerParts, message: MessageStored) -> StoredMessage:
+async def _deliver(parts: ServerParts, message: MessageStored, patience_s: float) -> StoredMessage:
     """Send a message for an available home at once (claim 4); else it waits here (claim 3)."""
     is_remote = message.home != parts.config.server
     is_at_home = not is_remote or await parts.deliveries.deliver_now(
-        message.message_id, message.home, parts.config.replication.deadline_s
+        message.message_id, message.home, patience_s
     )
     return StoredMessage(
         message_id=message.message_id,
