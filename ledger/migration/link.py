@@ -75,6 +75,10 @@ class RefusedVersionError(PeerError):
     """The peer speaks no version of the protocol that we speak."""
 
 
+class RejectedError(PeerError):
+    """The peer says that it cannot accept what we sent."""
+
+
 class PeerClient:
     """Asks typed questions over a link, and accepts only answers that fit them.
 
@@ -133,5 +137,8 @@ class PeerClient:
         return answer
 
     def _unfit(self, answer: Answer) -> PeerError:
-        why = answer.reason if isinstance(answer, Rejected) else f"got {type(answer).__name__}"
-        return PeerError(f"server {self.peer} did not accept a message: {why}", peer=self.peer)
+        if isinstance(answer, Rejected):
+            text = f"server {self.peer} did not accept a message: {answer.reason}"
+            return RejectedError(text, peer=self.peer)
+        text = f"server {self.peer} gave an answer that fits no question: {type(answer).__name__}"
+        return PeerError(text, peer=self.peer)

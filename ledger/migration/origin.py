@@ -34,6 +34,7 @@ from ledger.migration.link import (
     PeerClient,
     PeerLink,
     RefusedVersionError,
+    RejectedError,
     UnreachableError,
 )
 from ledger.migration.progress import Progress
@@ -60,7 +61,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 _ONE_BY_ONE_AFTER: Final = 3
 """Batches rejected in a row after which parcels go one by one, to find the one at fault."""
-_SET_ASIDE_AFTER: Final = 8
+_SET_ASIDE_AFTER: Final = 12
 """Rejections in a row after which that one is set aside."""
 _I = OriginInput
 
@@ -248,9 +249,7 @@ class PeerWorker:
         draft, task = self._in_flight[0]
         try:
             answer = await task
-        except RefusedVersionError:
-            raise
-        except PeerError as error:
+        except RejectedError as error:
             await self._suspect(draft, error)
             raise
         self._in_flight.popleft()
@@ -310,7 +309,7 @@ class PeerWorker:
             self._in_flight.append((draft, task))
         return True
 
-    async def _suspect(self, draft: Draft, error: PeerError) -> None:
+    async def _suspect(self, draft: Draft, error: RejectedError) -> None:
         """Find the parcel that the peer cannot bear, and let the others go on without it."""
         self._rejections += 1
         if self._rejections >= _ONE_BY_ONE_AFTER:

@@ -57,14 +57,14 @@ class Outcome:
 
 
 class _Writer:
-    """Collects the events that follow in one stream, giving each its version."""
+    """Adds the events that follow in one stream to ``new``, giving each its version."""
 
-    def __init__(self, events: Sequence[AnyEvent], stamp: Stamp) -> None:
+    def __init__(self, events: Sequence[AnyEvent], stamp: Stamp, new: list[DomainEvent]) -> None:
         self._stream = events[-1].originator_id
         self._version = events[-1].originator_version
         self._stamp = stamp
         self.events = list(events)
-        self.new: list[DomainEvent] = []
+        self._new = new
 
     def add(self, kind: type[DomainEvent], **fields: object) -> None:
         self._version += 1
@@ -75,12 +75,12 @@ class _Writer:
             recorded_by=self._stamp.by,
             **fields,  # type: ignore[arg-type]  # each caller names the fields of its kind
         )
-        self.new.append(event)
+        self._new.append(event)
         self.events.append(event)
 
     def deliver_here(self, message: MessageStored) -> None:
         """The message turned out to live here: as if it had been stored at its home."""
-        self.new.append(
+        self._new.append(
             MessageDelivered(
                 originator_id=message.message_id,
                 originator_version=1,
@@ -154,7 +154,8 @@ def settle(
     stamp: Stamp,
 ) -> list[DomainEvent]:
     """Give the events that follow from what homes said."""
-    writers = {stream: _Writer(events, stamp) for stream, events in streams.items()}
+    new: list[DomainEvent] = []
+    writers = {stream: _Writer(events, stamp, new) for stream, events in streams.items()}
     for outcome in outcomes:
         writer = writers.get(outcome.delivery.call_id)
         if writer is None:
@@ -163,7 +164,7 @@ def settle(
             _settle_migrated(outcome, outcome.receipt, writer)
         else:
             _settle_refused(outcome, directory, writer)
-    return [event for writer in writers.values() for event in writer.new]
+    return new
 
 
 def requeue(
@@ -185,9 +186,9 @@ def requeue(
         raise NotFoundError(
             f"no server is home to mailbox {message.mailbox}; add it to the configuration first"
         )
-    writer = _Writer(events, stamp)
-    _send_to(home, message, reason, writer)
-    return home, writer.new
+    new: list[DomainEvent] = []
+    _send_to(home, message, reason, _Writer(events, stamp, new))
+    return home, new
 
 
 def _settle_migrated(outcome: Outcome, receipt: Receipt, writer: _Writer) -> None:
