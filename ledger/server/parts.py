@@ -7,7 +7,7 @@ Source: claim 14.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
@@ -56,6 +56,3 @@ class ServerParts:
     server_stream: ServerStream
     reachability: ReachabilityJudge
     deliveries: Deliveries
-    left_over: dict[UUID, float] = field(default_factory=dict)
-    """Calls whose upload broke off, and when (monotonic seconds): their spool files wait for the
-    switch to send the recording again."""

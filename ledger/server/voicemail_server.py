@@ -16,17 +16,17 @@ from typing import Final
 from uuid import UUID
 
 from ledger.call import CallState, abandon
-from ledger.errors import CallerError, LedgerError
+from ledger.errors import CallerError
 from ledger.events import BackupVerified, DomainEvent, ServerStarted, Stamp
 from ledger.message import Action
 from ledger.server.act_on_message import act_on_message
 from ledger.server.parts import ServerParts
 from ledger.server.record_message import record_message
-from ledger.server.recover_recordings import recover_all, recover_left_over
+from ledger.server.recover_recordings import recover_recordings
 from ledger.server.requests import CallDecision, CallReport, StoredMessage
 from ledger.server.streams import change_call
 from ledger.server.take_call import take_call
-from ledger.storage.stored_form import decode
+from ledger.storage.stored_form import decode as decode_stored_form
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class VoicemailServer:
         await self.parts.server_stream.record(
             ServerStarted, incarnation=head.incarnation, software_version=self._version
         )
-        await recover_all(self.parts)
+        await recover_recordings(self.parts, idle_for_s=0)
         self._recovery = asyncio.create_task(self._keep_recovering(), name="recover-recordings")
 
     async def stop(self) -> None:
@@ -56,13 +56,14 @@ class VoicemailServer:
                 await self._recovery
 
     async def _keep_recovering(self) -> None:
+        grace_s = self.parts.config.calls.recording_grace_s
         while True:
-            await self.parts.clock.sleep(self.parts.config.calls.recording_grace_s / 2)
+            await self.parts.clock.sleep(grace_s)
             try:
-                await recover_left_over(self.parts)
-            except LedgerError as error:
+                await recover_recordings(self.parts, idle_for_s=grace_s)
+            except Exception:  # noqa: BLE001
                 # One bad round must not end the recovery of later ones.
-                _LOG.error("action=recovery-failed error=%s", error)
+                _LOG.exception("action=recovery-failed")
 
     async def report_call(self, report: CallReport) -> CallDecision:
         """Decide what happens to a call (claims 1, 2 and 8)."""
@@ -96,7 +97,9 @@ class VoicemailServer:
         Raises NotFoundError when the blob is not here, CorruptionError when it is damaged.
         """
         location = (await self.parts.log.locate_blobs([blob])).get(blob)
-        return decode(await self.parts.offload(lambda: self.parts.blobs.get(blob, location)))
+        return await self.parts.offload(
+            lambda: decode_stored_form(self.parts.blobs.get(blob, location), place=f"blob {blob}")
+        )
 
     async def requeue_message(self, call_id: UUID, message_id: UUID) -> None:
         """Ship a held message again, to the home that the configuration names now."""

@@ -164,7 +164,18 @@ class LogRecorder(ProcessRecorder):
 
     @abstractmethod
     def root_at(self, position: int) -> bytes:
-        """Give the Merkle root over the first ``position`` events (at most the head's position)."""
+        """Give the Merkle root over the first ``position`` events.
+
+        Raises NotFoundError past the end of the log.
+        """
+
+    @abstractmethod
+    def read_hashes(self, level: int, first: int, stop: int) -> Sequence[bytes]:
+        """Give the hashes of the complete subtrees first..stop-1 of a level, 0 being the leaves.
+
+        Levels are multiples of 8. What `ledger.storage.merkle_proofs` makes its proofs from; a few
+        hundred hashes for any proof. Raises NotFoundError past the end of the log.
+        """
 
     @abstractmethod
     def tracked(self, origin: str) -> list[TrackedOrigin]:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from ledger.storage.event_log import Append, BlobLocation, LogEntry, LogHead, TrackedOrigin
 from ledger.storage.event_log import PeerTracking as _PeerTracking
-from ledger.storage.merkle import Frontier
+from ledger.storage.merkle import Frontier, leaf_hash
 from ledger.storage.recorder import BaseLogRecorder, Clash, Head, Plan, check_tracking, plan
 
 
@@ -111,7 +111,19 @@ class MemoryLogRecorder(BaseLogRecorder):
             }
 
     def root_at(self, position: int) -> bytes:
-        return self.image.frontiers[position].root()
+        with self._lock:
+            if position >= len(self.image.frontiers):
+                return super().root_at(position)
+            return self.image.frontiers[position].root()
+
+    def read_hashes(self, level: int, first: int, stop: int) -> Sequence[bytes]:
+        with self._lock:
+            entries = self.image.entries[first << level : stop << level]
+        self._check_hashes(len(entries) >> level, level, first, stop)
+        leaves = [leaf_hash(entry.plain) for entry in entries]
+        width = 1 << level
+        starts = range(0, len(leaves), width)
+        return [Frontier().append(leaves[start : start + width]).root() for start in starts]
 
     def tracked(self, origin: str) -> list[TrackedOrigin]:
         with self._lock:

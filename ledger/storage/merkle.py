@@ -1,4 +1,4 @@
-"""Merkle tree hashes of a log: roots, frontiers, inclusion and consistency proofs. Pure.
+"""Merkle tree hashes of a log: leaves, nodes, frontiers and roots. Pure.
 
 A `Frontier` holds the roots of the largest complete subtrees, one for each bit that is set in the
 size, the largest first. That is all it takes to append and to give the root.
@@ -96,11 +96,22 @@ def frontier_at(size: int, read: ReadHashes) -> Frontier:
 
     Reads at most 255 hashes a level: those that no kept subtree of the next level covers.
     """
-    level = 8 * max(0, (size.bit_length() - 1) // 8)
+    return Frontier(size, _complete_subtrees(0, size, read))
+
+
+def subtree_root(first: int, stop: int, read: ReadHashes) -> bytes:
+    """Give the tree hash of leaves first..stop-1, as far as a proof may ask for it.
+
+    ``first`` must be a multiple of a power of two that is at least ``stop - first``.
+    """
+    return Frontier(stop - first, _complete_subtrees(first, stop, read)).root()
+
+
+def _complete_subtrees(first: int, stop: int, read: ReadHashes) -> tuple[bytes, ...]:
+    level = 8 * max(0, ((stop - first).bit_length() - 1) // 8)
     roots: list[bytes] = []
-    first = 0
     while level >= 0:
-        stop = size >> level
-        roots.extend(Frontier().append(read(level, first, stop)).roots)
-        first, level = stop << 8, level - 8
-    return Frontier(size, tuple(roots))
+        start, end = first >> level, stop >> level
+        roots.extend(Frontier().append(read(level, start, end)).roots)
+        first, level = end << level, level - 8
+    return tuple(roots)

@@ -36,7 +36,7 @@ from ledger.storage.event_log import (
     PeerTracking,
     TrackedOrigin,
 )
-from ledger.storage.merkle import Frontier, frontier_at
+from ledger.storage.merkle import Frontier
 from ledger.storage.recorder import BaseLogRecorder, Clash, Head, Plan, check_tracking, plan
 
 _RECONNECT_PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -216,11 +216,7 @@ class PostgresLogRecorder(BaseLogRecorder):
             streams.setdefault(row[1], []).append(_entry(row))
         return streams
 
-    def root_at(self, position: int) -> bytes:
-        return frontier_at(position, self.read_hashes).root()
-
-    def read_hashes(self, level: int, first: int, stop: int) -> list[bytes]:
-        """Give the hashes of complete subtrees first..stop-1 of a level; 0: leaves."""
+    def read_hashes(self, level: int, first: int, stop: int) -> Sequence[bytes]:
         if level == 0:
             rows = self._select(
                 "SELECT leaf_hash FROM events WHERE position BETWEEN %s AND %s ORDER BY position",
@@ -232,12 +228,7 @@ class PostgresLogRecorder(BaseLogRecorder):
                 "ORDER BY idx",
                 (level, first, stop - 1),
             )
-        if len(rows) != stop - first:
-            raise CorruptionError(
-                f"the tree lacks hashes of level {level}",
-                place=f"{first}..{stop - 1}",
-                advice="restore the log from a backup or a mirror",
-            )
+        self._check_hashes(len(rows), level, first, stop)
         return [row[0] for row in rows]
 
     def tracked(self, origin: str) -> list[TrackedOrigin]:

@@ -23,7 +23,7 @@ from eventsourcing.persistence import (
     Tracking,
 )
 
-from ledger.errors import CorruptionError
+from ledger.errors import CorruptionError, NotFoundError
 from ledger.storage.event_log import (
     Append,
     Appended,
@@ -35,7 +35,7 @@ from ledger.storage.event_log import (
     StaleTracking,
 )
 from ledger.storage.group_commit import GroupCommit
-from ledger.storage.merkle import Frontier, TreeNode, leaf_hash
+from ledger.storage.merkle import Frontier, TreeNode, frontier_at, leaf_hash
 
 _MOST_FRUITLESS: Final = 3
 """Clashes without a culprit after which the log is held to be damaged."""
@@ -202,6 +202,22 @@ class BaseLogRecorder(LogRecorder):
     @abstractmethod
     def _existing(self, appends: Sequence[Append]) -> set[tuple[Any, int]]:
         """Give those (stream, version) of the appends that the log has already."""
+
+    def root_at(self, position: int) -> bytes:
+        return frontier_at(position, self.read_hashes).root()
+
+    def _check_hashes(self, found: int, level: int, first: int, stop: int) -> None:
+        """Raise when a read of stored hashes did not find all it asked for."""
+        if found == stop - first:
+            return
+        position = self.head().position
+        if stop << level > position:
+            raise NotFoundError(f"the log has {position} events, and none at {stop << level}")
+        raise CorruptionError(
+            f"the log's tree lacks hashes of level {level}",
+            place=f"{first}..{stop - 1}",
+            advice="stop the server and restore the log from a backup or a mirror",
+        )
 
     def insert_events(
         self, stored_events: Sequence[StoredEvent], **kwargs: Any

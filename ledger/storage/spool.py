@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,9 +67,12 @@ class Spool:
     def __init__(
         self, directory: Path, *, monotonic_s: Callable[[], float] = time.monotonic
     ) -> None:
-        self._directory = directory
+        self.directory = directory
         self._set_aside = directory / "set-aside"
         self._monotonic_s = monotonic_s
+        self._claims: set[Path] = set()
+        """Files that somebody in this process works on."""
+        self._claiming = threading.Lock()
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -79,28 +83,59 @@ class Spool:
     def open(self, call_id: UUID, metadata: RecordingMetadata) -> Recording:
         """Begin to record a call. Durable from the first sync of the recording on.
 
-        Raises ConflictError while the call has a recording in the spool: one that is being made,
-        or one whose `Recording.discard` or `set_aside` has not been called.
+        What an interrupted upload of the same call left is set aside: the whole one comes now.
+        Raises ConflictError while the call's recording is being made: until it is closed before its
+        end, or released after it.
         """
-        return Recording(self, self.path_of(call_id), metadata, self._monotonic_s)
+        path = self._path(call_id)
+        self.claim(path)
+        try:
+            if path.exists():
+                self.set_aside(path, "the upload broke off and was begun anew")
+            return Recording(self, path, metadata, self._monotonic_s)
+        except BaseException:
+            self.release(path)
+            raise
 
-    def interrupted(self) -> list[InterruptedRecording]:
-        """Give what earlier runs left, the oldest call first, each cut after its last whole frame.
+    def interrupted(self, idle_for_s: float = 0.0) -> list[InterruptedRecording]:
+        """Give what was left behind, the oldest call first, each cut after its last whole frame.
 
-        For the start, before anything is recorded. What is cut off is kept in ``set-aside``. May be
-        called again after a crash in it.
+        Only what nobody works on and was not written to for that long. Each is claimed: `release`
+        it, whatever became of it. What is cut off is kept in ``set-aside``. May be called again
+        after a crash in it.
         """
-        return [self._mend(path) for path in sorted(self._directory.glob(f"*{_SUFFIX}"))]
+        return [
+            mend(path, self._set_aside, self._free_name(path.name.removesuffix(_SUFFIX), ".torn"))
+            for path in sorted(self.directory.glob(f"*{_SUFFIX}"))
+            if self._claim_idle(path, idle_for_s)
+        ]
 
-    def interrupted_recording(self, call_id: UUID) -> InterruptedRecording | None:
-        """Give what is left of one call whose `Recording` was closed; None if nothing is."""
-        path = self.path_of(call_id)
-        return self._mend(path) if path.exists() else None
+    def claim(self, path: Path) -> None:
+        """Keep others off a file; raises ConflictError when somebody works on it already."""
+        with self._claiming:
+            if path in self._claims:
+                raise ConflictError(
+                    f"the call of {path.name} is being recorded already; wait for that to end"
+                )
+            self._claims.add(path)
 
-    def _mend(self, path: Path) -> InterruptedRecording:
-        return mend(
-            path, self._set_aside, self._free_name(path.name.removesuffix(_SUFFIX), ".torn")
-        )
+    def release(self, path: Path) -> None:
+        """Let others work on a file; again is fine."""
+        with self._claiming:
+            self._claims.discard(path)
+
+    def _claim_idle(self, path: Path, idle_for_s: float) -> bool:
+        try:
+            self.claim(path)
+        except ConflictError:
+            return False
+        try:
+            is_idle = idle_for_s <= 0 or time.time() - path.stat().st_mtime >= idle_for_s
+        except FileNotFoundError:
+            is_idle = False
+        if not is_idle:
+            self.release(path)
+        return is_idle
 
     def set_aside(self, path: Path, reason: str) -> Path:
         """Move a spool file to where nothing takes it for a recording; give where that is.
@@ -118,7 +153,7 @@ class Spool:
         except OSError as error:
             raise translate_os_error(error, "setting aside", path) from error
         sync_directory(self._set_aside)
-        sync_directory(self._directory)
+        sync_directory(self.directory)
         return target
 
     def discard(self, path: Path) -> None:
@@ -129,9 +164,8 @@ class Spool:
             raise translate_os_error(error, "dropping", path) from error
         # Not synced: after a crash it may be back, and recovery finds that it is known already.
 
-    def path_of(self, call_id: UUID) -> Path:
-        """Name the spool file of a call, there or not."""
-        return self._directory / f"{call_id}{_SUFFIX}"
+    def _path(self, call_id: UUID) -> Path:
+        return self.directory / f"{call_id}{_SUFFIX}"
 
     def _free_name(self, stem: str, suffix: str) -> Path:
         """Give a path in ``set-aside`` that nothing has yet."""
@@ -198,9 +232,12 @@ class Recording:
         self._synced_at_s = self._monotonic_s()
 
     def finish(self) -> FinishedRecording:
-        """End the recording; durable on return. The file stays until `discard`."""
+        """End the recording; durable on return. The file stays until `discard`.
+
+        It is still this recording's alone, until `close`, `discard` or `set_aside`.
+        """
         self.sync()
-        self.close()
+        self._close_file()
         writer = self._writer
         return FinishedRecording(
             path=self.path,
@@ -218,16 +255,24 @@ class Recording:
             except LedgerError:
                 pass  # What could not be written cannot be kept; the rest is moved below.
             finally:
-                self.close()
-        return self._spool.set_aside(self.path, reason)
+                self._close_file()
+        try:
+            return self._spool.set_aside(self.path, reason)
+        finally:
+            self.close()
 
     def discard(self) -> None:
         """Drop the recording: it is kept as a blob that events name, or nobody wants it."""
-        self.close()
+        self._close_file()
         self._spool.discard(self.path)
+        self.close()
 
     def close(self) -> None:
-        """Let go of the file without finishing; it stays in the spool. Again is fine."""
+        """Let go of the file, finished or not; it stays in the spool. Again is fine."""
+        self._close_file()
+        self._spool.release(self.path)
+
+    def _close_file(self) -> None:
         if not self._is_closed:
             self._is_closed = True
             os.close(self._descriptor)

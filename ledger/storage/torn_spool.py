@@ -44,6 +44,11 @@ class InterruptedRecording:
     tail: Path | None
     """Where the torn tail is kept."""
 
+    @property
+    def received_bytes_count(self) -> int:
+        """Number of received bytes."""
+        return len(self.received)
+
 
 def mend(path: Path, set_aside: Path, tail_path: Path) -> InterruptedRecording:
     """Cut a left-over after its last whole frame, durably, and say what it holds."""

@@ -12,11 +12,11 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import httpx
-from vmledger.app import Program, compose
 
 from ledger.configuration import Configuration, load_configuration
 from ledger.ids import MailboxAddress
 from vmledger.access import Scope
+from vmledger.app import Program, compose
 from vmledger.cluster import write_cluster
 from vmledger.serving import bind, make_server, serve_until_stopped
 

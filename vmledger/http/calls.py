@@ -13,7 +13,7 @@ from litestar import Request, Response, delete, get, post, put
 from litestar.openapi import ResponseSpec
 from litestar.params import Parameter
 
-from ledger.audio.probe import AudioError
+from ledger.audio.errors import AudioError
 from ledger.errors import LedgerError
 from ledger.server import CallDecision, StoredMessage
 from vmledger.access import READ, TAKE_CALLS

@@ -109,6 +109,6 @@ def _show_peers(measures: Measures, view: ServersView) -> None:
 def _show_projections(measures: Measures, projections: list[ProjectionView]) -> None:
     measures.projection_lag.clear()
     measures.projection_failed.clear()
-    for projection in projections:
+    for projection in (one for one in projections if one.is_serving):
         measures.projection_lag.labels(projection.name).set(projection.lag_events)
         measures.projection_failed.labels(projection.name).set(projection.error is not None)

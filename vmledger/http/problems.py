@@ -20,7 +20,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from ledger.audio.probe import AudioError
+from ledger.audio.errors import AudioError, NotAcceptableError
 from ledger.errors import (
     CallerError,
     ConflictError,
@@ -84,6 +84,12 @@ class ProblemError(Exception):
 
 _LEDGER_PROBLEMS: Final[tuple[tuple[type[LedgerError], HTTPStatus, str, str], ...]] = (
     (NotInCustodyError, HTTPStatus.CONFLICT, "not-in-custody", "ask the server named custodian"),
+    (
+        NotAcceptableError,
+        HTTPStatus.NOT_ACCEPTABLE,
+        "not-acceptable",
+        "accept one of the types that detail names",
+    ),
     (AudioError, HTTPStatus.UNPROCESSABLE_ENTITY, "audio-refused", "send sound that can be played"),
     (
         TooLargeError,

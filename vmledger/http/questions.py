@@ -21,8 +21,9 @@ from ledger.errors import CallerError
 from ledger.events import PeerState, ReachabilityEvidence, ServerId
 from ledger.ids import MailboxAddress
 from projections.calls import CallKey, Calls
-from projections.mailboxes import MailboxEntry, MailboxPage, Mailboxes, PageKey
+from projections.mailboxes import MailboxEntry, Mailboxes, MailboxPage, PageKey
 from projections.pending import Pending
+from projections.runner import ProjectionStatus
 from projections.servers import PeerRecord, Servers
 from vmledger.http.views import (
     CallPage,
@@ -37,6 +38,7 @@ from vmledger.http.views import (
     ServersView,
     ServerView,
 )
+from vmledger.read_models import ReadModels
 
 _CURSOR: Final = re.compile(r"(\d{1,18})\.([0-9a-f]{32})")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -52,7 +54,7 @@ class Questions:
     def __init__(
         self,
         config: Configuration,
-        read_models: "ReadModels",
+        read_models: ReadModels,
         clock: Clock,
         live_evidence: LiveEvidence,
     ) -> None:
@@ -89,8 +91,8 @@ class Questions:
     ) -> MailboxView:
         """Give a page of a mailbox as it was at a position, or at a time."""
         key = _read_cursor(before)
-        page = self._models.mailbox_at(
-            str(mailbox), moment, before=PageKey(*key) if key is not None else None, limit=limit
+        page = self._models.mailbox_then(
+            mailbox, moment, before=PageKey(*key) if key is not None else None, limit=limit
         )
         return self._mailbox_view(mailbox, page)
 
@@ -197,7 +199,26 @@ class Questions:
 
     def projections(self) -> list[ProjectionView]:
         """Give how far each read model is."""
-        return self._models.states()
+        return [
+            ProjectionView(
+                name=status.name,
+                version=status.version,
+                is_serving=status.is_serving,
+                state=status.state.value,
+                position=status.position,
+                lag_events=status.lag_events,
+                lag_s=status.lag_s,
+                opaque_count=status.opaque_count,
+                error=_why_stopped(status),
+            )
+            for status in self._models.statuses()
+        ]
+
+
+def _why_stopped(status: ProjectionStatus) -> str | None:
+    if status.stopped_error is None:
+        return None
+    return f"position {status.stopped_position} ({status.stopped_topic}): {status.stopped_error}"
 
 
 def _message_view(entry: MailboxEntry) -> MessageView:

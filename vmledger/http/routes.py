@@ -15,6 +15,7 @@ _MEANINGS: Final[dict[int, str]] = {
     401: "No token, or one that is unknown, expired or revoked.",
     403: "The token may not do this.",
     404: "There is no such thing here.",
+    406: "The recording cannot be made into what `Accept` asks for.",
     409: "It contradicts what is recorded, or another server answers for the message.",
     413: "More than this server takes.",
     415: "The body is not JSON.",

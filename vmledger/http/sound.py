@@ -19,7 +19,8 @@ from litestar.openapi import ResponseSpec
 from litestar.params import Parameter
 
 from ledger.audio.peaks import peaks
-from ledger.audio.render import PlayFormat, negotiate, render
+from ledger.audio.play_format import PlayFormat, media_type, negotiate
+from ledger.audio.render import render
 from ledger.errors import NotFoundError
 from ledger.events import AudioFacts, MessageStored, decode
 from ledger.ids import MailboxAddress
@@ -38,7 +39,7 @@ from vmledger.http.ranges import (
 from vmledger.http.routes import declare
 from vmledger.http.views import PeaksView
 
-_DECLARED: Final = declare(USE_MAILBOX, 404, 409, 416)
+_DECLARED: Final = declare(USE_MAILBOX, 404, 406, 409, 416)
 _SOUND: Final = {
     HTTPStatus.OK: ResponseSpec(
         data_container=bytes,
@@ -80,7 +81,7 @@ async def get_audio(
     mailbox = MailboxAddress(extension, context)
     message = await find_message(parts, mailbox, message_id)
     received, facts = await read_sound(parts, message.call_id, message_id)
-    play_format = negotiate(request.headers.get("accept", "*/*"), facts)
+    play_format = negotiate(request.headers.get("accept"), facts)
     data = await parts.offload(lambda: render(received, facts, play_format))
     if mark is not None:
         await act(parts, mailbox, message_id, Action.HEAR, request.user)
@@ -135,12 +136,12 @@ def _answer(
         return Response(b"", status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     wanted = _wanted_range(request, len(data), etag)
     if wanted is None:
-        return Response(data, media_type=_media_type(play_format, facts), headers=headers)
+        return Response(data, media_type=media_type(play_format, facts), headers=headers)
     headers["Content-Range"] = f"bytes {wanted.first}-{wanted.last}/{len(data)}"
     return Response(
         data[wanted.first : wanted.last + 1],
         status_code=HTTPStatus.PARTIAL_CONTENT,
-        media_type=_media_type(play_format, facts),
+        media_type=media_type(play_format, facts),
         headers=headers,
     )
 

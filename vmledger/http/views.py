@@ -212,10 +212,18 @@ class ProjectionView(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     version: int
+    is_serving: bool
+    """It answers questions; otherwise it is being built beside the one that does."""
     state: str
     position: int
     lag_events: int
-    error: str | None = None
+    """Events that it has not seen yet."""
+    lag_s: float
+    """Age of the oldest of them."""
+    opaque_count: int
+    """Events of newer programs that it could not read, and passed over."""
+    error: str | None
+    """Why it stopped, and where; null while it runs."""
 
 
 class LogEntryView(msgspec.Struct, frozen=True, kw_only=True):

@@ -43,6 +43,11 @@ def spool(tmp_path, time_s):
     return Spool(tmp_path / "spool", monotonic_s=time_s)
 
 
+def after_restart(spool):
+    """Give the same directory to a process that knows nothing of the first one."""
+    return Spool(spool.directory)
+
+
 @pytest.fixture
 def syncs(monkeypatch):
     """Counts what is really synced to files."""
@@ -160,7 +165,7 @@ def test_restart_finds_what_was_synced(spool):
     recording = spool.open(CALL, METADATA)
     recording.append(NOISE, force=True)
     recording.append(b"not yet on disk")
-    (left,) = spool.interrupted()
+    (left,) = after_restart(spool).interrupted()
     assert (left.call_id, left.metadata, left.received) == (CALL, METADATA, NOISE)
     assert left.cut_bytes == 0
     assert left.blob_digest == hashlib.sha256(left.path.read_bytes()).hexdigest()
@@ -171,13 +176,13 @@ def test_restart_finds_a_finished_recording_until_it_is_discarded(spool, tmp_pat
     recording.append(NOISE)
     finished = recording.finish()
     FilesystemBlobStore(tmp_path / "blobs").put_file(finished.blob_digest, finished.path)
-    (left,) = spool.interrupted()
+    (left,) = after_restart(spool).interrupted()
     assert (left.blob_digest, left.received_digest) == (
         finished.blob_digest,
         finished.received_digest,
     )
     recording.discard()
-    assert spool.interrupted() == []
+    assert after_restart(spool).interrupted() == []
 
 
 @pytest.mark.parametrize("cut", [1, 2, 100, 7_000])
@@ -188,12 +193,12 @@ def test_torn_tail_is_cut_and_kept(spool, cut):
     recording.append(NOISE, force=True)
     torn = recording.path.read_bytes()[:-cut]
     recording.path.write_bytes(torn)
-    (left,) = spool.interrupted()
+    (left,) = after_restart(spool).interrupted()
     assert left.received == b"whole"
     assert left.path.read_bytes() == whole
     assert left.tail.read_bytes() == torn[len(whole) :]
     assert left.cut_bytes == len(torn) - len(whole)
-    assert [again.cut_bytes for again in spool.interrupted()] == [0]
+    assert [again.cut_bytes for again in after_restart(spool).interrupted()] == [0]
 
 
 def test_cutting_a_tail_does_not_touch_a_blob_that_shares_the_file(spool, tmp_path):
@@ -205,7 +210,7 @@ def test_cutting_a_tail_does_not_touch_a_blob_that_shares_the_file(spool, tmp_pa
     shared = tmp_path / "shared"
     shared.hardlink_to(finished.path)
     before = shared.read_bytes()
-    (left,) = spool.interrupted()
+    (left,) = after_restart(spool).interrupted()
     assert left.received == NOISE
     assert shared.read_bytes() == before
 
@@ -213,16 +218,57 @@ def test_cutting_a_tail_does_not_touch_a_blob_that_shares_the_file(spool, tmp_pa
 def test_left_over_without_metadata_is_reported_empty(spool):
     recording = spool.open(CALL, METADATA)
     recording.path.write_bytes(encode(b"", METADATA)[:20])
-    (left,) = spool.interrupted()
+    (left,) = after_restart(spool).interrupted()
     assert (left.call_id, left.metadata, left.received, left.cut_bytes) == (CALL, None, b"", 20)
 
 
 def test_interrupted_recording_can_be_set_aside(spool):
     spool.open(CALL, METADATA).append(NOISE, force=True)
-    (left,) = spool.interrupted()
+    (left,) = after_restart(spool).interrupted()
     place = spool.set_aside(left.path, "too short")
     assert decode(place.read_bytes()) == NOISE
+    assert after_restart(spool).interrupted() == []
+
+
+def test_what_is_being_recorded_is_not_taken_for_a_left_over(spool):
+    recording = spool.open(CALL, METADATA)
+    recording.append(NOISE, force=True)
     assert spool.interrupted() == []
+    recording.finish()
+    assert spool.interrupted() == []
+    recording.close()
+    assert [left.received for left in spool.interrupted()] == [NOISE]
+
+
+def test_a_left_over_that_somebody_works_on_is_given_to_nobody_else(spool):
+    spool.open(CALL, METADATA).close()
+    (left,) = spool.interrupted()
+    assert spool.interrupted() == []
+    with pytest.raises(ConflictError):
+        spool.open(CALL, METADATA)
+    spool.release(left.path)
+    assert len(spool.interrupted()) == 1
+
+
+def test_a_left_over_is_given_only_after_it_was_idle_for_long_enough(spool):
+    recording = spool.open(CALL, METADATA)
+    recording.append(NOISE, force=True)
+    recording.close()
+    assert spool.interrupted(idle_for_s=3600) == []
+    an_hour_ago = recording.path.stat().st_mtime - 3601
+    os.utime(recording.path, (an_hour_ago, an_hour_ago))
+    assert len(spool.interrupted(idle_for_s=3600)) == 1
+
+
+def test_an_upload_begun_anew_sets_its_fragment_aside(spool):
+    fragment = spool.open(CALL, METADATA)
+    fragment.append(b"fragment", force=True)
+    fragment.close()
+    anew = spool.open(CALL, METADATA)
+    anew.append(NOISE, force=True)
+    (kept,) = (spool.directory / "set-aside").glob("*.zst")
+    assert decode(kept.read_bytes()) == b"fragment"
+    assert decode(anew.path.read_bytes()) == NOISE
 
 
 def test_full_disk_is_transient_and_keeps_what_is_there(spool, nearly_full_disk, monkeypatch):

@@ -1,0 +1,85 @@
+"""The read models of one server: the thread that keeps them, and what only they and the log know.
+
+Everything in their store can be made again from the log, so whatever is wrong with it never keeps
+the server from taking calls.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from ledger.clock import Clock
+from ledger.configuration import Configuration
+from ledger.ids import MailboxAddress
+from ledger.storage.event_log import LogHead
+from projections.calls import CALLS
+from projections.mailboxes import MAILBOXES, Mailboxes, MailboxPage, PageKey
+from projections.pending import PENDING
+from projections.projection import Projection
+from projections.reader import LogReader
+from projections.runner import ProjectionRunner, ProjectionStatus
+from projections.servers import SERVERS
+from projections.store import ProjectionStore
+from projections.time_travel import mailbox_at, position_at
+
+ALL: Final[tuple[Projection, ...]] = (MAILBOXES, PENDING, CALLS, SERVERS)
+_FIRST_BUILD_S: Final = 5.0
+
+
+class ReadModels:
+    """All read models of one server. Methods may be called from any thread.
+
+    ``reader`` must stay open until `close` has returned.
+    """
+
+    def __init__(self, config: Configuration, reader: LogReader, clock: Clock) -> None:
+        self.store = ProjectionStore(config.stores.projections, config.server)
+        self._server = config.server
+        self._reader = reader
+        self._mailboxes = Mailboxes(self.store)
+        self.runner = ProjectionRunner(reader, self.store, ALL, clock=clock)
+
+    def start(self) -> None:
+        """Start the thread; returns when the first answers can be given, or after some seconds.
+
+        After a long time without the server, or with a new version of a projection, the rest
+        follows while it serves.
+        """
+        self.runner.start()
+        self.runner.wait_for(0, _FIRST_BUILD_S)
+
+    def log_grew(self, head: LogHead) -> None:
+        """Wake the thread; called after each commit, from any thread."""
+        self.runner.notify(head.position)
+
+    def wait_for(self, position: int, timeout_s: float) -> bool:
+        """Wait until every answer includes the log up to there; False when time ran out."""
+        return self.runner.wait_for(position, timeout_s)
+
+    def mailbox_then(
+        self,
+        mailbox: MailboxAddress,
+        moment: int | datetime,
+        *,
+        before: PageKey | None,
+        limit: int,
+    ) -> MailboxPage:
+        """Replay a mailbox as it was at a position or a time; a future one is as of now."""
+        head = self._reader.head().position
+        position = (
+            moment if isinstance(moment, int) else position_at(self._reader, self._server, moment)
+        )
+        position = min(position, head)
+        streams = self._mailboxes.streams(str(mailbox), position)
+        then = mailbox_at(self._reader, self._server, str(mailbox), position, streams)
+        return then.page(before=before, limit=limit)
+
+    def statuses(self) -> list[ProjectionStatus]:
+        """Say how each stands."""
+        return self.runner.status()
+
+    def close(self) -> None:
+        """End the thread and close the store."""
+        self.runner.stop()
+        self.store.close()
