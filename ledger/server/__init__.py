@@ -6,8 +6,8 @@ Source: claims 1-8.
 from ledger.server.act_on_message import NotInCustodyError
 from ledger.server.parts import Deliveries, ReachabilityJudge, ServerParts
 from ledger.server.record_message import TooLargeError
-from ledger.server.requests import CallDecision, CallReport, StoredMessage
 from ledger.server.voicemail_server import VoicemailServer
+from ledger.telephony.switch import CallDecision, CallReport, StoredMessage
 
 __all__ = [
     "CallDecision",

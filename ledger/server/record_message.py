@@ -24,10 +24,10 @@ from ledger.errors import CallerError, ConflictError
 from ledger.events import AudioFacts, MessageDelivered, MessageStored, Stamp
 from ledger.ids import MailboxAddress
 from ledger.server.parts import ServerParts
-from ledger.server.requests import StoredMessage
 from ledger.server.streams import Events, change_call, load_call
 from ledger.storage.spool import FinishedRecording, Recording
 from ledger.storage.stored_form import RecordingMetadata
+from ledger.telephony.switch import StoredMessage
 
 
 class TooLargeError(CallerError):

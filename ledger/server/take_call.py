@@ -14,8 +14,8 @@ from ledger.call_transfer import TransferDecision, decide_transfer
 from ledger.events import Caller, CallReceived, ReachabilityEvidence, Stamp, TransferDecided
 from ledger.ids import MailboxAddress
 from ledger.server.parts import ServerParts
-from ledger.server.requests import CallDecision, CallReport
 from ledger.server.streams import load_call
+from ledger.telephony.switch import CallDecision, CallReport
 
 
 async def take_call(parts: ServerParts, report: CallReport) -> CallDecision:

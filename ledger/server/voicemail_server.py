@@ -23,10 +23,10 @@ from ledger.server.act_on_message import act_on_message
 from ledger.server.parts import ServerParts
 from ledger.server.record_message import record_message
 from ledger.server.recover_recordings import recover_recordings
-from ledger.server.requests import CallDecision, CallReport, StoredMessage
 from ledger.server.streams import change_call
 from ledger.server.take_call import take_call
 from ledger.storage.stored_form import decode as decode_stored_form
+from ledger.telephony.switch import CallDecision, CallReport, StoredMessage
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from litestar.openapi.spec import Components, SecurityScheme, Tag
 
 import ledger.events
 import ledger.message
-import ledger.server.requests
+import ledger.telephony.switch
 import projections.calls
 import projections.pending
 from vmledger.http import operations, problems, views
@@ -34,7 +34,7 @@ from vmledger.http import operations, problems, views
 _DOCUMENTED: Final[Sequence[ModuleType]] = (
     ledger.events,
     ledger.message,
-    ledger.server.requests,
+    ledger.telephony.switch,
     projections.calls,
     projections.pending,
     operations,

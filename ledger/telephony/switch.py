@@ -1,11 +1,16 @@
-"""What a switch or a user asks of a server, and what it answers: plain data for every adapter.
+"""What a switch tells a server of a call, what it is told in return, and the port between them.
+
+A driver for a switch (the HTTP API is one, others may follow) turns the switch's own words into a
+`CallReport` and hands the audio to a `CallHandler`; it decides nothing itself.
 
 Source: claims 1, 2 and 12.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -61,3 +66,18 @@ class StoredMessage(msgspec.Struct, frozen=True, kw_only=True):
     """True while it waits here for its home."""
     is_recovered: bool
     stored_at: datetime
+
+
+class CallHandler(Protocol):
+    """What every driver of a switch talks to. Each request may be repeated."""
+
+    async def report_call(self, report: CallReport) -> CallDecision:
+        """Decide what happens to a call; the decision is recorded on return."""
+
+    async def record_message(
+        self, call_id: UUID, audio: AsyncIterator[bytes], content_type: str | None
+    ) -> StoredMessage:
+        """Take a call's recording; on return the message is durable."""
+
+    async def abandon_call(self, call_id: UUID, reason: str) -> None:
+        """Record that the call ended without a message."""
