@@ -156,10 +156,7 @@ MESSAGE: Final = RecordTable(
     "message",
     MailboxEntry,
     key="message_id",
-    indexes=(
-        Index("page", ("mailbox", "received_at", "message_id"), where="is_listed"),
-        Index("all", ("mailbox", "position")),
-    ),
+    indexes=(Index("page", ("mailbox", "is_listed", "received_at", "message_id")),),
     tally=Tally("count", "mailbox", ("new", "heard", "saved", "deleted", "pending"), counted_in),
 )
 

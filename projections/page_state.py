@@ -56,7 +56,7 @@ class PageState(State):
         created: dict[str, set[Any]] = {table.name: set() for table in self._projection.tables}
         rules = self._projection.rules
         for logged in page:
-            rule = rules.get(type(logged.event))  # type: ignore[arg-type]  # others have no rule
+            rule = rules.get(type(logged.event))
             if rule is None:
                 continue
             for table, key_of in rule.reads:

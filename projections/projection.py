@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 import ledger.events
 from ledger.errors import CorruptionError, LedgerError
 from ledger.events import DomainEvent, Event, OpaqueEvent
@@ -66,14 +68,14 @@ class UnreadableEvent:
     error: LedgerError
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedEvent:
+class LoggedEvent(msgspec.Struct, frozen=True):
     """One entry of the log, decoded."""
 
     position: int
     topic: str
     """Empty when the entry could not even be read: it may concern anybody."""
-    event: DomainEvent | OpaqueEvent | UnreadableEvent
+    event: Any
+    """A DomainEvent, an OpaqueEvent, or an UnreadableEvent."""
 
 
 def decode_entries(entries: Sequence[LogEntry]) -> list[LoggedEvent]:
@@ -101,7 +103,7 @@ def fold_events(projection: Projection, state: State, page: Sequence[LoggedEvent
     rules = projection.rules
     for logged in page:
         event = logged.event
-        rule = rules.get(type(event))  # type: ignore[arg-type]  # other types simply have no rule
+        rule = rules.get(type(event))
         if rule is not None:
             rule.fold(state, event, logged.position)
         elif isinstance(event, UnreadableEvent) and _concerns(projection, logged):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -58,8 +59,8 @@ class TextColumn(ColumnType):
 
     cache_ok = True
 
-    def writer(self, dialect_name: str) -> Converter:  # noqa: ARG002 - the same for both
-        return _without_nul
+    def writer(self, dialect_name: str) -> Converter:
+        return _without_nul if dialect_name == "postgresql" else _itself
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002 - as above
         return value
@@ -180,8 +181,6 @@ class Index:
 
     name: str
     columns: Sequence[str]
-    where: str | None = None
-    """A boolean column: only rows where it is true are indexed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,13 +217,8 @@ class RecordTable(Generic[RecordT]):
         """Declare the SQL table (and its indexes) under names that begin with ``prefix``."""
         table = sa.Table(f"{prefix}_{self.name}", metadata, *self.sql_columns())
         for index in self.indexes:
-            condition = table.c[index.where] if index.where else None
-            sa.Index(
-                f"{table.name}_{index.name}",
-                *(table.c[name] for name in index.columns),
-                sqlite_where=condition,
-                postgresql_where=condition,
-            )
+            columns = (table.c[name] for name in index.columns)
+            sa.Index(f"{table.name}_{index.name}", *columns)
         return table
 
     def sql_columns(self) -> list[sa.Column[Any]]:
@@ -278,7 +272,7 @@ class State:
     def __init__(self, this_server: str) -> None:
         self.this_server = this_server
         """The server whose log is folded: custody is seen from here."""
-        self.records: dict[str, dict[Any, Any]] = {}
+        self.records: defaultdict[str, dict[Any, Any]] = defaultdict(dict)
 
     def get(self, table: RecordTable[RecordT], key: Any) -> RecordT | None:
         """Give the record of this key, or None."""
@@ -298,11 +292,11 @@ class State:
 
     def put(self, table: RecordTable[RecordT], record: RecordT) -> None:
         """Insert the record, or replace the one with the same key."""
-        self.records.setdefault(table.name, {})[getattr(record, table.key)] = record
+        self.records[table.name][getattr(record, table.key)] = record
 
     def drop(self, table: RecordTable[Any], key: Any) -> None:
         """Remove the record of this key."""
-        self.records.setdefault(table.name, {})[key] = None
+        self.records[table.name][key] = None
 
     def all(self, table: RecordTable[RecordT]) -> list[RecordT]:
         """Give all records in memory."""

@@ -20,7 +20,8 @@ from projections.records import State, to_row
 from projections.store import Asked, ProjectionStore
 
 _PAGE_EVENTS: Final = 4000
-_WRITERS: Final = MESSAGE.writers("sqlite")
+_WRITERS: Final = MESSAGE.writers("postgresql")
+"""The stricter store's form: what it cannot hold as it was (U+0000 in a name) is equal then too."""
 
 
 def replay_mailboxes(reader: LogReader, this_server: str, position: int | None = None) -> State:
@@ -60,7 +61,6 @@ def _digest(entries: Iterable[MailboxEntry]) -> str:
 
 
 def _row(entry: MailboxEntry) -> list[Any]:
-    # As it stands in a table: what cannot be stored as it was (U+0000 in a name) is equal too.
     values = to_row(entry, _WRITERS)
     return [entry.mailbox, values[_RECEIVED_AT], entry.message_id.hex, *values]
 

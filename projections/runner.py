@@ -30,7 +30,7 @@ from projections.store import ProjectionStore
 
 _LOG: Final = logging.getLogger(__name__)
 
-PAGE_EVENTS: Final = 4000
+PAGE_EVENTS: Final = 2000
 """Events a page. More gains little; fewer let a long rebuild give way to questions sooner."""
 
 

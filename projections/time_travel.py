@@ -157,7 +157,7 @@ def _own_event(
         for logged in decode_entries(page):
             recorded_by = getattr(logged.event, "recorded_by", None)
             if recorded_by == this_server:
-                return logged.position, logged.event.recorded_at  # type: ignore[union-attr]  # has it
+                return logged.position, logged.event.recorded_at
         start, step = start + len(page), min(step * 4, _PAGE_EVENTS)
         if not page:
             break

@@ -27,7 +27,6 @@ import sqlalchemy as sa
 from ledger.clock import Clock
 from ledger.errors import CallerError, ConflictError, NotFoundError
 from ledger.ids import MailboxAddress
-from ledger.storage.open_recorder import sqlalchemy_url
 from ledger.storage.schema import ACCESS_TOKEN
 from vmledger.access import Principal, Scope
 
@@ -140,10 +139,6 @@ class TokenStore:
         self._remember(token, principal)
         return principal
 
-    def close(self) -> None:
-        """Release connections; no other call may be running or follow."""
-        self._engine.dispose()
-
     def _remember(self, token: str, principal: Principal) -> None:
         if len(self._cache) >= _CACHED_TOKENS:
             self._cache.clear()
@@ -160,12 +155,6 @@ class TokenStore:
         if row is None or not hmac.compare_digest(row["digest"], _digest(token)):
             return None
         return _info(row)
-
-
-def open_token_store(events_url: str, clock: Clock) -> TokenStore:
-    """Open the tokens that stand beside the events; their table must exist already."""
-    url = sqlalchemy_url(events_url)
-    return TokenStore(sa.create_engine(url, pool_pre_ping=True, pool_size=2), clock)
 
 
 def ensure_local_operator_token(data_dir: Path, tokens: TokenStore) -> Path:

@@ -26,7 +26,7 @@ from ledger.audio.media_types import DeclaredType, content_type_of_file, read_co
 from ledger.audio.shape import AudioShape
 from ledger.events import AudioFacts
 
-__all__ = ["AudioLimits", "content_type_of_file", "probe", "sniff"]
+__all__ = ["AudioError", "AudioLimits", "content_type_of_file", "probe", "sniff"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,8 +183,10 @@ def _is_streamed(received: bytes, declared: int) -> bool:
 
 def _file(form: bytes, frames: int | None, sound: bytes) -> bytes:
     """Join chunks; compressed forms carry a ``fact`` chunk with the number of samples."""
-    chunks = b"fmt " + struct.pack("<I", len(form)) + form
+    head = b"WAVEfmt " + struct.pack("<I", len(form)) + form
     if frames is not None:
-        chunks += b"fact" + struct.pack("<II", 4, frames)
-    chunks += b"data" + struct.pack("<I", len(sound)) + sound + bytes(len(sound) % 2)
-    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+        head += b"fact" + struct.pack("<II", 4, frames)
+    head += b"data" + struct.pack("<I", len(sound))
+    padding = bytes(len(sound) % 2)
+    whole = len(head) + len(sound) + len(padding)
+    return b"".join((b"RIFF", struct.pack("<I", whole), head, sound, padding))

@@ -27,7 +27,6 @@ from ledger.configuration import Directory, Replication, ServerEntry
 from ledger.errors import LedgerError, PeerError
 from ledger.events import Receipt, ServerId
 from ledger.migration.batch_builder import BatchBuilder, Delivery, Draft, LeftOut
-from ledger.migration.cursors import CursorStore
 from ledger.migration.incarnations import Incarnations
 from ledger.migration.link import (
     BusyError,
@@ -56,6 +55,7 @@ from ledger.migration.wire import Accepted, ContactRequest, Gap, Refusal, Refusa
 from ledger.offload import Offload
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.group_commit import EventLog
+from ledger.storage.peer_cursors import CursorStore
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """How far an origin is with one peer, and when it tries again after a failure.
 
-The position is a hint that survives restarts (`ledger.migration.cursors`); so does the backoff,
+The position is a hint that survives restarts (`ledger.storage.peer_cursors`); so does the backoff,
 lest a server that restarts again and again hammer a peer that is down.
 
 Source: claim 5; RFC 5321 section 4.5.4.1 (retry with backoff, one queue a destination).
@@ -19,8 +19,8 @@ from ledger.clock import Clock
 from ledger.configuration import Replication
 from ledger.errors import LedgerError
 from ledger.events import ServerId
-from ledger.migration.cursors import CursorStore, PeerCursor
 from ledger.offload import Offload
+from ledger.storage.peer_cursors import CursorStore, PeerCursor
 
 _LOG: Final = logging.getLogger(__name__)
 

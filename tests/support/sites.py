@@ -31,7 +31,7 @@ from ledger.events import (
 )
 from ledger.identity import ServerIdentity
 from ledger.ids import MailboxAddress, uuid7
-from ledger.migration.cursors import MemoryCursorStore
+from ledger.storage.peer_cursors import MemoryCursorStore
 from ledger.migration.deliveries import Deliveries
 from ledger.migration.home import Receiver
 from ledger.migration.incarnations import Incarnations

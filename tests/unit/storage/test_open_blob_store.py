@@ -30,7 +30,7 @@ def test_s3_url_opens_a_bucket():
         "file://",
         "ftp://host/blobs",
         "s3://",
-        "s3://bucket?endpiont=https://s3.example.org",
+        "s3://bucket?end_point=https://s3.example.org",
         "s3://key:secret@bucket/prefix",
     ],
 )

@@ -1,0 +1,216 @@
+"""The listener for other servers: a small ASGI application before a `Receiver`.
+
+Whoever asks is known before a single byte of a body is read: the signature covers the headers and,
+through a digest, the body. A body has a stated length within bounds, a place among the batches that
+are taken in, and a deadline.
+
+Routes: ``POST /replication/contact``, ``/replication/batch``, ``/replication/missing`` and
+``GET /replication/ping``.
+
+Source: claim 7; RFC 9110 (status codes), RFC 9421, RFC 9530.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from email.message import Message as MimeHeader
+from typing import Any, Final
+
+import uvicorn
+
+from ledger.clock import Clock
+from ledger.configuration import Configuration, Directory
+from ledger.errors import PeerError, TransientError
+from ledger.events import ServerId
+from ledger.migration.home import Receiver
+from ledger.migration.http_link import PREFIX
+from ledger.migration.http_signature import SignatureCheck, check_body
+from ledger.migration.link import Route
+from ledger.migration.tls import server_context
+from ledger.migration.wire import MAX_BODY_BYTES, MEDIA_TYPE, Busy, encode_answer
+from ledger.offload import Offload
+
+_LOG: Final = logging.getLogger(__name__)
+
+_MAX_QUESTION_BYTES: Final = 1024 * 1024
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[str, str]]
+
+
+class _HttpError(Exception):
+    """A request that does not reach the receiver."""
+
+    def __init__(self, status: int, text: str, headers: Headers | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+        self.headers = headers or []
+
+
+class ReplicationApp:
+    """The ASGI application."""
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        *,
+        directory: Directory,
+        clock: Clock,
+        offload: Offload,
+        body_timeout_s: float,
+    ) -> None:
+        self._receiver = receiver
+        self._this_server = directory.this_server
+        self._signatures = SignatureCheck(directory, clock)
+        self._offload = offload
+        self._body_timeout_s = body_timeout_s
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        try:
+            status, headers, body = await self._answer(scope, receive)
+        except _HttpError as error:
+            _LOG.warning(
+                "action=request-refused status=%d path=%s error=%s",
+                error.status,
+                scope["path"],
+                error.text,
+            )
+            # What is left of the body is not read: the connection cannot be used again.
+            headers = [("content-type", "text/plain; charset=utf-8"), ("connection", "close")]
+            status, headers, body = error.status, headers + error.headers, error.text.encode()
+        await _send(send, status, headers, body)
+
+    async def _answer(
+        self, scope: MutableMapping[str, Any], receive: Receive
+    ) -> tuple[int, Headers, bytes]:
+        path: str = scope["path"]
+        if path == f"{PREFIX}ping":
+            _expect_method(scope, "GET")
+            return 200, [("content-type", "text/plain")], self._this_server.encode()
+        route = _route_of(path)
+        _expect_method(scope, "POST")
+        headers = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in scope["headers"]]
+        size_bytes = _expected_size(dict(headers), route)
+        sender = self._sender_of(path, headers)
+        try:
+            with self._place(route, sender, size_bytes):
+                body = await self._read_body(receive, size_bytes)
+                await self._check_body(headers, body, sender)
+                answer = await self._receiver.handle(sender, route, body)
+        except TransientError as error:
+            answer = encode_answer(Busy(retry_after_s=error.retry_after_s))
+            retry_after = ("retry-after", str(max(1, round(error.retry_after_s))))
+            busy_headers = [("content-type", MEDIA_TYPE), retry_after, ("connection", "close")]
+            return 503, busy_headers, answer
+        return 200, [("content-type", MEDIA_TYPE)], answer
+
+    def _sender_of(self, path: str, headers: Headers) -> ServerId:
+        try:
+            return self._signatures.sender_of(path, headers)
+        except PeerError as error:
+            raise _HttpError(401, error.message) from error
+
+    @contextlib.contextmanager
+    def _place(self, route: Route, sender: ServerId, size_bytes: int) -> Iterator[None]:
+        """Hold a place among the batches; questions are small and need none."""
+        if route is not Route.BATCH:
+            yield
+            return
+        with self._receiver.admission.enter(sender, size_bytes):
+            yield
+
+    async def _read_body(self, receive: Receive, size_bytes: int) -> bytes:
+        pieces: list[bytes] = []
+        left_bytes = size_bytes
+        try:
+            async with asyncio.timeout(self._body_timeout_s):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise _HttpError(400, "the connection ended within the body")
+                    pieces.append(message.get("body", b""))
+                    left_bytes -= len(pieces[-1])
+                    if left_bytes < 0 or not message.get("more_body", False):
+                        break
+        except TimeoutError as error:
+            raise _HttpError(408, "the body did not arrive in time") from error
+        if left_bytes != 0:
+            raise _HttpError(400, "the body is not as long as Content-Length says")
+        return b"".join(pieces)
+
+    async def _check_body(self, headers: Headers, body: bytes, sender: ServerId) -> None:
+        try:
+            await self._offload(lambda: check_body(headers, body, sender))
+        except PeerError as error:
+            raise _HttpError(400, error.message) from error
+
+
+def replication_server(config: Configuration, app: ReplicationApp) -> uvicorn.Server:
+    """Make the server of the replication listener: mutual TLS, pinned certificates only.
+
+    Raises CallerError for certificates or keys that cannot be used.
+    """
+    host, port = config.replication_address
+    settings = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        interface="asgi3",
+        lifespan="off",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=max(1, round(config.limits.shutdown_grace_s)),
+    )
+    settings.load()
+    # Set after loading: a context that demands pinned certificates cannot be told in file names.
+    settings.ssl = server_context(config)
+    return uvicorn.Server(settings)
+
+
+def _route_of(path: str) -> Route:
+    for route in Route:
+        if path == PREFIX + route.value:
+            return route
+    raise _HttpError(404, "there is no such route between servers")
+
+
+def _expect_method(scope: MutableMapping[str, Any], method: str) -> None:
+    if scope["method"] != method:
+        raise _HttpError(405, f"use {method}", [("allow", method)])
+
+
+def _expected_size(headers: dict[str, str], route: Route) -> int:
+    """Give the length of the body, from headers that say what is needed before it is read."""
+    if _media_type(headers.get("content-type", "")) != _media_type(MEDIA_TYPE):
+        raise _HttpError(415, f"this server speaks {MEDIA_TYPE}", [("accept", MEDIA_TYPE)])
+    length = headers.get("content-length", "")
+    if not length.isascii() or not length.isdigit():
+        raise _HttpError(411, "say how long the body is with Content-Length")
+    limit_bytes = MAX_BODY_BYTES if route is Route.BATCH else _MAX_QUESTION_BYTES
+    if int(length) > limit_bytes:
+        raise _HttpError(413, f"a body here has at most {limit_bytes} bytes")
+    return int(length)
+
+
+def _media_type(text: str) -> tuple[str, str]:
+    header = MimeHeader()
+    header["content-type"] = text
+    return header.get_content_type(), str(header.get_param("version", ""))
+
+
+async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    raw = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in headers]
+    raw.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})

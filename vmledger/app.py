@@ -1,0 +1,218 @@
+"""The composition root: one server from its configuration, and the one place that picks adapters.
+
+`compose` opens everything in the order in which it depends on each other and closes it in the
+reverse one, also when something in the middle cannot be opened: what takes requests ends first,
+then the work that the server does by itself, then the threads that may use a store, and the stores
+last. `run` is a server process from start to exit.
+
+Source: claims 1, 8 and 15.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+import uvloop
+from litestar.types import ASGIApp
+
+from ledger.clock import SystemClock
+from ledger.configuration import ApiTls, Configuration, load_configuration
+from ledger.events import ServerId
+from ledger.identity import load_identity
+from ledger.ids import new_id_factory
+from ledger.migration.link import PeerLink, Route, UnreachableError
+from ledger.offload import ThreadOffload
+from ledger.server import ServerParts, VoicemailServer
+from ledger.storage.group_commit import EventLog
+from ledger.storage.open_blob_store import open_blob_store
+from ledger.storage.open_recorder import open_recorder, sqlalchemy_url
+from ledger.storage.server_stream import ServerStream
+from ledger.storage.spool import Spool
+from vmledger.data_lock import DataLock
+from vmledger.http.application import create_app
+from vmledger.http.measures import Measures
+from vmledger.http.parts import ApiParts
+from vmledger.http.questions import Questions
+from vmledger.http.upload import UploadGate
+from vmledger.logs import LogFormat, configure_logs
+from vmledger.peer_cursors import SqlCursorStore
+from vmledger.read_models import ReadModels
+from vmledger.replication import Replication
+from vmledger.serving import Server, bind, make_server, serve_until_stopped, stop_on_signals
+from vmledger.tokens import TokenStore, ensure_local_operator_token
+
+_LOG: Final = logging.getLogger(__name__)
+SPOOL_DIRECTORY: Final = "spool"
+DISTRIBUTION: Final = "voicemail-ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A server whose parts are open and at work; only nobody can reach it yet."""
+
+    config: Configuration
+    server: VoicemailServer
+    log: EventLog
+    read_models: ReadModels
+    tokens: TokenStore
+    replication: Replication
+    api: ASGIApp
+    """The HTTP API."""
+
+
+@asynccontextmanager
+async def compose(config: Configuration) -> AsyncIterator[Program]:
+    """Open a server from its configuration; its own work runs until the block ends.
+
+    Raises ConflictError when another process serves the same data directory, CallerError for a
+    database of a newer program, TransientError for a store that cannot be reached.
+    """
+    clock, new_id = SystemClock(), new_id_factory(SystemClock().now, os.urandom)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(DataLock(config.data))
+        recorder = open_recorder(config.stores.events)
+        stack.callback(recorder.close)
+        engine = sa.create_engine(sqlalchemy_url(config.stores.events), pool_size=2)
+        stack.callback(engine.dispose)
+        tokens = TokenStore(engine, clock)
+        ensure_local_operator_token(config.data, tokens)
+        read_models = ReadModels(config, recorder, clock)
+        stack.callback(read_models.close)
+        offload = ThreadOffload()
+        stack.callback(offload.close)
+        log = EventLog(recorder, offload)
+        log.add_listener(read_models.log_grew)
+        read_models.start()
+        blobs = open_blob_store(config.stores.blobs)
+        server_stream = ServerStream(config.server, log, clock)
+        replication = Replication(
+            config,
+            identity=load_identity(config.server, config.identity.signing_key),
+            links=_links(config),
+            log=log,
+            blobs=blobs,
+            cursors=SqlCursorStore(engine),
+            server_stream=server_stream,
+            clock=clock,
+            offload=offload,
+            new_id=new_id,
+            rng=random.Random(os.urandom(16)),  # noqa: S311 - spreads retries, keeps no secret
+        )
+        stack.push_async_callback(replication.stop)
+        server = VoicemailServer(
+            ServerParts(
+                config=config,
+                log=log,
+                blobs=blobs,
+                spool=Spool(config.data / SPOOL_DIRECTORY),
+                clock=clock,
+                offload=offload,
+                new_id=new_id,
+                server_stream=server_stream,
+                reachability=replication.reachability,
+                deliveries=replication.deliveries,
+            ),
+            software_version=version(DISTRIBUTION),
+        )
+        stack.push_async_callback(server.stop)
+        await server.start()
+        await replication.start()
+        api = create_app(
+            ApiParts(
+                config=config,
+                server=server,
+                log=log,
+                questions=Questions(config, read_models, clock, replication.reachability.evidence),
+                tokens=tokens,
+                clock=clock,
+                offload=offload,
+                measures=Measures(),
+                uploads=UploadGate(config.limits, config.data),
+            )
+        )
+        yield Program(
+            config=config,
+            server=server,
+            log=log,
+            read_models=read_models,
+            tokens=tokens,
+            replication=replication,
+            api=api,
+        )
+
+
+async def serve(config: Configuration) -> None:
+    """Serve until SIGTERM or SIGINT, then end gracefully."""
+    stop = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        api_listener = stack.enter_context(bind(config.api_address, "listen.api"))
+        listener = stack.enter_context(bind(config.replication_address, "listen.replication"))
+        stack.enter_context(stop_on_signals(stop))
+        program = await stack.enter_async_context(compose(config))
+        grace_s = config.limits.shutdown_grace_s
+        servers: list[Server] = [
+            make_server(program.api, api_listener, grace_s=grace_s, tls=_api_tls(config.api_tls)),
+            make_server(
+                program.replication.app,
+                listener,
+                grace_s=grace_s,
+                tls=program.replication.tls,
+            ),
+        ]
+        _LOG.info(
+            "action=serving server=%s api=%s replication=%s data=%s",
+            config.server,
+            config.api_address,
+            config.replication_address,
+            config.data,
+        )
+        await serve_until_stopped(servers, stop)
+    _LOG.info("action=stopped server=%s", config.server)
+
+
+def run(config_file: Path, *, log_format: str = LogFormat.TEXT.value) -> None:
+    """Run one server process until it is told to stop.
+
+    Raises ConfigurationError for a doubtful configuration, and what `compose` raises.
+    """
+    configure_logs(LogFormat(log_format))
+    config = load_configuration(config_file)
+    uvloop.run(serve(config))
+
+
+def _links(config: Configuration) -> dict[ServerId, PeerLink]:
+    return {peer.id: NoLink(peer.id) for peer in config.directory.peers}
+
+
+class NoLink:
+    def __init__(self, peer: ServerId) -> None:
+        self.peer = peer
+
+    async def exchange(self, route: Route, body: bytes) -> bytes:
+        raise UnreachableError("no link")
+
+    async def probe(self) -> None:
+        raise UnreachableError("no link")
+
+    async def close(self) -> None:
+        pass
+
+
+def _api_tls(files: ApiTls | None) -> ssl.SSLContext | None:
+    if files is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(files.certificate, files.key)
+    return context

@@ -1,0 +1,114 @@
+"""Everything between this server and the others, joined: links, shipping, taking in.
+
+Source: claims 4, 5, 7 and 8.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Mapping
+from typing import Final
+
+from ledger.clock import Clock
+from ledger.configuration import Configuration
+from ledger.errors import LedgerError
+from ledger.events import PeerLost, PeerReturned, PeerState, ReachabilityEvidence, ServerId
+from ledger.identity import ServerIdentity
+from ledger.ids import IdFactory
+from ledger.migration.cursors import CursorStore
+from ledger.migration.deliveries import Deliveries
+from ledger.migration.home import Receiver
+from ledger.migration.incarnations import Incarnations
+from ledger.migration.link import PeerLink
+from ledger.migration.origin import OriginParts
+from ledger.migration.reachability import Reachability
+from ledger.migration.settlement import Settlement
+from ledger.offload import Offload
+from ledger.storage.blob_store import BlobStore
+from ledger.storage.group_commit import EventLog
+from ledger.storage.server_stream import ServerStream
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Replication:
+    """The voicemail migration module of one server, at work. For one event loop."""
+
+    def __init__(
+        self,
+        config: Configuration,
+        *,
+        identity: ServerIdentity,
+        links: Mapping[ServerId, PeerLink],
+        log: EventLog,
+        blobs: BlobStore,
+        cursors: CursorStore,
+        server_stream: ServerStream,
+        clock: Clock,
+        offload: Offload,
+        new_id: IdFactory,
+        rng: random.Random,
+    ) -> None:
+        self._server_stream = server_stream
+        self._changes: asyncio.Queue[ReachabilityEvidence] = asyncio.Queue()
+        self._recording: asyncio.Task[None] | None = None
+        self.reachability = Reachability(
+            links, config.replication, clock, on_change=self._changes.put_nowait
+        )
+        self.deliveries = Deliveries(
+            OriginParts(
+                directory=config.directory,
+                log=log,
+                blobs=blobs,
+                clock=clock,
+                offload=offload,
+                rng=rng,
+                settings=config.replication,
+                incarnations=Incarnations(config.server, log, clock, new_id),
+                settlement=Settlement(log, clock, config.directory),
+                cursors=cursors,
+                observer=self.reachability,
+            ),
+            links,
+        )
+        self.receiver = Receiver(
+            identity=identity,
+            directory=config.directory,
+            log=log,
+            blobs=blobs,
+            clock=clock,
+            offload=offload,
+            rng=rng,
+            limits=config.limits,
+            on_inbound=self.deliveries.inbound,
+        )
+
+    async def start(self) -> None:
+        """Begin to ship, and to record who comes and goes."""
+        self._recording = asyncio.create_task(self._record_changes(), name="record-peer-changes")
+        await self.deliveries.start()
+
+    async def stop(self) -> None:
+        """End all work; what is in flight arrives, or is sent again after the next start."""
+        await self.deliveries.stop()
+        await self.reachability.close()
+        if self._recording is not None:
+            self._recording.cancel()
+            await asyncio.gather(self._recording, return_exceptions=True)
+
+    async def _record_changes(self) -> None:
+        """Record each peer that was lost or came back, in the order in which that was noticed.
+
+        One that cannot be recorded is lost: it explains decisions, and no decision rests on it.
+        """
+        while True:
+            evidence = await self._changes.get()
+            kind = PeerLost if evidence.state is PeerState.DOWN else PeerReturned
+            try:
+                await self._server_stream.record(kind, evidence=evidence)
+            except LedgerError as error:
+                _LOG.warning(
+                    "action=peer-change-not-recorded peer=%s error=%s", evidence.peer, error
+                )
