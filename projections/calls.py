@@ -290,7 +290,12 @@ def _filtered(
         query = query.where(table.c.received_at < until)
     if before is not None:
         key = sa.tuple_(table.c.received_at, table.c.call_id)
-        query = query.where(key < sa.tuple_(before.received_at, before.call_id))
+        # Bound with the columns' own types: a tuple does not hand them on to plain values.
+        mark = sa.tuple_(
+            sa.literal(before.received_at, table.c.received_at.type),
+            sa.literal(before.call_id, table.c.call_id.type),
+        )
+        query = query.where(key < mark)
     return query
 
 

@@ -411,7 +411,12 @@ def _listed(table: sa.Table, mailbox: str, before: PageKey | None) -> sa.Select[
     query = table.select().where(table.c.mailbox == mailbox, table.c.is_listed)
     if before is not None:
         key = sa.tuple_(table.c.received_at, table.c.message_id)
-        query = query.where(key < sa.tuple_(before.received_at, before.message_id))
+        # Bound with the columns' own types: a tuple does not hand them on to plain values.
+        mark = sa.tuple_(
+            sa.literal(before.received_at, table.c.received_at.type),
+            sa.literal(before.message_id, table.c.message_id.type),
+        )
+        query = query.where(key < mark)
     return query.order_by(table.c.received_at.desc(), table.c.message_id.desc())
 
 

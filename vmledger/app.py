@@ -26,19 +26,23 @@ import sqlalchemy as sa
 import uvloop
 from litestar.types import ASGIApp
 
-from ledger.clock import SystemClock
-from ledger.configuration import ApiTls, Configuration, load_configuration
+from ledger.clock import Clock, SystemClock
+from ledger.configuration import ApiTls, Configuration, ServerEntry, load_configuration
 from ledger.events import ServerId
-from ledger.identity import load_identity
+from ledger.identity import ServerIdentity, load_identity
 from ledger.ids import new_id_factory
-from ledger.migration.link import PeerLink, Route, UnreachableError
-from ledger.offload import ThreadOffload
+from ledger.migration.http_link import HttpLink
+from ledger.migration.http_receiver import ReplicationApp
+from ledger.migration.link import PeerLink
+from ledger.migration.tls import client_context, server_context
+from ledger.offload import Offload, ThreadOffload
 from ledger.server import ServerParts, VoicemailServer
 from ledger.storage.group_commit import EventLog
 from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_recorder, sqlalchemy_url
 from ledger.storage.server_stream import ServerStream
 from ledger.storage.spool import Spool
+from ledger.storage.sql_peer_cursors import SqlCursorStore
 from vmledger.data_lock import DataLock
 from vmledger.http.application import create_app
 from vmledger.http.measures import Measures
@@ -46,7 +50,6 @@ from vmledger.http.parts import ApiParts
 from vmledger.http.questions import Questions
 from vmledger.http.upload import UploadGate
 from vmledger.logs import LogFormat, configure_logs
-from vmledger.peer_cursors import SqlCursorStore
 from vmledger.read_models import ReadModels
 from vmledger.replication import Replication
 from vmledger.serving import Server, bind, make_server, serve_until_stopped, stop_on_signals
@@ -69,6 +72,8 @@ class Program:
     replication: Replication
     api: ASGIApp
     """The HTTP API."""
+    peers_app: ReplicationApp
+    """What the other servers talk to."""
 
 
 @asynccontextmanager
@@ -85,6 +90,8 @@ async def compose(config: Configuration) -> AsyncIterator[Program]:
         stack.callback(recorder.close)
         engine = sa.create_engine(sqlalchemy_url(config.stores.events), pool_size=2)
         stack.callback(engine.dispose)
+        cursors = SqlCursorStore(config.stores.events)
+        stack.callback(cursors.close)
         tokens = TokenStore(engine, clock)
         ensure_local_operator_token(config.data, tokens)
         read_models = ReadModels(config, recorder, clock)
@@ -96,18 +103,20 @@ async def compose(config: Configuration) -> AsyncIterator[Program]:
         read_models.start()
         blobs = open_blob_store(config.stores.blobs)
         server_stream = ServerStream(config.server, log, clock)
+        identity = load_identity(config.server, config.identity.signing_key)
+        rng = random.Random(os.urandom(16))  # noqa: S311 - spreads retries, keeps no secret
         replication = Replication(
             config,
-            identity=load_identity(config.server, config.identity.signing_key),
-            links=_links(config),
+            identity=identity,
+            links=_links(config, identity, clock, offload, rng),
             log=log,
             blobs=blobs,
-            cursors=SqlCursorStore(engine),
+            cursors=cursors,
             server_stream=server_stream,
             clock=clock,
             offload=offload,
             new_id=new_id,
-            rng=random.Random(os.urandom(16)),  # noqa: S311 - spreads retries, keeps no secret
+            rng=rng,
         )
         stack.push_async_callback(replication.stop)
         server = VoicemailServer(
@@ -149,6 +158,13 @@ async def compose(config: Configuration) -> AsyncIterator[Program]:
             tokens=tokens,
             replication=replication,
             api=api,
+            peers_app=ReplicationApp(
+                replication.receiver,
+                directory=config.directory,
+                clock=clock,
+                offload=offload,
+                body_timeout_s=config.replication.request_timeout_s,
+            ),
         )
 
 
@@ -163,12 +179,7 @@ async def serve(config: Configuration) -> None:
         grace_s = config.limits.shutdown_grace_s
         servers: list[Server] = [
             make_server(program.api, api_listener, grace_s=grace_s, tls=_api_tls(config.api_tls)),
-            make_server(
-                program.replication.app,
-                listener,
-                grace_s=grace_s,
-                tls=program.replication.tls,
-            ),
+            make_server(program.peers_app, listener, grace_s=grace_s, tls=server_context(config)),
         ]
         _LOG.info(
             "action=serving server=%s api=%s replication=%s data=%s",
@@ -191,22 +202,30 @@ def run(config_file: Path, *, log_format: str = LogFormat.TEXT.value) -> None:
     uvloop.run(serve(config))
 
 
-def _links(config: Configuration) -> dict[ServerId, PeerLink]:
-    return {peer.id: NoLink(peer.id) for peer in config.directory.peers}
+def _links(
+    config: Configuration,
+    identity: ServerIdentity,
+    clock: Clock,
+    offload: Offload,
+    rng: random.Random,
+) -> dict[ServerId, PeerLink]:
+    return {
+        peer.id: HttpLink(
+            peer,
+            identity=identity,
+            tls=client_context(config.identity, _pinned(peer)),
+            settings=config.replication,
+            clock=clock,
+            offload=offload,
+            rng=rng,
+        )
+        for peer in config.directory.peers
+    }
 
 
-class NoLink:
-    def __init__(self, peer: ServerId) -> None:
-        self.peer = peer
-
-    async def exchange(self, route: Route, body: bytes) -> bytes:
-        raise UnreachableError("no link")
-
-    async def probe(self) -> None:
-        raise UnreachableError("no link")
-
-    async def close(self) -> None:
-        pass
+def _pinned(peer: ServerEntry) -> Path:
+    assert peer.certificate is not None, "the configuration refuses a peer without one"
+    return peer.certificate
 
 
 def _api_tls(files: ApiTls | None) -> ssl.SSLContext | None:

@@ -13,7 +13,7 @@ import shutil
 import socket
 import ssl
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import Path
@@ -26,9 +26,11 @@ from ledger.configuration import Configuration
 from ledger.errors import LedgerError
 from ledger.events import decode
 from ledger.storage.open_blob_store import open_blob_store
+from projections.pending import Pending, PendingHome
+from projections.runner import ProjectionStatus
 from vmledger.cli.api_client import OPERATOR_TOKEN
 from vmledger.cli.output import show_age, show_size
-from vmledger.stores import open_log
+from vmledger.stores import open_log, open_read_models
 
 _PEER_TIMEOUT_S: Final = 3.0
 _CLOCK_TOLERANCE: Final = timedelta(seconds=5)
@@ -62,6 +64,7 @@ def examine(config: Configuration) -> list[Check]:
         ("data directory", _data),
         ("log", _log),
         ("blobs", _blobs),
+        ("projections", _projections),
         ("peers", _peers),
     ]
     checks = [Check("configuration", Verdict.OK, str(config.file))]
@@ -139,6 +142,51 @@ def _blobs(config: Configuration) -> Iterator[Check]:
     yield Check(
         "blobs", Verdict.OK, f"{config.stores.blobs}{'' if loose else ' (none stored loose yet)'}"
     )
+
+
+def _projections(config: Configuration) -> Iterator[Check]:
+    with open_log(config) as log, open_read_models(config, log) as models:
+        statuses = models.statuses()
+        homes = Pending(models.store).homes() if statuses else ()
+    if not statuses:
+        yield Check("projections", Verdict.OK, "none built yet: the first start builds them")
+    for one in statuses:
+        yield _projection(one)
+    yield _waiting(homes, config.replication.alarm_pending_age_s, datetime.now(UTC))
+
+
+def _projection(one: ProjectionStatus) -> Check:
+    name = f"projection {one.name}"
+    if one.stopped_error is not None:
+        return Check(
+            name,
+            Verdict.FAIL,
+            f"stopped at position {one.stopped_position}: {one.stopped_error}",
+            "run 'vmledger log verify'; a newer program may know this event",
+        )
+    if one.lag_events > _MANY_EVENTS:
+        return Check(
+            name, Verdict.WARN, f"{one.lag_events} events behind", "start the server, or wait"
+        )
+    return Check(name, Verdict.OK, f"position {one.position}, {one.lag_events} behind")
+
+
+def _waiting(homes: Sequence[PendingHome], alarm_age_s: float, now: datetime) -> Check:
+    """Judge the age of what waits for other homes."""
+    count = sum(home.count for home in homes)
+    oldest_s = max((home.oldest_age_s(now) for home in homes), default=0.0)
+    held = sum(home.held_count for home in homes)
+    found = f"{count} messages" + (f", the oldest for {show_age(oldest_s)}" if count else "")
+    if held:
+        return Check(
+            "pending",
+            Verdict.WARN,
+            f"{found}; {held} refused by their homes",
+            "see 'vmledger pending'; mend the cause, then 'vmledger message requeue ID'",
+        )
+    if oldest_s > alarm_age_s:
+        return Check("pending", Verdict.WARN, found, "see which home is away: 'vmledger servers'")
+    return Check("pending", Verdict.OK, found)
 
 
 def _peers(config: Configuration) -> Iterator[Check]:

@@ -26,6 +26,7 @@ from vmledger.cli import (
     log,
     mailboxes,
     messages,
+    projections,
     servers,
     tokens,
 )
@@ -80,6 +81,7 @@ for topic in (
     mailboxes,
     messages,
     log,
+    projections,
     blobs,
     configuration,
     tokens,

@@ -17,7 +17,6 @@ from ledger.errors import LedgerError
 from ledger.events import PeerLost, PeerReturned, PeerState, ReachabilityEvidence, ServerId
 from ledger.identity import ServerIdentity
 from ledger.ids import IdFactory
-from ledger.migration.cursors import CursorStore
 from ledger.migration.deliveries import Deliveries
 from ledger.migration.home import Receiver
 from ledger.migration.incarnations import Incarnations
@@ -28,6 +27,7 @@ from ledger.migration.settlement import Settlement
 from ledger.offload import Offload
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.group_commit import EventLog
+from ledger.storage.peer_cursors import CursorStore
 from ledger.storage.server_stream import ServerStream
 
 _LOG: Final = logging.getLogger(__name__)

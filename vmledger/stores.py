@@ -19,6 +19,7 @@ from ledger.configuration import Configuration
 from ledger.storage.event_log import LogRecorder
 
 if TYPE_CHECKING:
+    from vmledger.read_models import ReadModels
     from vmledger.tokens import TokenStore
 
 
@@ -48,6 +49,18 @@ def open_tokens(config: Configuration) -> Iterator[TokenStore]:
         yield TokenStore(engine, SystemClock())
     finally:
         engine.dispose()
+
+
+@contextlib.contextmanager
+def open_read_models(config: Configuration, log: LogRecorder) -> Iterator[ReadModels]:
+    """Open the read models without their thread; ``log`` stays the caller's to close."""
+    from vmledger.read_models import ReadModels
+
+    models = ReadModels(config, log, SystemClock())
+    try:
+        yield models
+    finally:
+        models.close()
 
 
 def make_stores(config: Configuration) -> None:

@@ -45,7 +45,7 @@ def _dictionary_numbers() -> dict[int, int]:
 class _Contexts(threading.local):
     def __init__(self) -> None:
         self.compressor = zstandard.ZstdCompressor(
-            level=_LEVEL, dict_data=_dictionary(NEWEST_DICTIONARY)
+            level=_LEVEL, dict_data=_dictionary(NEWEST_DICTIONARY), write_checksum=True
         )
         self.decompressors: dict[int, zstandard.ZstdDecompressor] = {
             NEWEST_DICTIONARY: zstandard.ZstdDecompressor(dict_data=_dictionary(NEWEST_DICTIONARY))
@@ -67,9 +67,12 @@ def decompress(frame: bytes, place: object) -> bytes:
     Raises CorruptionError, naming ``place``, for a damaged frame or an unknown dictionary.
     """
     try:
-        return _contexts.newest.decompress(frame, MOST_EVENT_BYTES)
+        # Asked first: a damaged header may claim more than there is memory.
+        if zstandard.frame_content_size(frame) <= MOST_EVENT_BYTES:
+            return _contexts.newest.decompress(frame, MOST_EVENT_BYTES)
     except zstandard.ZstdError as error:
         return _decompress_older(frame, place, error)
+    raise _damaged(place, "it claims to be larger than any event")
 
 
 def _decompress_older(frame: bytes, place: object, cause: Exception) -> bytes:
@@ -92,7 +95,7 @@ def _decompress_older(frame: bytes, place: object, cause: Exception) -> bytes:
         raise _damaged(place, error) from error
 
 
-def _damaged(place: object, cause: Exception) -> CorruptionError:
+def _damaged(place: object, cause: object) -> CorruptionError:
     return CorruptionError(
         f"an event cannot be decompressed: {cause}",
         place=f"position {place}",

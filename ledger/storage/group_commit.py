@@ -96,6 +96,13 @@ class GroupCommit:
                     future.set_result(result)
             self._tell(results)
 
+    def fail_waiting(self, error: Exception) -> None:
+        """Give this error to all who wait: there is nobody left to commit for them."""
+        while self._waiting:
+            _, future = self._waiting.popleft()
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+
     def has_waiting(self) -> bool:
         """Does anybody wait for a commit?"""
         return bool(self._waiting)
@@ -151,8 +158,11 @@ class EventLog:
         return await self.append(Append([to_stored_event(event) for event in events]))
 
     async def _commit_all(self) -> None:
-        while self._group.has_waiting():
-            await self._offload(self._group.commit_waiting)
+        try:
+            while self._group.has_waiting():
+                await self._offload(self._group.commit_waiting)
+        except Exception as error:  # noqa: BLE001  (each waiting caller gets it)
+            self._group.fail_waiting(error)
 
     async def close(self) -> None:
         """Return when every append that was asked for is answered; the recorder may close then."""

@@ -98,23 +98,28 @@ class PostgresLogRecorder(BaseLogRecorder):
     # --- writing ---------------------------------------------------------------------------
 
     def _transact(self, appends: Sequence[Append]) -> Plan:
+        was_lost = False
         with self._writing, _translated():
             while True:
                 connection = self._writing_connection()
                 result = plan(self._head or _read_head(connection), appends)
+                self._head = None
                 try:
                     self._execute(connection, result)
                 except _HeadMovedError:
-                    self._head = None
                     continue
-                except psycopg.OperationalError:
-                    self._head = None
-                    if connection.closed and self._was_committed(result):
-                        return result
-                    raise
                 except (errors.UniqueViolation, Clash) as error:
-                    self._head = None
                     raise Clash from error
+                except psycopg.OperationalError:
+                    if not connection.closed:
+                        raise
+                    if self._was_committed(result):
+                        return result
+                    if was_lost:
+                        raise
+                    # A connection that died while nobody used it shows only now: once more.
+                    was_lost = True
+                    continue
                 self._head = result.after
                 return result
 
@@ -149,7 +154,7 @@ class PostgresLogRecorder(BaseLogRecorder):
         """Look, over a new connection, whether a commit whose answer was lost happened."""
         for pause_s in _RECONNECT_PAUSES_S:
             time.sleep(pause_s)
-            with suppress(psycopg.OperationalError):
+            with suppress(psycopg.OperationalError, TransientError):
                 return self._is_in_log(result)
         raise TransientError(
             "PostgreSQL went away while it committed, and does not come back: whether the last "
@@ -189,9 +194,7 @@ class PostgresLogRecorder(BaseLogRecorder):
     def start_incarnation(self, incarnation: UUID) -> LogHead:
         with self._writing, _translated():
             self._head = None
-            self._writing_connection().execute(
-                "UPDATE log_head SET incarnation = %s", (incarnation,)
-            )
+            self._writing_connection().execute("UPDATE log_head SET incarnation = %s", (incarnation,))
         return self.head()
 
     # --- reading ---------------------------------------------------------------------------

@@ -31,7 +31,6 @@ from ledger.events import (
 )
 from ledger.identity import ServerIdentity
 from ledger.ids import MailboxAddress, uuid7
-from ledger.storage.peer_cursors import MemoryCursorStore
 from ledger.migration.deliveries import Deliveries
 from ledger.migration.home import Receiver
 from ledger.migration.incarnations import Incarnations
@@ -43,6 +42,7 @@ from ledger.storage import stored_form
 from ledger.storage.group_commit import EventLog
 from ledger.storage.memory import MemoryLogRecorder
 from ledger.storage.memory_blobs import MemoryBlobStore
+from ledger.storage.peer_cursors import MemoryCursorStore
 from tests.simulation.loop import VirtualLoop
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

@@ -83,7 +83,7 @@ class ApiClient:
                 answer = Answer(response.status, dict(response.headers), response.read())
         except (OSError, http.client.HTTPException) as error:
             raise ServerAwayError(
-                f"no server answers at {self.url} ({error or type(error).__name__}); "
+                f"no server answers at {self.url} ({str(error) or type(error).__name__}); "
                 "start it with 'vmledger serve', or name another one with --url"
             ) from error
         if answer.status >= 400:

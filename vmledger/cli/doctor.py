@@ -9,7 +9,6 @@ import typer
 
 from vmledger.cli.options import ConfigOption, JsonOption, load_config
 from vmledger.cli.output import print_json, print_table
-from vmledger.doctor import Verdict, examine
 
 
 def register(app: typer.Typer) -> None:
@@ -22,6 +21,9 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     Exit code 1 if anything fails; warnings alone are 0.
     """
+    # Here, not above: it looks at everything, so it needs every library.
+    from vmledger.doctor import Verdict, examine  # noqa: PLC0415
+
     checks = examine(load_config(config))
     if as_json:
         print_json({"checks": checks})

@@ -197,3 +197,19 @@ def test_doctor_fails_a_key_that_others_can_read(fresh: CommandLine):
     checks = {c["name"]: c for c in fresh("doctor", "--json", code=1).json["checks"]}
     assert checks["operator.token"]["verdict"] == "fail"
     assert "chmod 600" in checks["operator.token"]["advice"]
+
+
+def test_projections_are_rebuilt_and_their_standing_is_shown(fresh: CommandLine):
+    assert fresh("projections", "status", "--json").json == {"projections": []}
+    append(fresh, count=3)
+    rebuilt = fresh("projections", "rebuild", "--json").json["projections"]
+    assert {one["name"] for one in rebuilt} == {"mailboxes", "pending", "calls", "servers"}
+    assert {(one["position"], one["is_serving"]) for one in rebuilt} == {(3, True)}
+    again = fresh("projections", "rebuild", "mailboxes", "--json").json["projections"]
+    numbers = {one["name"]: one["number"] for one in again}
+    assert numbers["mailboxes"] == numbers["calls"] + 1, "only the one that was named"
+    assert "mailboxes" in fresh("projections", "status").out
+
+
+def test_unknown_projection_is_not_rebuilt(fresh: CommandLine):
+    assert "nonsense" in fresh("projections", "rebuild", "nonsense", code=1).err

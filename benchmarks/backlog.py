@@ -1,0 +1,90 @@
+"""A backlog of messages that wait for their home, made quickly: for benchmarks of shipping.
+
+The messages go through the product's own log and blob store, only without the calls' HTTP requests:
+what `vmledger serve` then finds is what it would find after an outage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+from benchmarks.sample_events import call_with_message
+from ledger.configuration import load_configuration
+from ledger.events import AudioFacts, DomainEvent, MessageStored
+from ledger.storage.event_log import Append
+from ledger.storage.mapper import to_stored_event
+from ledger.storage.open_blob_store import open_blob_store
+from ledger.storage.open_recorder import open_recorder
+from ledger.storage.stored_form import RecordingMetadata, encode
+
+MESSAGES_A_COMMIT = 100
+
+
+def fill(config_file: Path, home: str, extension: str, messages: int, size_bytes: int) -> None:
+    """Let a server that does not run hold this many messages for another one."""
+    config = load_configuration(config_file)
+    recorder = open_recorder(config.stores.events)
+    blobs = open_blob_store(config.stores.blobs)
+    rng = random.Random(messages * size_bytes)
+    try:
+        waiting: list[DomainEvent] = []
+        for number in range(1, messages + 1):
+            events, stored = _message(rng, config.server, home, extension, size_bytes)
+            blobs.put(hashlib.sha256(stored).hexdigest(), stored)
+            waiting += events
+            if number % MESSAGES_A_COMMIT == 0 or number == messages:
+                recorder.group.append(Append([to_stored_event(event) for event in waiting]))
+                waiting.clear()
+    finally:
+        recorder.close()
+
+
+def _message(
+    rng: random.Random, server: str, home: str, extension: str, size_bytes: int
+) -> tuple[list[DomainEvent], bytes]:
+    received, decided, message, *_ = call_with_message(
+        rng, server=server, home=home, extension=extension
+    )
+    assert isinstance(message, MessageStored)
+    # Random codes do not compress, like most real telephone audio.
+    audio = rng.randbytes(size_bytes)
+    metadata = RecordingMetadata(
+        call_id=UUID(str(received.originator_id)),
+        server=server,
+        started_at=datetime(2026, 1, 1, tzinfo=UTC),
+        content_type="audio/PCMU",
+    )
+    stored = encode(audio, metadata)
+    facts = AudioFacts(
+        digest=hashlib.sha256(audio).hexdigest(),
+        size_bytes=len(audio),
+        container="raw",
+        codec="pcmu",
+        sample_rate_hz=8000,
+        channels=1,
+        duration_ms=len(audio) // 8,
+    )
+    whole = MessageStored(
+        originator_id=message.originator_id,
+        originator_version=message.originator_version,
+        recorded_at=message.recorded_at,
+        recorded_by=server,
+        message_id=message.message_id,
+        mailbox=message.mailbox,
+        home=home,
+        blob=hashlib.sha256(stored).hexdigest(),
+        blob_size_bytes=len(stored),
+        audio=facts,
+    )
+    return [received, decided, whole], stored
+
+
+def blob_files(config_file: Path) -> Iterator[Path]:
+    """Give the files of a server's blob store."""
+    folder = Path(load_configuration(config_file).stores.blobs.removeprefix("file://"))
+    return (path for path in folder.rglob("*") if path.is_file())
