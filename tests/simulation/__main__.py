@@ -6,9 +6,10 @@ import argparse
 import logging
 import sys
 import time
+from collections.abc import Callable
 
 from tests.simulation.faults import draw_schedule
-from tests.simulation.world import World, bury_the_dead
+from tests.simulation.world import World, graveyard
 
 
 def main() -> int:
@@ -20,28 +21,38 @@ def main() -> int:
     parser.add_argument("--story", action="store_true", help="tell what happens")
     asked = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    if asked.seed is not None:
-        world = World(draw_schedule(asked.seed))
-        failures = world.run()
-        for step in sorted(world.schedule.steps, key=lambda s: s.at_s):
-            print(f"  {step}")
-        print("\n".join(failures) or "nothing wrong")
-        print(f"{world.network.sent} requests, {world.now_s:.0f} s, {world.loop.steps} steps")
-        return bool(failures)
+    with graveyard() as bury:
+        if asked.seed is not None:
+            return tell(asked.seed)
+        return run_many(asked.first, asked.schedules, asked.seconds, bury)
+
+
+def tell(seed: int) -> int:
+    """Run one seed and tell what happened in it."""
+    world = World(draw_schedule(seed))
+    failures = world.run()
+    for step in sorted(world.schedule.steps, key=lambda s: s.at_s):
+        print(f"  {step}")
+    print("\n".join(failures) or "nothing wrong")
+    print(f"{world.network.sent} requests, {world.now_s:.0f} s, {world.loop.steps} steps")
+    return bool(failures)
+
+
+def run_many(first: int, count: int, seconds: float | None, bury: Callable[[], None]) -> int:
+    """Run many seeds; 1 when one of them failed."""
     began_s = time.monotonic()
-    failed = 0
-    for number in range(asked.schedules):
-        world = World(draw_schedule(asked.first + number))
+    done = failed = 0
+    while done < count and (seconds is None or time.monotonic() - began_s < seconds):
+        world = World(draw_schedule(first + done))
         if failures := world.run():
             failed += 1
-            print(f"seed {world.seed}: " + "; ".join(failures)[:400])
-        if number % 50 == 49:
-            del world
-            bury_the_dead()
-        if asked.seconds and time.monotonic() - began_s > asked.seconds:
-            break
+            print(f"seed {world.seed}: " + "; ".join(failures)[:400], flush=True)
+        done += 1
+        del world
+        if done % 50 == 0:
+            bury()
     took_s = time.monotonic() - began_s
-    print(f"{number + 1} schedules in {took_s:.1f} s, {failed} failed")
+    print(f"{done} schedules in {took_s:.1f} s, {failed} failed")
     return bool(failed)
 
 
