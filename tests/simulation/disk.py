@@ -98,6 +98,20 @@ class Disk:
     def _is_reached(self, folder: Path) -> bool:
         return all(parent in self.durable_folders for parent in folder.parents)
 
+    def copy(self) -> Disk:
+        """Copy all files, as a backup does; what is copied is durable in the copy."""
+        twin = Disk(self.rng)
+        twins: dict[int, Inode] = {}
+        for path, inode in self.names.items():
+            if id(inode) not in twins:
+                content = bytearray(inode.content)
+                twins[id(inode)] = Inode(content, len(content), inode.modified_at_s)
+            twin.names[path] = twins[id(inode)]
+        twin.durable_names = dict(twin.names)
+        twin.folders = set(self.folders)
+        twin.durable_folders = set(self.folders)
+        return twin
+
     def rot(self) -> Path | None:
         """Flip one bit in some file at rest; gives its name."""
         if not self.names:
