@@ -40,7 +40,7 @@ class LedgerFactory(InfrastructureFactory[TrackingRecorder]):
             raise CallerError(f"{LEDGER_URL} is not set; write it like sqlite:///ledger.sqlite")
         self._recorder = open_recorder(url)
 
-    def mapper(
+    def mapper(  # type: ignore[override]  # the library means any kind of id, we have one
         self, transcoder: Transcoder | None = None, mapper_class: type[Mapper[UUID]] | None = None
     ) -> Mapper[UUID]:
         return super().mapper(transcoder, mapper_class or LedgerMapper)

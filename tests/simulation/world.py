@@ -1,4 +1,4 @@
-"""A world of whole servers: it carries out a schedule of calls and faults, heals, and is checked."""
+"""A world of whole servers: it carries out a schedule of calls and faults, and heals."""
 
 from __future__ import annotations
 
