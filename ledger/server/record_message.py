@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from ledger.audio.errors import AudioError
 from ledger.audio.probe import AudioLimits, probe
 from ledger.call import CallState, set_recording_aside, store_message
 from ledger.call import Recording as StoredRecording
-from ledger.errors import CallerError, ConflictError
+from ledger.errors import CallerError, ConflictError, TransientError
 from ledger.events import AudioFacts, MessageDelivered, MessageStored, Stamp
 from ledger.ids import MailboxAddress
 from ledger.server.parts import ServerParts
@@ -28,6 +28,8 @@ from ledger.server.streams import Events, change_call, load_call
 from ledger.storage.spool import FinishedRecording, Recording
 from ledger.storage.stored_form import RecordingMetadata
 from ledger.telephony.switch import StoredMessage
+
+_BUSY_RETRY_S: Final = 1.0
 
 
 class TooLargeError(CallerError):
@@ -65,9 +67,9 @@ async def record_message(
 
     Raises NotFoundError for an unknown call, ConflictError for one that takes no recording,
     AudioError or TooLargeError for audio that cannot be a message (it is set aside and an event
-    says where), TransientError when the disk is full. When the bytes stop coming before their end
-    (the switch died), what arrived stays in the spool and becomes a recovered message, unless the
-    switch repeats its request first.
+    says where), TransientError when the disk is full or the call is being recorded right now.
+    When the bytes stop coming before their end (the switch died), what arrived stays in the spool
+    and becomes a recovered message, unless the switch repeats its request first.
     """
     state = await load_call(parts.log, call_id)
     limits = _limits(parts, _mailbox_for(state))
@@ -77,7 +79,7 @@ async def record_message(
         started_at=parts.clock.now(),
         content_type=content_type,
     )
-    recording = await parts.offload(partial(parts.spool.open, call_id, metadata))
+    recording = await _open_recording(parts, metadata)
     try:
         is_whole = await _receive(parts, recording, audio)
         finished = await parts.offload(recording.finish)
@@ -168,6 +170,14 @@ def _limits(parts: ServerParts, mailbox: MailboxAddress) -> AudioLimits:
         min_duration_ms=round(calls.min_message_duration_s * 1000),
         max_duration_ms=round(calls.max_message_duration_s * 1000),
     )
+
+
+async def _open_recording(parts: ServerParts, metadata: RecordingMetadata) -> Recording:
+    try:
+        return await parts.offload(partial(parts.spool.open, metadata.call_id, metadata))
+    except ConflictError as error:
+        # A switch whose connection broke comes back before this side has noticed: soon it works.
+        raise TransientError(error.message, retry_after_s=_BUSY_RETRY_S) from error
 
 
 async def _receive(parts: ServerParts, recording: Recording, audio: AsyncIterator[bytes]) -> bool:
