@@ -89,8 +89,9 @@ class ProjectionRunner:
         self._is_stopping = False
         self._thread: threading.Thread | None = None
         self._reached = threading.Condition()
-        self._positions: dict[str, int] = {}
-        """How far the serving builds are; those that follow the log no more are left out."""
+        self._positions: dict[str, int] | None = None
+        """How far the serving builds are (None before the first cycle); those that follow the log
+        no more are left out."""
 
     # --- the thread -----------------------------------------------------------------------------
 
@@ -222,7 +223,9 @@ class ProjectionRunner:
                 self._hurry.clear()
 
     def _have_reached(self, position: int) -> bool:
-        return bool(self._positions) and min(self._positions.values()) >= position
+        if self._positions is None:
+            return False
+        return all(reached >= position for reached in self._positions.values())
 
     def rebuild(self, name: str) -> Build:
         """Build a projection anew beside the one that serves, which goes on until it is done.
