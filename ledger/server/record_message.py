@@ -21,7 +21,7 @@ from ledger.audio.probe import AudioLimits, probe
 from ledger.call import CallState, set_recording_aside, store_message
 from ledger.call import Recording as StoredRecording
 from ledger.errors import CallerError, ConflictError, TransientError
-from ledger.events import AudioFacts, MessageDelivered, MessageStored, Stamp, TransferDecided
+from ledger.events import AudioFacts, MessageDelivered, MessageStored, Stamp
 from ledger.ids import MailboxAddress
 from ledger.server.parts import ServerParts
 from ledger.server.streams import Events, change_call, load_call
@@ -72,8 +72,7 @@ async def record_message(
     and becomes a recovered message, unless the switch repeats its request first.
     """
     state = await load_call(parts.log, call_id)
-    decision, mailbox = _decision_of(state)
-    limits = _limits(parts, mailbox)
+    limits = _limits(parts, _mailbox_for(state))
     metadata = RecordingMetadata(
         call_id=call_id,
         server=parts.config.server,
@@ -91,7 +90,13 @@ async def record_message(
     finally:
         # Of a recording that did not become a message, the file stays: it is recovered later.
         recording.close()
-    return await _deliver(parts, message, is_reachable=bool(decision.is_reachable))
+    return await _deliver(parts, message, _patience_s(parts, state))
+
+
+def _patience_s(parts: ServerParts, state: CallState) -> float:
+    """How long the caller waits for the home: not at all for one that was judged away."""
+    is_away = state.decision is not None and state.decision.is_reachable is False
+    return 0.0 if is_away else parts.config.replication.deadline_s
 
 
 async def keep_message(
@@ -150,13 +155,13 @@ def _message_events(state: CallState, recording: StoredRecording, stamp: Stamp) 
     return (stored, delivered)
 
 
-def _decision_of(state: CallState) -> tuple[TransferDecided, MailboxAddress]:
+def _mailbox_for(state: CallState) -> MailboxAddress:
     if state.decision is None or state.decision.mailbox is None:
         raise ConflictError(
             f"call {state.id} is handled normally and takes no recording; "
             "report a call for voicemail first"
         )
-    return state.decision, MailboxAddress.parse(state.decision.mailbox)
+    return MailboxAddress.parse(state.decision.mailbox)
 
 
 def _limits(parts: ServerParts, mailbox: MailboxAddress) -> AudioLimits:
@@ -235,19 +240,12 @@ async def set_aside(parts: ServerParts, call_id: UUID, spooled: SpooledAudio, re
     return place
 
 
-async def _deliver(
-    parts: ServerParts, message: MessageStored, *, is_reachable: bool
-) -> StoredMessage:
-    """Send a message for an available home at once (claim 4); else it waits here (claim 3).
-
-    Nobody waits for a home that was judged away when the call came in: the message is shipped by
-    itself, also when the home is back by now.
-    """
-    is_at_home = message.home == parts.config.server
-    if not is_at_home and is_reachable:
-        is_at_home = await parts.deliveries.deliver_now(
-            message.message_id, message.home, parts.config.replication.deadline_s
-        )
+async def _deliver(parts: ServerParts, message: MessageStored, patience_s: float) -> StoredMessage:
+    """Send a message for an available home at once (claim 4); else it waits here (claim 3)."""
+    is_remote = message.home != parts.config.server
+    is_at_home = not is_remote or await parts.deliveries.deliver_now(
+        message.message_id, message.home, patience_s
+    )
     return StoredMessage(
         message_id=message.message_id,
         call_id=message.originator_id,

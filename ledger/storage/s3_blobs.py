@@ -31,8 +31,8 @@ from ledger.storage.blob_store import (
     pack_up,
     packed_or_loose,
 )
-from ledger.storage.durable_files import translate_os_error
 from ledger.storage.event_log import BlobLocation
+from ledger.storage.files import Files, SystemFiles
 
 _ERRORS = (BaseError, OSError)
 """What obstore raises; an absent object is the built-in FileNotFoundError."""
@@ -59,8 +59,15 @@ def connect_s3(bucket: str, prefix: str, endpoint: str | None, region: str | Non
 class S3BlobStore:
     """A `BlobStore` over any object store that obstore speaks to."""
 
-    def __init__(self, store: ObjectStore, *, now_s: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        files: Files | None = None,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
         self._store = store
+        self._files = files or SystemFiles()
         self._now_s = now_s
 
     def put(self, digest: str, data: bytes) -> None:
@@ -70,11 +77,9 @@ class S3BlobStore:
 
     def put_file(self, digest: str, path: Path) -> None:
         try:
-            data = path.read_bytes()
+            data = self._files.read(path)
         except FileNotFoundError as error:
             raise not_found(digest, str(path)) from error
-        except OSError as error:
-            raise translate_os_error(error, "reading", path) from error
         self.put(digest, data)
 
     def put_pack(self, blobs: Sequence[NewBlob]) -> list[BlobLocation]:
