@@ -315,9 +315,7 @@ class World:
         machine = process.machine
         self.network.note(self.now_s, "died", process.name)
         machine.disk.strikes.crash_in = None
-        machine.down_until_s = max(
-            machine.down_until_s, self.now_s + machine.down_after_crash_s
-        )
+        machine.down_until_s = max(machine.down_until_s, self.now_s + machine.down_after_crash_s)
         machine.down_after_crash_s = 0.0
         if self.rng.random() < self.schedule.power_cuts:
             machine.disk.cut_power()
