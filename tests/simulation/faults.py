@@ -21,7 +21,7 @@ from tests.simulation.server import START, Unanswered
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-SPAN_S = 45.0
+SPAN_S = 30.0
 """Within this time everything begins."""
 
 
@@ -287,7 +287,7 @@ class _Draw:
         return round(self.rng.uniform(1.0, SPAN_S), 3)
 
     def span(self) -> float:
-        return round(self.rng.choice((2.0, 10.0, 30.0)) * self.rng.uniform(0.3, 1.0), 3)
+        return round(self.rng.choice((2.0, 10.0, 20.0)) * self.rng.uniform(0.3, 1.0), 3)
 
     def server(self) -> str:
         return self.rng.choice(self.names)
@@ -347,7 +347,7 @@ class _Draw:
                 server=self.server(),
                 operations=rng.randint(1, 40),
                 is_after=rng.random() < 0.5,
-                down_s=rng.choice((0.2, 3.0, 20.0)),
+                down_s=rng.choice((0.2, 3.0, 15.0)),
             )
         ]
 
