@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DATA = Path("/data")
+NAMES = ("alpha", "bravo", "charlie", "delta")
 
 
 class Unanswered(Exception):  # noqa: N818  (what a switch sees: the server is gone)

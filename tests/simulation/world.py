@@ -53,6 +53,7 @@ from tests.simulation.loop import Stuck, VirtualLoop
 from tests.simulation.network import Network, Weather
 from tests.simulation.server import (
     DATA,
+    NAMES,
     START,
     CheapIdentity,
     Machine,
@@ -65,7 +66,6 @@ from tests.simulation.server import (
 if TYPE_CHECKING:
     from tests.simulation.faults import Call, Poison, Schedule
 
-NAMES = ("alpha", "bravo", "charlie", "delta")
 SETTINGS = Replication(
     probe_interval_s=12.0,
     backoff_min_s=1.0,
@@ -329,7 +329,7 @@ class World:
     def process_died(self, process: Process) -> None:
         """A process ended; what of its disk was not synced may be gone."""
         machine = process.machine
-        self.network.note(self.now_s, "died", process.name)
+        self.network.note("died", process.name)
         machine.disk.strikes.crash_in = None
         machine.down_until_s = max(
             machine.down_until_s, self.now_s + machine.down_after_crash_s
@@ -481,7 +481,7 @@ class World:
 
     def _accept(self, call: Call, call_id: UUID, message: StoredMessage) -> None:
         self.told.accepted[call_id] = Accepted(call, call_id, message, self.now_s)
-        self.network.note(self.now_s, "accepted", call_id, message.is_pending)
+        self.network.note("accepted", call_id, message.is_pending)
 
     def at(self, seconds: float) -> str:
         return f"{START:%Y-%m-%d} +{seconds:.1f} s"
