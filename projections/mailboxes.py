@@ -37,7 +37,7 @@ from ledger.events import (
 )
 from projections.projection import Projection, Rule
 from projections.records import Index, RecordTable, State, Tally
-from projections.store import Asked, ProjectionStore
+from projections.store import Asked, ProjectionStore, comes_before
 
 
 class EntryStatus(Enum):
@@ -410,13 +410,8 @@ def _listed(table: sa.Table, mailbox: str, before: PageKey | None) -> sa.Select[
     """Select what a mailbox lists, the newest first: one walk along the index ``page``."""
     query = table.select().where(table.c.mailbox == mailbox, table.c.is_listed)
     if before is not None:
-        key = sa.tuple_(table.c.received_at, table.c.message_id)
-        # Bound with the columns' own types: a tuple does not hand them on to plain values.
-        mark = sa.tuple_(
-            sa.literal(before.received_at, table.c.received_at.type),
-            sa.literal(before.message_id, table.c.message_id.type),
-        )
-        query = query.where(key < mark)
+        place = (table.c.received_at, table.c.message_id)
+        query = query.where(comes_before(place, (before.received_at, before.message_id)))
     return query.order_by(table.c.received_at.desc(), table.c.message_id.desc())
 
 

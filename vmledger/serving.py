@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import ssl
@@ -47,7 +48,7 @@ def bind(address: Address, key: str) -> socket.socket:
         )
     except OSError as error:
         raise CallerError(
-            f"cannot listen at {address} ({error.strerror or error}); "
+            f"cannot listen at {address} ({os.strerror(error.errno or 0)}); "
             f"stop what uses it or change {key}"
         ) from error
 

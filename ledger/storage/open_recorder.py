@@ -5,6 +5,7 @@ Source: claims 6 and 10.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
@@ -18,13 +19,17 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from ledger.errors import CallerError
+from ledger.errors import CallerError, TransientError
 from ledger.storage.event_log import LogRecorder
 from ledger.storage.schema import LOG_HEAD
 
+_KINDS: Final = "write sqlite:///PATH or postgresql://USER@HOST/DATABASE"
 _SCRIPTS: Final = "migrations"
 _MIGRATION_LOCK: Final = 0x766D6C
 """Key of PostgreSQL's advisory lock: two programs that start together take turns."""
+
+_ONE_AT_A_TIME: Final = threading.Lock()
+"""Alembic keeps what it works on in one place for the whole process."""
 
 
 def open_recorder(url: str) -> LogRecorder:
@@ -33,10 +38,11 @@ def open_recorder(url: str) -> LogRecorder:
     Raises CallerError for another kind of URL, or a database of a newer program.
     """
     upgrade(url)
-    if url.startswith("sqlite:///"):
+    parsed = sqlalchemy_url(url)
+    if parsed.drivername == "sqlite":
         from ledger.storage.sqlite import SqliteLogRecorder  # noqa: PLC0415  (one adapter is loaded)
 
-        return SqliteLogRecorder(Path(url.removeprefix("sqlite:///")))
+        return SqliteLogRecorder(Path(str(parsed.database)))
     from ledger.storage.postgres import PostgresLogRecorder  # noqa: PLC0415  (one adapter is loaded)
 
     return PostgresLogRecorder(url)
@@ -45,9 +51,22 @@ def open_recorder(url: str) -> LogRecorder:
 def upgrade(url: str, *, to: str = "head", incarnation: UUID | None = None) -> None:
     """Bring the tables up to a revision, in one transaction: killed half-way, nothing happened.
 
-    A new log gets its first incarnation.
+    A new log gets its first incarnation. Raises CallerError as `open_recorder` does, and
+    TransientError when the database cannot be reached or used.
     """
-    with _locked_connection(url) as connection, as_file(files(_SCRIPTS)) as scripts:
+    try:
+        _upgrade(url, to, incarnation)
+    except sa.exc.DBAPIError as error:
+        place = sqlalchemy_url(url).render_as_string()
+        raise TransientError(f"the database {place} cannot be used now: {error.orig}") from error
+
+
+def _upgrade(url: str, to: str, incarnation: UUID | None) -> None:
+    with (
+        _ONE_AT_A_TIME,
+        _locked_connection(url) as connection,
+        as_file(files(_SCRIPTS)) as scripts,
+    ):
         config = Config()
         config.set_main_option("script_location", str(scripts).replace("%", "%%"))
         config.attributes["connection"] = connection
@@ -83,11 +102,13 @@ def _locked_connection(url: str) -> Iterator[sa.Connection]:
     engine = sa.create_engine(sqlalchemy_url(url), poolclass=sa.NullPool)
     if engine.dialect.name == "sqlite":
         _begin_immediately(engine)
-    with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-        yield connection
-    engine.dispose()
+    try:
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+            yield connection
+    finally:
+        engine.dispose()
 
 
 def _begin_immediately(engine: sa.Engine) -> None:
@@ -106,12 +127,16 @@ def _begin_immediately(engine: sa.Engine) -> None:
 
 
 def sqlalchemy_url(url: str) -> sa.URL:
-    """Give SQLAlchemy's form of a store's URL: PostgreSQL through psycopg 3."""
-    parsed = sa.make_url(url)
+    """Give SQLAlchemy's form of a store's URL: PostgreSQL through psycopg 3.
+
+    Raises CallerError for another kind of URL.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise CallerError(f"event store {url!r} is not a URL; {_KINDS}") from error
     if parsed.drivername in ("postgresql", "postgres"):
         return parsed.set(drivername="postgresql+psycopg")
-    if parsed.drivername == "sqlite":
+    if parsed.drivername == "sqlite" and parsed.database not in (None, "", ":memory:"):
         return parsed
-    raise CallerError(
-        f"event store {parsed.render_as_string()} is neither sqlite:///PATH nor postgresql://…"
-    )
+    raise CallerError(f"event store {parsed.render_as_string()} is of no known kind; {_KINDS}")

@@ -194,7 +194,8 @@ class PostgresLogRecorder(BaseLogRecorder):
     def start_incarnation(self, incarnation: UUID) -> LogHead:
         with self._writing, _translated():
             self._head = None
-            self._writing_connection().execute("UPDATE log_head SET incarnation = %s", (incarnation,))
+            connection = self._writing_connection()
+            connection.execute("UPDATE log_head SET incarnation = %s", (incarnation,))
         return self.head()
 
     # --- reading ---------------------------------------------------------------------------

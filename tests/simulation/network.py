@@ -139,9 +139,7 @@ class SimulatedLink:
         self._network = network
 
     async def exchange(self, route: Route, body: bytes) -> bytes:
-        return await self._sender.port(
-            self._network.exchange(self._sender, self.peer, route, body)
-        )
+        return await self._sender.port(self._network.exchange(self._sender, self.peer, route, body))
 
     async def probe(self) -> None:
         await self._sender.port(self._network.probe(self._sender, self.peer))

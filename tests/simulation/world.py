@@ -1,4 +1,4 @@
-"""A world of whole servers: it carries out a schedule of calls and faults, heals, and is checked."""
+"""A world of whole servers: it carries out a schedule of calls and faults, and heals."""
 
 from __future__ import annotations
 
@@ -331,9 +331,7 @@ class World:
         machine = process.machine
         self.network.note("died", process.name)
         machine.disk.strikes.crash_in = None
-        machine.down_until_s = max(
-            machine.down_until_s, self.now_s + machine.down_after_crash_s
-        )
+        machine.down_until_s = max(machine.down_until_s, self.now_s + machine.down_after_crash_s)
         machine.down_after_crash_s = 0.0
         if self.rng.random() < self.schedule.power_cuts:
             machine.disk.cut_power()
