@@ -118,7 +118,7 @@ class PeerWorker:
         self._parts = parts
         self._on_migrated = on_migrated
         self._builder = BatchBuilder(
-            this_server=parts.directory.this_server,
+            directory=parts.directory,
             peer=peer.id,
             log=parts.log,
             blobs=parts.blobs,
@@ -376,7 +376,9 @@ class PeerWorker:
         incarnation = self._own.incarnation
         after = self._progress.resume(incarnation, self._judgement.position)
         known_until = self._progress.known_until
-        self._builder.restart(incarnation, after=after, known_until=known_until)
+        self._builder.restart(
+            incarnation, after=after, known_until=known_until, agreed=self._judgement.position
+        )
 
     async def _settle(self) -> None:
         assert self._answered is not None

@@ -19,7 +19,9 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="where to begin")
     parser.add_argument("--schedules", type=int, default=1000, help="how many to run")
     parser.add_argument("--seconds", type=float, help="stop after this time")
-    parser.add_argument("--story", action="store_true", help="tell of a seed also every request and every event")
+    parser.add_argument(
+        "--story", action="store_true", help="tell of a seed also every request and every event"
+    )
     asked = parser.parse_args()
     logging.disable(logging.CRITICAL)
     with graveyard() as bury:

@@ -151,21 +151,20 @@ def custody_is_with_one_server(world: World) -> Findings:
 
 def receipts_are_signed_and_true(world: World) -> Findings:
     for name in world.machines:
-        for receipts in world.view(name).migrated.values():
-            for event in receipts:
-                receipt = event.receipt
-                try:
-                    home = world.machines[event.home]
-                    verify_receipt(receipt, home.identity.public_key, home.verify)
-                except PeerError as error:
-                    yield f"{name} recorded a receipt that is not signed: {error}"
-                if (receipt.origin, receipt.home) != (name, event.home):
-                    yield f"{name} recorded a receipt for others"
-                image = world.machines[event.home].image
-                if image.head.incarnation == receipt.home_incarnation and not world.told.restored:
-                    root = image.frontiers[receipt.home_position].root().hex()
-                    if root != receipt.home_root:
-                        yield f"{name} holds a receipt for another log of {event.home}"
+        for event in world.view(name).receipts:
+            receipt = event.receipt
+            try:
+                home = world.machines[event.home]
+                verify_receipt(receipt, home.identity.public_key, home.verify)
+            except PeerError as error:
+                yield f"{name} recorded a receipt that is not signed: {error}"
+            if (receipt.origin, receipt.home) != (name, event.home):
+                yield f"{name} recorded a receipt for others"
+            image = world.machines[event.home].image
+            if image.head.incarnation == receipt.home_incarnation and not world.told.restored:
+                root = image.frontiers[receipt.home_position].root().hex()
+                if root != receipt.home_root:
+                    yield f"{name} holds a receipt for another log of {event.home}"
 
 
 def messages_arrive_in_order(world: World) -> Findings:

@@ -73,7 +73,9 @@ class Machine:
 
     def backup(self) -> Machine:
         """Copy what the disk has, as a backup does."""
-        twin = Machine(self.id, self.identity, self.verify, self.disk.copy(), self.image.copy(), self.rng)
+        twin = Machine(
+            self.id, self.identity, self.verify, self.disk.copy(), self.image.copy(), self.rng
+        )
         twin.cursors = dict(self.cursors)
         return twin
 
