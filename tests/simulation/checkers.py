@@ -20,7 +20,7 @@ from ledger.storage.stored_form import decode as decode_stored_form
 from projections.mailboxes import MESSAGE
 from projections.replay import replay_mailboxes
 from tests.simulation.logs import event_of
-from tests.simulation.server import DATA, Machine, SimulatedRecorder
+from tests.simulation.server import DATA, SimulatedRecorder
 
 if TYPE_CHECKING:
     from tests.simulation.world import Accepted, World

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledger.configuration import Configuration, Directory
-from ledger.errors import TransientError
+from ledger.errors import PeerError, TransientError
 from ledger.events import PeerLost, PeerReturned, PeerState, ReachabilityEvidence
-from ledger.errors import PeerError
 from ledger.identity import Verifier
 from ledger.ids import new_id_factory
 from ledger.migration.deliveries import Deliveries
