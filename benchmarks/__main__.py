@@ -23,9 +23,14 @@ RESULTS = HERE / "results.json"
 
 
 def runnable() -> list[str]:
-    """Names of the benchmarks: the modules beside this one that can be run by themselves."""
+    """Names of the benchmarks: the modules beside this one that report a figure."""
     modules = sorted(path for path in HERE.glob("*.py") if path.name != "__main__.py")
-    return [path.stem for path in modules if '__name__ == "__main__"' in path.read_text()]
+    texts = {path.stem: path.read_text() for path in modules}
+    return [
+        name
+        for name, text in texts.items()
+        if '__name__ == "__main__"' in text and "benchmarks.report" in text
+    ]
 
 
 def run(name: str, *, full: bool) -> tuple[bool, list[dict[str, Any]]]:

@@ -24,6 +24,8 @@ from ledger.errors import CallerError
 
 _LOG: Final = logging.getLogger(__name__)
 _BACKLOG: Final = 2048
+_KEEP_ALIVE_S: Final = 75
+"""How long an idle connection stays open: a switch comes back for the next call."""
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -71,6 +73,7 @@ def make_server(
         access_log=False,
         server_header=False,
         limit_concurrency=most_connections,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(grace_s)),
         ssl_context_factory=(lambda *_: tls) if tls is not None else None,
     )

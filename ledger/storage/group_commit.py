@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -39,10 +40,16 @@ Listener: TypeAlias = Callable[[LogHead], None]
 
 _log: Final = logging.getLogger(__name__)
 
+_Job: TypeAlias = tuple[Append, Future[Appended]]
+
 MOST_WAITING: Final = 10_000
 """Appends that may wait; beyond it the log is overloaded and says so."""
 MOST_EVENTS_A_COMMIT: Final = 5_000
 """Events after which a transaction takes no further append: it bounds the wait of the next."""
+
+
+_YIELDS: Final = 8
+"""Times that a thread lets others run before it commits for those who are there."""
 
 
 class GroupCommit:
@@ -50,8 +57,13 @@ class GroupCommit:
 
     def __init__(self, commit: Commit) -> None:
         self._commit = commit
-        self._waiting: deque[tuple[Append, Future[Appended]]] = deque()
+        self._waiting: deque[_Job] = deque()
+        self._last_group = 0
         self._turn = threading.Lock()
+        """Held by the one who commits."""
+        self._next = threading.Lock()
+        """Held by the one who waits for its turn. All others wait for their results only: a crowd
+        before a lock would keep those whose append is long done."""
         self._listeners: list[Listener] = []
 
     def add_listener(self, listener: Listener) -> None:
@@ -72,29 +84,67 @@ class GroupCommit:
     def append(self, append: Append) -> Appended:
         """Append and wait; durable on return. Raises what failed this append alone."""
         future = self.add(append)
-        self.commit_waiting()
+        # Whoever is next has not looked at the queue yet: it will find this append there, too.
+        while not future.done() and self._next.acquire(blocking=False):
+            self._commit_as_next()
         return future.result()
+
+    def _commit_as_next(self) -> None:
+        with self._turn:
+            self._await_usual_crowd()
+            # Given up before the queue is read: who comes after this moment may miss this commit.
+            self._next.release()
+            self._commit_waiting()
+
+    def _await_usual_crowd(self) -> None:
+        """Let the callers of the last group come back, if they do so at once.
+
+        The first of them would commit alone, and the others wait for that: measured, half of all
+        commits. A caller who is alone waits for nobody.
+        """
+        for _ in range(_YIELDS):
+            if len(self._waiting) >= self._last_group:
+                return
+            time.sleep(0)
 
     def commit_waiting(self) -> None:
         """Commit what waits now. When somebody else is committing, wait for that first."""
         with self._turn:
-            jobs = self._take()
-            if not jobs:
-                return
-            try:
-                results = self._commit([append for append, _ in jobs])
-            except BaseException as error:
-                for _, future in jobs:
-                    future.set_exception(error)
-                if not isinstance(error, Exception):
-                    raise
-                return
-            for (_, future), result in zip(jobs, results, strict=True):
-                if isinstance(result, Exception):
-                    future.set_exception(result)
-                else:
-                    future.set_result(result)
-            self._tell(results)
+            self._commit_waiting()
+
+    def _commit_waiting(self) -> None:
+        """Commit what waits at this moment, in as many groups as it takes."""
+        present = len(self._waiting)
+        try:
+            while present > 0:
+                present -= self._commit_group()
+        except BaseException:
+            # The program is told to stop: nobody is left to commit for those behind.
+            self.fail_waiting(TransientError("the program stops; try again when it is up"))
+            raise
+
+    def _commit_group(self) -> int:
+        jobs, taken = self._take()
+        self._last_group = taken
+        if jobs:
+            self._commit_jobs(jobs)
+        return taken
+
+    def _commit_jobs(self, jobs: Sequence[_Job]) -> None:
+        try:
+            results = self._commit([append for append, _ in jobs])
+        except BaseException as error:
+            for _, future in jobs:
+                future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        for (_, future), result in zip(jobs, results, strict=True):
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+        self._tell(results)
 
     def fail_waiting(self, error: Exception) -> None:
         """Give this error to all who wait: there is nobody left to commit for them."""
@@ -107,16 +157,18 @@ class GroupCommit:
         """Does anybody wait for a commit?"""
         return bool(self._waiting)
 
-    def _take(self) -> list[tuple[Append, Future[Appended]]]:
-        jobs = []
-        events = 0
+    def _take(self) -> tuple[list[_Job], int]:
+        """Take a group off the queue; gives those who still want it, and how many were taken."""
+        jobs: list[_Job] = []
+        events = taken = 0
         while self._waiting and events < MOST_EVENTS_A_COMMIT:
             append, future = self._waiting.popleft()
+            taken += 1
             # Whoever gave up before this moment gets nothing written; from here on nobody can.
             if future.set_running_or_notify_cancel():
                 events += len(append.events)
                 jobs.append((append, future))
-        return jobs
+        return jobs, taken
 
     def _tell(self, results: Sequence[Appended | Exception]) -> None:
         heads = [result.head for result in results if isinstance(result, Appended)]

@@ -9,19 +9,16 @@ Source: claim 10.
 from __future__ import annotations
 
 from typing import Final
-from uuid import UUID
 
 from eventsourcing.persistence import (
     AggregateRecorder,
     ApplicationRecorder,
     InfrastructureFactory,
-    Mapper,
     NotSupportedError,
     ProcessRecorder,
     TrackingRecorder,
-    Transcoder,
 )
-from eventsourcing.utils import Environment, EnvType
+from eventsourcing.utils import Environment, EnvType, get_topic
 
 from ledger.errors import CallerError
 from ledger.storage.mapper import LedgerMapper
@@ -38,12 +35,8 @@ class LedgerFactory(InfrastructureFactory[TrackingRecorder]):
         url = self.env.get(LEDGER_URL)
         if not url:
             raise CallerError(f"{LEDGER_URL} is not set; write it like sqlite:///ledger.sqlite")
+        self.env.setdefault(self.MAPPER_TOPIC, get_topic(LedgerMapper))
         self._recorder = open_recorder(url)
-
-    def mapper(  # type: ignore[override]  # the library means any kind of id, we have one
-        self, transcoder: Transcoder | None = None, mapper_class: type[Mapper[UUID]] | None = None
-    ) -> Mapper[UUID]:
-        return super().mapper(transcoder, mapper_class or LedgerMapper)
 
     def aggregate_recorder(self, purpose: str = "events") -> AggregateRecorder:
         if purpose != "events":

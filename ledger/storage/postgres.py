@@ -194,8 +194,9 @@ class PostgresLogRecorder(BaseLogRecorder):
     def start_incarnation(self, incarnation: UUID) -> LogHead:
         with self._writing, _translated():
             self._head = None
-            connection = self._writing_connection()
-            connection.execute("UPDATE log_head SET incarnation = %s", (incarnation,))
+            self._writing_connection().execute(
+                "UPDATE log_head SET incarnation = %s", (incarnation,)
+            )
         return self.head()
 
     # --- reading ---------------------------------------------------------------------------

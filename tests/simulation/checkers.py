@@ -15,14 +15,12 @@ from uuid import UUID
 from ledger.errors import CorruptionError, LedgerError, NotFoundError, PeerError
 from ledger.events import MessageStored
 from ledger.migration.receipts import verify_receipt
-from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.merkle import Frontier, leaf_hash
 from ledger.storage.stored_form import decode as decode_stored_form
 from projections.mailboxes import MESSAGE
 from projections.replay import replay_mailboxes
-from tests.simulation.disk import VirtualFiles
 from tests.simulation.logs import event_of
-from tests.simulation.server import DATA, Machine, SimulatedRecorder
+from tests.simulation.server import DATA, SimulatedRecorder
 
 if TYPE_CHECKING:
     from tests.simulation.world import Accepted, World
@@ -115,7 +113,8 @@ def every_message_has_its_sound(world: World) -> Findings:
     """Bit for bit; damage is excused only where a disk rotted, and must be noticed there."""
     expected = {a.message.message_id: a.call.audio for a in world.told.accepted.values()}
     for name, machine in world.machines.items():
-        blobs = blobs_of(world, machine)
+        assert machine.process is not None, "it was started"
+        blobs = machine.process.blobs
         for _, event in world.view(name).delivered:
             stored = world.view(name).stored[event.message_id]
             try:
@@ -131,19 +130,14 @@ def every_message_has_its_sound(world: World) -> Findings:
                 yield f"{name} plays another sound for message {event.message_id}"
 
 
-def blobs_of(world: World, machine: Machine) -> FilesystemBlobStore:
-    files = VirtualFiles(machine.disk, lambda: world.now_s)
-    return FilesystemBlobStore(DATA / "blobs", files=files, now_s=lambda: world.now_s)
-
-
 def custody_is_with_one_server(world: World) -> Findings:
     """Origin and home agree about who answers for each message."""
     for name in world.machines:
         view = world.view(name)
         for message_id, receipts in view.migrated.items():
             home = receipts[-1].home
-            if home not in world.machines:
-                continue
+            if message_id in view.refused:
+                continue  # asked for again since, and that it cannot be sent any more is recorded
             is_there = any(e.message_id == message_id for _, e in world.view(home).delivered)
             if not is_there and view.stored[message_id].originator_id not in (
                 world.told.lost_with_its_disk
@@ -157,20 +151,20 @@ def custody_is_with_one_server(world: World) -> Findings:
 
 def receipts_are_signed_and_true(world: World) -> Findings:
     for name in world.machines:
-        for receipts in world.view(name).migrated.values():
-            for event in receipts:
-                receipt = event.receipt
-                try:
-                    verify_receipt(receipt, world.machines[event.home].identity.public_key)
-                except PeerError as error:
-                    yield f"{name} recorded a receipt that is not signed: {error}"
-                if (receipt.origin, receipt.home) != (name, event.home):
-                    yield f"{name} recorded a receipt for others"
-                image = world.machines[event.home].image
-                if image.head.incarnation == receipt.home_incarnation and not world.told.restored:
-                    root = image.frontiers[receipt.home_position].root().hex()
-                    if root != receipt.home_root:
-                        yield f"{name} holds a receipt for another log of {event.home}"
+        for event in world.view(name).receipts:
+            receipt = event.receipt
+            try:
+                home = world.machines[event.home]
+                verify_receipt(receipt, home.identity.public_key, home.verify)
+            except PeerError as error:
+                yield f"{name} recorded a receipt that is not signed: {error}"
+            if (receipt.origin, receipt.home) != (name, event.home):
+                yield f"{name} recorded a receipt for others"
+            image = world.machines[event.home].image
+            if image.head.incarnation == receipt.home_incarnation and not world.told.restored:
+                root = image.frontiers[receipt.home_position].root().hex()
+                if root != receipt.home_root:
+                    yield f"{name} holds a receipt for another log of {event.home}"
 
 
 def messages_arrive_in_order(world: World) -> Findings:

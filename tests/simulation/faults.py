@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -16,12 +16,12 @@ from ledger.errors import LedgerError
 from ledger.ids import uuid7
 from ledger.message import Action
 from tests.simulation.network import Weather
-from tests.simulation.server import START, Unanswered
+from tests.simulation.server import NAMES, START, Unanswered
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-SPAN_S = 45.0
+SPAN_S = 30.0
 """Within this time everything begins."""
 
 
@@ -33,7 +33,14 @@ class Step:
     lasts_s: float = 0.0
 
     async def strike(self, world: World) -> None:
+        """Let it happen."""
         raise NotImplementedError
+
+    def tell(self) -> str:
+        """Say what happens, in one line."""
+        shown = [f for f in fields(self) if f.repr and f.name not in ("at_s", "lasts_s")]
+        values = ", ".join(f"{f.name} {getattr(self, f.name)}" for f in shown)
+        return f"{type(self).__name__}: {values}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,6 +274,11 @@ class Schedule:
     is_signed: bool = False
     """Real signatures; else fast ones."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The servers, each the home of the extensions that begin with its number."""
+        return NAMES[: self.servers]
+
     def without(self, step: Step) -> Schedule:
         """Give the schedule in which one step does not happen."""
         rest = tuple(s for s in self.steps if s is not step)
@@ -279,15 +291,13 @@ class _Draw:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(f"schedule/{seed}")
         self.count = self.rng.choices((2, 3, 4), (70, 25, 5))[0]
-        from tests.simulation.world import NAMES  # noqa: PLC0415  (worlds run schedules)
-
         self.names = NAMES[: self.count]
 
     def when(self) -> float:
         return round(self.rng.uniform(1.0, SPAN_S), 3)
 
     def span(self) -> float:
-        return round(self.rng.choice((2.0, 10.0, 30.0)) * self.rng.uniform(0.3, 1.0), 3)
+        return round(self.rng.choice((2.0, 10.0, 20.0)) * self.rng.uniform(0.3, 1.0), 3)
 
     def server(self) -> str:
         return self.rng.choice(self.names)
@@ -347,7 +357,7 @@ class _Draw:
                 server=self.server(),
                 operations=rng.randint(1, 40),
                 is_after=rng.random() < 0.5,
-                down_s=rng.choice((0.2, 3.0, 20.0)),
+                down_s=rng.choice((0.2, 3.0, 15.0)),
             )
         ]
 

@@ -45,6 +45,7 @@ class LogView:
         self.delivered_calls: set[UUID] = set()
         self.migrated: dict[UUID, list[MessageMigrated]] = {}
         """By message: what this server recorded itself."""
+        self.receipts: list[MessageMigrated] = []
         self.sent_to: dict[UUID, str] = {}
         self.refused: dict[UUID, MigrationRefused] = {}
         """Refused, and not sent on since."""
@@ -74,11 +75,16 @@ class LogView:
                 self._open.pop(event.message_id, None)
             case MessageMigrated() if entry.origin is None:
                 self.migrated.setdefault(event.message_id, []).append(event)
+                self.receipts.append(event)
                 self._open.pop(event.message_id, None)
                 self.refused.pop(event.message_id, None)
             case MessageRequeued() if entry.origin is None:
                 self.sent_to[event.message_id] = event.home
                 self.refused.pop(event.message_id, None)
+                # Sent on after a receipt: the home that gave it lost what it had.
+                self.migrated.pop(event.message_id, None)
+                if event.home != event.recorded_by:
+                    self._open[event.message_id] = self.stored[event.message_id]
             case MigrationRefused() if entry.origin is None:
                 self.refused[event.message_id] = event
                 self.ever_refused.setdefault(event.message_id, []).append(event)

@@ -10,6 +10,7 @@ import asyncio
 import random
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,15 +50,19 @@ class Network:
         """Servers that take requests and are too slow to answer in time."""
         self.sent = 0
         self.trace = 0
+        self.say: Callable[[str], None] | None = None
 
     def note(self, *what: object) -> None:
         """Make something part of the trace that two runs of a seed must share."""
-        self.trace = zlib.crc32(repr(what).encode(), self.trace)
+        line = f"{self._world.now_s:9.3f} {what}"
+        self.trace = zlib.crc32(line.encode(), self.trace)
+        if self.say is not None:
+            self.say(line)
 
     async def exchange(self, sender: Process, peer: str, route: Route, body: bytes) -> bytes:
         """Carry a request there and its answer back; TransientError when no answer came."""
         self.sent += 1
-        self.note(self._world.now_s, sender.name, peer, route.value, zlib.crc32(body))
+        self.note(sender.name, peer, route.value, zlib.crc32(body))
         draw = self._rng.random
         weather = self.weather
         here = sender.machine.id

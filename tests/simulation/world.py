@@ -37,7 +37,7 @@ from ledger.errors import (
     TransientError,
 )
 from ledger.events import AudioFacts, CallStatus, DomainEvent, Stamp
-from ledger.identity import ServerIdentity
+from ledger.identity import ServerIdentity, verify_signature
 from ledger.message import Action
 from ledger.server import CallReport, NotInCustodyError, StoredMessage
 from ledger.server.streams import change_call
@@ -47,27 +47,36 @@ from ledger.storage.merkle import Frontier
 from ledger.storage.recorder import Head
 from ledger.storage.spool import Spool
 from ledger.storage.stored_form import RecordingMetadata, encode
-from tests.simulation.disk import Disk, VirtualFiles
+from tests.simulation.disk import Crashed, Disk, VirtualFiles
 from tests.simulation.logs import LogView
 from tests.simulation.loop import Stuck, VirtualLoop
 from tests.simulation.network import Network, Weather
-from tests.simulation.server import DATA, START, Machine, Process, Unanswered, chunks_of
+from tests.simulation.server import (
+    DATA,
+    NAMES,
+    START,
+    CheapIdentity,
+    Machine,
+    Process,
+    Unanswered,
+    chunks_of,
+    verify_cheaply,
+)
 
 if TYPE_CHECKING:
     from tests.simulation.faults import Call, Poison, Schedule
 
-NAMES = ("alpha", "bravo", "charlie", "delta")
 SETTINGS = Replication(
-    probe_interval_s=8.0,
+    probe_interval_s=12.0,
     backoff_min_s=1.0,
     backoff_max_s=16.0,
     batch_max_messages=3,
     fresh_for_s=5.0,
 )
-CALLS = Calls(min_message_duration_s=0.0, recording_grace_s=8.0)
+CALLS = Calls(min_message_duration_s=0.0, recording_grace_s=5.0)
 SETTLES_WITHIN_S = 400.0
 """Virtual time after the last fault within which everything must be at its home."""
-QUIET_S = 20.0
+QUIET_S = 14.0
 
 
 @dataclass(frozen=True)
@@ -117,19 +126,21 @@ class Told:
 
 
 @cache
-def identity_of(name: str) -> ServerIdentity:
+def identity_of(name: str, is_signed: bool) -> ServerIdentity | CheapIdentity:
+    if not is_signed:
+        return CheapIdentity(name)
     key = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name.encode()).digest())
     return ServerIdentity(name, key)
 
 
 @cache
-def configuration(name: str, layout: Layout) -> Configuration:
+def configuration(name: str, layout: Layout, is_signed: bool) -> Configuration:
     """Build what a server's file would say."""
     entries = []
     for number, server in enumerate(NAMES[: layout.servers], 1):
         moved = [ext for ext, home in layout.moved if home == server]
         claims = tuple(parse_claim(text) for text in (f"{number}*", *moved))
-        key = identity_of(server).public_key
+        key = identity_of(server, is_signed).public_key
         entries.append(
             ServerEntry(id=server, url=f"https://{server}:1", public_key=key, claims=claims)
         )
@@ -211,7 +222,7 @@ class World:
             if self.layouts[machine.id] != self.layout and machine.process is not None:
                 machine.process.die()
             machine.down_until_s = 0.0
-        await asyncio.sleep(5.0)
+        await asyncio.sleep(2.0)
 
     async def _settle(self) -> None:
         end_s = self.now_s + SETTLES_WITHIN_S
@@ -275,7 +286,9 @@ class World:
     def add_machine(self, name: str, layout: Layout | None = None) -> None:
         rng = random.Random(f"{name}/{self.seed}")
         image = LogImage(Head(UUID(int=rng.getrandbits(128)), Frontier()))
-        machine = Machine(name, identity_of(name), Disk(rng), image, rng)
+        is_signed = self.schedule.is_signed
+        verify = verify_signature if is_signed else verify_cheaply
+        machine = Machine(name, identity_of(name, is_signed), verify, Disk(rng), image, rng)
         self.layout = layout or self.layout
         self.machines[name] = machine
         self.power_on(machine)
@@ -293,16 +306,19 @@ class World:
                 continue
             if not machine.is_clone:
                 self.layouts[machine.id] = self.layout
-            process = Process(self, machine, configuration(machine.id, self.layout))
-            machine.process = process
-            try:
-                await process.ask(process.start())
-                await process.ended
-            except Unanswered:
-                pass
-            except (TransientError, CorruptionError):
-                process.die()
+            await self._run_process(machine)
             await asyncio.sleep(0.5)
+
+    async def _run_process(self, machine: Machine) -> None:
+        """Run the program once, from its start to its end."""
+        config = configuration(machine.id, self.layout, self.schedule.is_signed)
+        machine.process = process = Process(self, machine, config)
+        try:
+            process.build()
+            await process.ask(process.start())
+            await process.ended
+        except (Crashed, Unanswered, TransientError, CorruptionError):
+            process.die()
 
     def listener(self, name: str) -> Process | None:
         """Give the process that answers at a server's address."""
@@ -313,7 +329,7 @@ class World:
     def process_died(self, process: Process) -> None:
         """A process ended; what of its disk was not synced may be gone."""
         machine = process.machine
-        self.network.note(self.now_s, "died", process.name)
+        self.network.note("died", process.name)
         machine.disk.strikes.crash_in = None
         machine.down_until_s = max(machine.down_until_s, self.now_s + machine.down_after_crash_s)
         machine.down_after_crash_s = 0.0
@@ -463,7 +479,7 @@ class World:
 
     def _accept(self, call: Call, call_id: UUID, message: StoredMessage) -> None:
         self.told.accepted[call_id] = Accepted(call, call_id, message, self.now_s)
-        self.network.note(self.now_s, "accepted", call_id, message.is_pending)
+        self.network.note("accepted", call_id, message.is_pending)
 
     def at(self, seconds: float) -> str:
         return f"{START:%Y-%m-%d} +{seconds:.1f} s"

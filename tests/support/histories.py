@@ -160,9 +160,9 @@ class History:
         self._commit([event])
 
     def migrate(self, taken: Taken, safe_position: int = 0) -> None:
-        """Record the home's receipt."""
+        """Record the home's receipt: at the server that took the call."""
         receipt = e.Receipt(
-            origin=self.server,
+            origin=taken.taken_by,
             origin_incarnation=UUID(int=1),
             origin_position=self.position,
             origin_root="00" * 32,
@@ -175,17 +175,15 @@ class History:
             signature="",
         )
         taken.custody = taken.home
-        self._commit(
-            [
-                e.MessageMigrated(
-                    **self._next(taken, taken.call_id),
-                    message_id=taken.message_id,
-                    home=taken.home,
-                    home_position=receipt.home_position,
-                    receipt=receipt,
-                )
-            ]
+        migrated = e.MessageMigrated(
+            **self._next(taken, taken.call_id, taken.taken_by),
+            message_id=taken.message_id,
+            home=taken.home,
+            home_position=receipt.home_position,
+            receipt=receipt,
         )
+        is_foreign = taken.taken_by != self.server
+        self._commit([migrated], taken.taken_by if is_foreign else None, int(is_foreign))
 
     def refuse(self, taken: Taken, reason: str = "not-my-mailbox") -> None:
         self._commit(

@@ -121,3 +121,13 @@ def test_nobody_waits_for_a_stopped_projection(bench: Bench, name: str):
     runner = bench.run(history.log)
     assert stopped(runner) == {name}
     assert runner.wait_for(history.position, 0)
+
+
+def test_nobody_waits_when_every_projection_is_stopped(bench: Bench):
+    history = History()
+    history.call("2001")
+    log = Damaged(image=history.log.image)
+    log.position = 2
+    runner = bench.run(log)
+    assert len(stopped(runner)) == len(runner.status())
+    assert runner.wait_for(history.position, 0)

@@ -69,6 +69,17 @@ def test_a_message_for_another_server_is_listed_here_until_its_home_has_it(
     assert (left.custody, left.is_listed, left.is_pending) == ("bravo", False, False)
 
 
+def test_the_origins_word_that_we_have_a_message_takes_nothing_from_us(
+    bench: Bench, history: History
+):
+    taken = history.call("2001", taken_by="bravo")
+    history.migrate(taken)
+    bench.run(history.log)
+    (entry,) = Mailboxes(bench.store).page("2001@default").entries
+    assert entry.custody == "alpha"
+    assert outcome(bench, taken.call_id) is CallOutcome.DELIVERED
+
+
 def test_what_a_user_did_to_a_pending_message_shows(bench: Bench, history: History):
     taken = history.call("2001", home="bravo")
     history.act(taken, "hear", by="ann")

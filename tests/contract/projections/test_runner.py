@@ -55,6 +55,10 @@ def test_waiting_for_what_is_not_there_ends_with_no(history: History, runner: Pr
     assert not runner.wait_for(history.position + 1, 0.01)
 
 
+def test_before_the_first_cycle_nothing_is_reached(bench: Bench, history: History):
+    assert not bench.runner(history.log).wait_for(0, 0)
+
+
 def test_a_stopped_runner_lets_nobody_wait(history: History, runner: ProjectionRunner):
     assert runner.wait_for(history.position, PATIENCE_S)
     runner.stop()

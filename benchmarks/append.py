@@ -1,0 +1,200 @@
+"""Appending to the log: ``python -m benchmarks.append``.
+
+First: eight threads, each appending one call of four events at a time and waiting until it is
+durable, beside the library's own ``app.save`` of the same events on its own recorders (with our
+mapper, which is faster than its own). Goal: at least 3 times on each store.
+
+Second: batches of 1000 events, beside the fastest raw way of the same database to write the same
+finished rows into the same table: COPY, executemany. Goal: at least 0.8 times; compression, Merkle
+tree and head are in ours and not in the other.
+
+Both stores commit to the disk: ``synchronous=FULL`` on SQLite, ``fsync=on`` on PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import psycopg
+from eventsourcing.application import Application
+from eventsourcing.persistence import StoredEvent
+
+from benchmarks.report import report
+from benchmarks.sample_events import call_with_message
+from benchmarks.stores import new_stores, rates
+from ledger.events import DomainEvent
+from ledger.storage.compression import compress
+from ledger.storage.event_log import Append, LogRecorder
+from ledger.storage.mapper import to_stored_event
+from ledger.storage.merkle import leaf_hash
+from ledger.storage.open_recorder import open_recorder
+from tests.support.postgres import Postgres
+
+THREADS = 8
+CALLS_A_THREAD = 60
+BATCH = 1000
+BATCHES = 4
+ROUNDS = 7
+
+RNG = random.Random(1)
+
+
+def calls(number: int) -> list[list[DomainEvent]]:
+    """Make calls of four events each: received, decided, stored, migrated."""
+    return [call_with_message(RNG, server="alpha", home="bravo") for _ in range(number)]
+
+
+class InThreads:
+    """Calls made ahead of the clock, appended one at a time in each of eight threads."""
+
+    def __init__(self, append: Callable[[list[DomainEvent]], object]) -> None:
+        self._append = append
+        self._ready = [[calls(CALLS_A_THREAD) for _ in range(THREADS)] for _ in range(ROUNDS)]
+
+    def __call__(self) -> int:
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(self._run, self._ready.pop()))
+        return 4 * CALLS_A_THREAD * THREADS
+
+    def _run(self, part: list[list[DomainEvent]]) -> None:
+        for call in part:
+            self._append(call)
+
+
+def ours(log: LogRecorder) -> Callable[[list[DomainEvent]], object]:
+    """Append as a thread of a server would."""
+    return lambda call: log.group.append(Append([to_stored_event(event) for event in call]))
+
+
+def librarys(module: str, environment: dict[str, str]) -> Application[Any]:
+    """Give the library's application on its own recorders."""
+    mapper = "ledger.storage.mapper:LedgerMapper"
+    return Application(env={"PERSISTENCE_MODULE": module, "MAPPER_TOPIC": mapper, **environment})
+
+
+def concurrent_calls(name: str, log: LogRecorder, application: Application[Any]) -> None:
+    """Measure eight concurrent callers beside the library's."""
+    works = [InThreads(ours(log)), InThreads(lambda call: application.save(*call))]
+    mine, theirs = rates(ROUNDS, works)
+    report(f"append-{name}-8-callers", mine, "events/s", "library app.save", theirs, 3.0)
+
+
+def batch() -> list[StoredEvent]:
+    return [to_stored_event(event) for call in calls(BATCH // 4) for event in call]
+
+
+def finished_rows(start: int) -> list[tuple[Any, ...]]:
+    """Give what a recorder would store, for the raw way: only the writing is left to do."""
+    return [
+        (
+            start + number,
+            event.originator_id,
+            event.originator_version,
+            event.topic,
+            compress(event.state),
+            leaf_hash(event.state),
+            None,
+            None,
+        )
+        for number, event in enumerate(batch())
+    ]
+
+
+class Batches:
+    """Batches made ahead of the clock, and written by one of two ways."""
+
+    def __init__(self, make: Callable[[], list[Any]], write: Callable[[list[Any]], object]) -> None:
+        self._write = write
+        self._ready = [make() for _ in range(BATCHES * ROUNDS)]
+
+    def __call__(self) -> int:
+        for _ in range(BATCHES):
+            self._write(self._ready.pop(0))
+        return BATCH * BATCHES
+
+
+def numbered_rows() -> Callable[[], list[tuple[Any, ...]]]:
+    starts = iter(range(1, 10**9, BATCH))
+    return lambda: finished_rows(next(starts))
+
+
+def large_batches(
+    name: str, log: LogRecorder, baseline: str, write_raw: Callable[[list[Any]], object]
+) -> None:
+    """Measure batches of 1000 beside the raw way."""
+    mine = Batches(batch, lambda events: log.group.append(Append(events)))
+    raw = Batches(numbered_rows(), write_raw)
+    my_rate, raw_rate = rates(ROUNDS, [mine, raw])
+    report(f"append-{name}-batches-of-{BATCH}", my_rate, "events/s", baseline, raw_rate, 0.8)
+
+
+def on_sqlite(folder: Path) -> None:
+    """Measure SQLite."""
+    log = open_recorder(f"sqlite:///{folder / 'ours.sqlite'}")
+    application = librarys("eventsourcing.sqlite", {"SQLITE_DBNAME": str(folder / "theirs.sqlite")})
+    default = sqlite3.connect(folder / "theirs.sqlite").execute("PRAGMA synchronous").fetchone()
+    assert default == (2,), "the library leaves the default, which must be FULL to be comparable"
+    concurrent_calls("sqlite", log, application)
+
+    raw_log = open_recorder(f"sqlite:///{folder / 'raw.sqlite'}")
+    raw = sqlite3.connect(folder / "raw.sqlite", isolation_level=None)
+    raw.execute("PRAGMA synchronous=FULL")
+
+    def write(rows: list[tuple[Any, ...]]) -> None:
+        raw.execute("BEGIN IMMEDIATE")
+        raw.executemany(
+            "INSERT INTO events VALUES (?,?,?,?,?,?,?,?)",
+            [(row[0], row[1].bytes, *row[2:]) for row in rows],
+        )
+        raw.execute("COMMIT")
+
+    large_batches("sqlite", log, "executemany of finished rows", write)
+    for recorder in (log, raw_log):
+        recorder.close()
+
+
+def on_postgres(postgres: Postgres) -> None:
+    """Measure PostgreSQL."""
+    log, their_url = (
+        open_recorder(postgres.new_database()),
+        postgres.new_database(with_schema=False),
+    )
+    parts = urlsplit(their_url)
+    environment = {
+        "POSTGRES_DBNAME": parts.path.lstrip("/"),
+        "POSTGRES_HOST": parse_qs(parts.query)["host"][0],
+        "POSTGRES_PORT": "5432",
+        "POSTGRES_USER": "postgres",
+        "POSTGRES_PASSWORD": "none",
+    }
+    concurrent_calls("postgres", log, librarys("eventsourcing.postgres", environment))
+
+    raw = psycopg.connect(postgres.new_database())
+    types = ["int8", "uuid", "int8", "text", "bytea", "bytea", "text", "int8"]
+
+    def write(rows: list[tuple[Any, ...]]) -> None:
+        with raw.cursor() as cursor, cursor.copy("COPY events FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types(types)
+            for row in rows:
+                copy.write_row(row)
+        raw.commit()
+
+    large_batches("postgres", log, "binary COPY of finished rows", write)
+    raw.close()
+    log.close()
+
+
+def main() -> None:
+    with new_stores() as (folder, postgres):
+        on_sqlite(folder)
+        on_postgres(postgres)
+
+
+if __name__ == "__main__":
+    main()
