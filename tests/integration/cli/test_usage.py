@@ -66,9 +66,9 @@ def test_completion_script_is_printed(vmledger: CommandLine, shell: str):
 @pytest.mark.parametrize(
     "command",
     [
-        "init", "serve", "demo", "call", "calls", "mailbox", "message show", "message export",
-        "message heard", "message save", "message delete", "message restore", "message requeue",
-        "pending", "servers", "log", "log verify", "log checkpoint", "log backup-verified",
+        "init", "serve", "demo", "call", "calls", "mailbox", "message show", "message story",
+        "message export", "message heard", "message save", "message delete", "message restore",
+        "message requeue", "pending", "servers", "log", "log verify", "log checkpoint", "log backup-verified",
         "projections status", "projections rebuild", "blobs verify", "blobs gc", "doctor",
         "token create", "token list", "token revoke", "config check", "config peers",
     ],
