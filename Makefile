@@ -16,6 +16,9 @@ unexport UV_PYTHON
 endif
 
 # Debian packages whose programs some tests run.
+# Servers are started by the dozen: let Python keep what it has compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
 TEST_PACKAGES := rsync
 
 .PHONY: help
@@ -77,5 +80,5 @@ packages:
 	@scripts/install_uv .venv-tools
 
 $(VENV)/.synced: pyproject.toml uv.lock | $(filter .venv-tools/%,$(UV))
-	$(UV) sync --locked --all-extras
+	$(UV) sync --locked --all-extras --compile-bytecode
 	@touch $@

@@ -30,8 +30,8 @@ from ledger.errors import CorruptionError
 
 Version: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 Position: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
-Digest: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-"""SHA-256 in lower-case hexadecimal."""
+Digest: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
+"""SHA-256 in lower-case hexadecimal. (To ``$`` a line feed at the end would be fine.)"""
 UtcTime: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 ServerId: TypeAlias = str
 

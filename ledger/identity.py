@@ -14,7 +14,7 @@ import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -53,6 +53,13 @@ def verify_signature(public_key: bytes, signature: bytes, data: bytes, *, peer: 
             "compare the key with the one that `vmledger config peers` prints there",
             peer=peer,
         ) from error
+
+
+class Verifier(Protocol):
+    """Checks signatures: `verify_signature`, or a simulation's cheap one."""
+
+    def __call__(self, public_key: bytes, signature: bytes, data: bytes, *, peer: str) -> None:
+        """Return if ``signature`` over ``data`` is by that key; raise PeerError naming the peer."""
 
 
 def generate_identity(server_id: str) -> ServerIdentity:

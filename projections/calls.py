@@ -32,7 +32,7 @@ from ledger.events import (
 )
 from projections.projection import Projection, Rule
 from projections.records import Index, RecordTable, State
-from projections.store import Asked, ProjectionStore
+from projections.store import Asked, ProjectionStore, comes_before
 
 
 class CallOutcome(Enum):
@@ -289,13 +289,8 @@ def _filtered(
     if until is not None:
         query = query.where(table.c.received_at < until)
     if before is not None:
-        key = sa.tuple_(table.c.received_at, table.c.call_id)
-        # Bound with the columns' own types: a tuple does not hand them on to plain values.
-        mark = sa.tuple_(
-            sa.literal(before.received_at, table.c.received_at.type),
-            sa.literal(before.call_id, table.c.call_id.type),
-        )
-        query = query.where(key < mark)
+        place = (table.c.received_at, table.c.call_id)
+        query = query.where(comes_before(place, (before.received_at, before.call_id)))
     return query
 
 

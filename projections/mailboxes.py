@@ -24,6 +24,7 @@ import sqlalchemy as sa
 
 from ledger.errors import CorruptionError
 from ledger.events import (
+    CallAbandoned,
     CallReceived,
     MessageDeleted,
     MessageDelivered,
@@ -34,10 +35,11 @@ from ledger.events import (
     MessageRestored,
     MessageSaved,
     MessageStored,
+    TransferDecided,
 )
 from projections.projection import Projection, Rule
 from projections.records import Index, RecordTable, State, Tally
-from projections.store import Asked, ProjectionStore
+from projections.store import Asked, ProjectionStore, comes_before
 
 
 class EntryStatus(Enum):
@@ -54,7 +56,7 @@ class EntryStatus(Enum):
 
 
 class KnownCaller(msgspec.Struct, frozen=True, kw_only=True):
-    """Who called: remembered from the call's first event until its message is stored."""
+    """Who called: remembered from the call's first event until its last message is stored."""
 
     call_id: UUID
     number: str | None
@@ -170,8 +172,21 @@ def _receive(state: State, event: CallReceived, _position: int) -> None:
     state.put(CALLER, caller)
 
 
+def _decide(state: State, event: TransferDecided, _position: int) -> None:
+    if not event.to_voicemail:
+        state.drop(CALLER, event.originator_id)
+
+
+def _abandon(state: State, event: CallAbandoned, _position: int) -> None:
+    state.drop(CALLER, event.originator_id)
+
+
 def _store(state: State, event: MessageStored, position: int) -> None:
     caller = state.get(CALLER, event.originator_id)
+    if not event.is_recovered:
+        # Only a recording that was cut short is ever followed by another one. So most callers come
+        # and go within a page of the log, and are never written.
+        state.drop(CALLER, event.originator_id)
     is_pending = event.recorded_by == state.this_server and event.home != state.this_server
     audio = event.audio
     entry = MailboxEntry(
@@ -308,6 +323,8 @@ MAILBOXES: Final = Projection(
     tables=(CALLER, MESSAGE),
     rules={
         CallReceived: Rule(_receive, creates=_THE_CALLER),
+        TransferDecided: Rule(_decide, reads=_THE_CALLER),
+        CallAbandoned: Rule(_abandon, reads=_THE_CALLER),
         MessageStored: Rule(_store, reads=_THE_CALLER, creates=_THE_MESSAGE),
         MessageDelivered: Rule(_deliver, reads=_THE_MESSAGE),
         MessageMigrated: Rule(_migrate, reads=_THE_MESSAGE),
@@ -410,13 +427,8 @@ def _listed(table: sa.Table, mailbox: str, before: PageKey | None) -> sa.Select[
     """Select what a mailbox lists, the newest first: one walk along the index ``page``."""
     query = table.select().where(table.c.mailbox == mailbox, table.c.is_listed)
     if before is not None:
-        key = sa.tuple_(table.c.received_at, table.c.message_id)
-        # Bound with the columns' own types: a tuple does not hand them on to plain values.
-        mark = sa.tuple_(
-            sa.literal(before.received_at, table.c.received_at.type),
-            sa.literal(before.message_id, table.c.message_id.type),
-        )
-        query = query.where(key < mark)
+        place = (table.c.received_at, table.c.message_id)
+        query = query.where(comes_before(place, (before.received_at, before.message_id)))
     return query.order_by(table.c.received_at.desc(), table.c.message_id.desc())
 
 

@@ -36,8 +36,9 @@ Converter = Callable[[Any], Any]
 
 
 def to_micros(moment: datetime) -> int:
-    """Give whole microseconds since 1970: exact in a float until the year 2255."""
-    return round(moment.timestamp() * 1_000_000)
+    """Give whole microseconds since 1970, exactly."""
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 class ColumnType(TypeDecorator[Any]):

@@ -11,7 +11,7 @@ Source: claim 10 (storage interface module).
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -60,6 +60,14 @@ class Asked:
     def records(self, table: RecordTable[RecordT], query: sa.Select[Any]) -> list[RecordT]:
         """Run a query for whole rows."""
         return read_records(self.connection, table, query)
+
+
+def comes_before(
+    columns: Sequence[sa.Column[Any]], values: Sequence[Any]
+) -> sa.ColumnElement[bool]:
+    """Compare columns with the key where a page ended: one walk along an index, both stores."""
+    key = sa.tuple_(*values, types=[column.type for column in columns])
+    return sa.tuple_(*columns) < key
 
 
 class ProjectionStore:
@@ -165,7 +173,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
         "journal_mode=WAL",
         "synchronous=NORMAL",  # derived data: see above
         "busy_timeout=10000",
-        "cache_size=-16384",
+        "cache_size=-32768",
+        "wal_autocheckpoint=4000",  # a rebuild touches the same pages again and again
         "temp_store=MEMORY",
     ):
         connection.execute(f"PRAGMA {pragma}")

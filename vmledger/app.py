@@ -26,17 +26,19 @@ import sqlalchemy as sa
 import uvloop
 from litestar.types import ASGIApp
 
-from ledger.clock import Clock, SystemClock
+from ledger.clock import SystemClock
 from ledger.configuration import ApiTls, Configuration, ServerEntry, load_configuration
 from ledger.events import ServerId
-from ledger.identity import ServerIdentity, load_identity
+from ledger.identity import load_identity
 from ledger.ids import new_id_factory
 from ledger.migration.http_link import HttpLink
 from ledger.migration.http_receiver import ReplicationApp
 from ledger.migration.link import PeerLink
 from ledger.migration.tls import client_context, server_context
-from ledger.offload import Offload, ThreadOffload
+from ledger.offload import ThreadOffload
 from ledger.server import ServerParts, VoicemailServer
+from ledger.storage.blob_store import BlobStore
+from ledger.storage.event_log import LogRecorder
 from ledger.storage.group_commit import EventLog
 from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_recorder, sqlalchemy_url
@@ -61,124 +63,191 @@ DISTRIBUTION: Final = "voicemail-ledger"
 
 
 @dataclass(frozen=True, slots=True)
+class Stores:
+    """What a server keeps, open, and the threads that use it."""
+
+    recorder: LogRecorder
+    log: EventLog
+    blobs: BlobStore
+    spool: Spool
+    cursors: SqlCursorStore
+    tokens: TokenStore
+    read_models: ReadModels
+    server_stream: ServerStream
+    offload: ThreadOffload
+    clock: SystemClock
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """A server whose parts are open and at work; only nobody can reach it yet."""
 
     config: Configuration
+    stores: Stores
     server: VoicemailServer
-    log: EventLog
-    read_models: ReadModels
-    tokens: TokenStore
     replication: Replication
     api: ASGIApp
     """The HTTP API."""
     peers_app: ReplicationApp
     """What the other servers talk to."""
 
+    @property
+    def tokens(self) -> TokenStore:
+        """The access tokens of the API."""
+        return self.stores.tokens
+
 
 @asynccontextmanager
 async def compose(config: Configuration) -> AsyncIterator[Program]:
     """Open a server from its configuration; its own work runs until the block ends.
 
-    Raises ConflictError when another process serves the same data directory, CallerError for a
+    Nobody else may work on its data directory meanwhile (`DataLock`). Raises CallerError for a
     database of a newer program, TransientError for a store that cannot be reached.
     """
-    clock, new_id = SystemClock(), new_id_factory(SystemClock().now, os.urandom)
     async with AsyncExitStack() as stack:
-        stack.enter_context(DataLock(config.data))
-        recorder = open_recorder(config.stores.events)
-        stack.callback(recorder.close)
-        engine = sa.create_engine(sqlalchemy_url(config.stores.events), pool_size=2)
-        stack.callback(engine.dispose)
-        cursors = SqlCursorStore(config.stores.events)
-        stack.callback(cursors.close)
-        tokens = TokenStore(engine, clock)
-        ensure_local_operator_token(config.data, tokens)
-        read_models = ReadModels(config, recorder, clock)
-        stack.callback(read_models.close)
-        offload = ThreadOffload()
-        stack.callback(offload.close)
-        log = EventLog(recorder, offload)
-        log.add_listener(read_models.log_grew)
-        read_models.start()
-        blobs = open_blob_store(config.stores.blobs)
-        server_stream = ServerStream(config.server, log, clock)
-        identity = load_identity(config.server, config.identity.signing_key)
-        rng = random.Random(os.urandom(16))  # noqa: S311 - spreads retries, keeps no secret
-        replication = Replication(
-            config,
-            identity=identity,
-            links=_links(config, identity, clock, offload, rng),
-            log=log,
-            blobs=blobs,
-            cursors=cursors,
-            server_stream=server_stream,
-            clock=clock,
-            offload=offload,
-            new_id=new_id,
-            rng=rng,
-        )
+        stores = _open_stores(config, stack)
+        replication, peers_app = _make_replication(config, stores)
         stack.push_async_callback(replication.stop)
-        server = VoicemailServer(
-            ServerParts(
-                config=config,
-                log=log,
-                blobs=blobs,
-                spool=Spool(config.data / SPOOL_DIRECTORY),
-                clock=clock,
-                offload=offload,
-                new_id=new_id,
-                server_stream=server_stream,
-                reachability=replication.reachability,
-                deliveries=replication.deliveries,
-            ),
-            software_version=version(DISTRIBUTION),
-        )
+        server = _make_server(config, stores, replication)
         stack.push_async_callback(server.stop)
         await server.start()
         await replication.start()
-        api = create_app(
-            ApiParts(
-                config=config,
-                server=server,
-                log=log,
-                questions=Questions(config, read_models, clock, replication.reachability.evidence),
-                tokens=tokens,
-                clock=clock,
-                offload=offload,
-                measures=Measures(),
-                uploads=UploadGate(config.limits, config.data),
-            )
-        )
         yield Program(
             config=config,
+            stores=stores,
             server=server,
-            log=log,
-            read_models=read_models,
-            tokens=tokens,
             replication=replication,
-            api=api,
-            peers_app=ReplicationApp(
-                replication.receiver,
-                directory=config.directory,
-                clock=clock,
-                offload=offload,
-                body_timeout_s=config.replication.request_timeout_s,
-            ),
+            api=_make_api(config, stores, server, replication),
+            peers_app=peers_app,
         )
+
+
+def _open_stores(config: Configuration, stack: AsyncExitStack) -> Stores:
+    """Open all stores, each with its end on the stack: threads end before what they use."""
+    clock = SystemClock()
+    recorder = open_recorder(config.stores.events)
+    stack.callback(recorder.close)
+    engine = sa.create_engine(sqlalchemy_url(config.stores.events), pool_size=2)
+    stack.callback(engine.dispose)
+    tokens = TokenStore(engine, clock)
+    ensure_local_operator_token(config.data, tokens)
+    cursors = SqlCursorStore(config.stores.events)
+    stack.callback(cursors.close)
+    read_models = ReadModels(config, recorder, clock)
+    stack.callback(read_models.close)
+    offload = ThreadOffload()
+    stack.callback(offload.close)
+    log = EventLog(recorder, offload)
+    log.add_listener(read_models.log_grew)
+    read_models.start()
+    return Stores(
+        recorder=recorder,
+        log=log,
+        blobs=open_blob_store(config.stores.blobs),
+        spool=Spool(config.data / SPOOL_DIRECTORY),
+        cursors=cursors,
+        tokens=tokens,
+        read_models=read_models,
+        server_stream=ServerStream(config.server, log, clock),
+        offload=offload,
+        clock=clock,
+    )
+
+
+def _make_replication(config: Configuration, stores: Stores) -> tuple[Replication, ReplicationApp]:
+    identity = load_identity(config.server, config.identity.signing_key)
+    rng = random.Random(os.urandom(16))  # noqa: S311 - spreads retries, keeps no secret
+
+    def link(peer: ServerEntry) -> PeerLink:
+        assert peer.certificate is not None, "the configuration refuses a peer without one"
+        return HttpLink(
+            peer,
+            identity=identity,
+            tls=client_context(config.identity, peer.certificate),
+            settings=config.replication,
+            clock=stores.clock,
+            offload=stores.offload,
+            rng=rng,
+        )
+
+    links: dict[ServerId, PeerLink] = {peer.id: link(peer) for peer in config.directory.peers}
+    replication = Replication(
+        config,
+        identity=identity,
+        links=links,
+        log=stores.log,
+        blobs=stores.blobs,
+        cursors=stores.cursors,
+        server_stream=stores.server_stream,
+        clock=stores.clock,
+        offload=stores.offload,
+        new_id=new_id_factory(stores.clock.now, os.urandom),
+        rng=rng,
+    )
+    peers_app = ReplicationApp(
+        replication.receiver,
+        directory=config.directory,
+        clock=stores.clock,
+        offload=stores.offload,
+        body_timeout_s=config.replication.request_timeout_s,
+    )
+    return replication, peers_app
+
+
+def _make_server(
+    config: Configuration, stores: Stores, replication: Replication
+) -> VoicemailServer:
+    parts = ServerParts(
+        config=config,
+        log=stores.log,
+        blobs=stores.blobs,
+        spool=stores.spool,
+        clock=stores.clock,
+        offload=stores.offload,
+        new_id=new_id_factory(stores.clock.now, os.urandom),
+        server_stream=stores.server_stream,
+        reachability=replication.reachability,
+        deliveries=replication.deliveries,
+    )
+    return VoicemailServer(parts, software_version=version(DISTRIBUTION))
+
+
+def _make_api(
+    config: Configuration, stores: Stores, server: VoicemailServer, replication: Replication
+) -> ASGIApp:
+    evidence = replication.reachability.evidence
+    return create_app(
+        ApiParts(
+            config=config,
+            server=server,
+            log=stores.log,
+            questions=Questions(config, stores.read_models, stores.clock, evidence),
+            tokens=stores.tokens,
+            clock=stores.clock,
+            offload=stores.offload,
+            measures=Measures(),
+            uploads=UploadGate(config.limits, config.data),
+        )
+    )
 
 
 async def serve(config: Configuration) -> None:
-    """Serve until SIGTERM or SIGINT, then end gracefully."""
+    """Serve until SIGTERM or SIGINT, then end gracefully.
+
+    Raises ConflictError when another process serves the same data directory, CallerError for an
+    address that cannot be listened at, and what `compose` raises.
+    """
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
+        stack.enter_context(DataLock(config.data))
         api_listener = stack.enter_context(bind(config.api_address, "listen.api"))
         listener = stack.enter_context(bind(config.replication_address, "listen.replication"))
         stack.enter_context(stop_on_signals(stop))
         program = await stack.enter_async_context(compose(config))
         grace_s = config.limits.shutdown_grace_s
+        api_tls = _api_tls(config.api_tls)
         servers: list[Server] = [
-            make_server(program.api, api_listener, grace_s=grace_s, tls=_api_tls(config.api_tls)),
+            make_server(program.api, api_listener, grace_s=grace_s, tls=api_tls),
             make_server(program.peers_app, listener, grace_s=grace_s, tls=server_context(config)),
         ]
         _LOG.info(
@@ -195,37 +264,11 @@ async def serve(config: Configuration) -> None:
 def run(config_file: Path, *, log_format: str = LogFormat.TEXT.value) -> None:
     """Run one server process until it is told to stop.
 
-    Raises ConfigurationError for a doubtful configuration, and what `compose` raises.
+    Raises ConfigurationError for a doubtful configuration, and what `serve` raises.
     """
     configure_logs(LogFormat(log_format))
     config = load_configuration(config_file)
     uvloop.run(serve(config))
-
-
-def _links(
-    config: Configuration,
-    identity: ServerIdentity,
-    clock: Clock,
-    offload: Offload,
-    rng: random.Random,
-) -> dict[ServerId, PeerLink]:
-    return {
-        peer.id: HttpLink(
-            peer,
-            identity=identity,
-            tls=client_context(config.identity, _pinned(peer)),
-            settings=config.replication,
-            clock=clock,
-            offload=offload,
-            rng=rng,
-        )
-        for peer in config.directory.peers
-    }
-
-
-def _pinned(peer: ServerEntry) -> Path:
-    assert peer.certificate is not None, "the configuration refuses a peer without one"
-    return peer.certificate
 
 
 def _api_tls(files: ApiTls | None) -> ssl.SSLContext | None:

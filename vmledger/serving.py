@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import ssl
@@ -23,6 +24,8 @@ from ledger.errors import CallerError
 
 _LOG: Final = logging.getLogger(__name__)
 _BACKLOG: Final = 2048
+_KEEP_ALIVE_S: Final = 75
+"""How long an idle connection stays open: a switch comes back for the next call."""
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -47,7 +50,7 @@ def bind(address: Address, key: str) -> socket.socket:
         )
     except OSError as error:
         raise CallerError(
-            f"cannot listen at {address} ({error.strerror or error}); "
+            f"cannot listen at {address} ({os.strerror(error.errno or 0)}); "
             f"stop what uses it or change {key}"
         ) from error
 
@@ -70,6 +73,7 @@ def make_server(
         access_log=False,
         server_header=False,
         limit_concurrency=most_connections,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(grace_s)),
         ssl_context_factory=(lambda *_: tls) if tls is not None else None,
     )

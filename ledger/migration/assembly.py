@@ -78,6 +78,8 @@ class Assembly:
     def _take(self, parcel: Examined) -> None:
         message = parcel.message
         is_delivered = message is not None and bool(self._held.get(message.message_id))
+        if parcel.unless_held is not None and not is_delivered:
+            raise parcel.unless_held
         if parcel.role is Role.FOLLOWS and not self._is_here(parcel):
             return  # The message was refused; the whole stream comes again when it is sent again.
         try:

@@ -208,10 +208,20 @@ def build_shipment(
 
 
 def _is_elsewhere(message_id: UUID, events: Sequence[AnyEvent], peer: ServerId) -> bool:
-    """Did another home acknowledge the message after all? Then it must not arrive twice."""
-    receipts = (e for e in events if isinstance(e, MessageMigrated) and e.message_id == message_id)
-    homes = {event.home for event in receipts}
-    return bool(homes) and peer not in homes
+    """Did another home acknowledge the message after all? Then it must not arrive twice.
+
+    A receipt counts until the message is sent on: that happens after one only when the home that
+    gave it has lost what it had.
+    """
+    home: ServerId | None = None
+    for event in events:
+        if getattr(event, "message_id", None) != message_id:
+            continue
+        if isinstance(event, MessageMigrated):
+            home = event.home
+        elif isinstance(event, MessageRequeued):
+            home = None
+    return home not in (None, peer)
 
 
 def _parcel(entries: Sequence[LogEntry], blobs: Sequence[tuple[str, int]]) -> Parcel:

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 from uuid import UUID
 
-from ledger.configuration import Replication
+from ledger.configuration import Directory, Replication
 from ledger.errors import CorruptionError, NotFoundError
 from ledger.events import ServerId, decode
+from ledger.ids import MailboxAddress
 from ledger.migration.audience import TRIGGERS, AnyEvent, Shipment, build_shipment
 from ledger.migration.wire import (
     MAX_BODY_BYTES,
@@ -90,7 +91,7 @@ class BatchBuilder:
     def __init__(
         self,
         *,
-        this_server: ServerId,
+        directory: Directory,
         peer: ServerId,
         log: EventLog,
         blobs: BlobStore,
@@ -98,7 +99,7 @@ class BatchBuilder:
         settings: Replication,
         ask_missing: AskMissing,
     ) -> None:
-        self._this_server = this_server
+        self._directory = directory
         self._peer = peer
         self._log = log
         self._blobs = blobs
@@ -110,11 +111,13 @@ class BatchBuilder:
         """Lowered to find out which message a peer cannot bear."""
         self.incarnation = UUID(int=0)
         """Whose batches are made; of no log before the first `restart`."""
-        self._made = self._scanned = self._known_until = 0
+        self._made = self._scanned = self._known_until = self._agreed = 0
         self._skipped: set[int] = set()
 
-    def restart(self, incarnation: UUID, *, after: int, known_until: int) -> None:
-        """Begin anew behind a position.
+    def restart(
+        self, incarnation: UUID, *, after: int, known_until: int, agreed: int | None = None
+    ) -> None:
+        """Begin anew behind a position. ``agreed`` is the peer's own, if that is further.
 
         Up to ``known_until`` the peer probably has the audio already: it is asked before any is
         sent.
@@ -127,6 +130,7 @@ class BatchBuilder:
         self.incarnation = incarnation
         self._made = after
         self._known_until = known_until
+        self._agreed = after if agreed is None else agreed
 
     def skip(self, position: int) -> None:
         """Leave the parcel at this position out until the next start of the server."""
@@ -187,12 +191,13 @@ class BatchBuilder:
 
     async def _draft(self, shipments: Sequence[Shipment], after: int, through: int) -> Draft:
         audio = await self._load(shipments)
-        sent, left_out = _sort_out(shipments, audio)
+        moved = [left for s in shipments if (left := self._moved(s)) is not None]
+        sent, left_out = _sort_out(shipments, audio, moved)
         root = (await self._log.root_at(through)).hex()
         wanted = {digest for s in sent for digest, _ in s.blobs}
         blobs = {d: data for d, data in audio.items() if d in wanted and isinstance(data, bytes)}
         header = BatchHeader(
-            origin=self._this_server,
+            origin=self._directory.this_server,
             home=self._peer,
             incarnation=self.incarnation,
             after_position=after,
@@ -212,6 +217,21 @@ class BatchBuilder:
             deliveries=tuple(d for d in map(_delivery, sent) if d is not None),
             left_out=tuple(left_out),
         )
+
+    def _moved(self, shipment: Shipment) -> LeftOut | None:
+        """Does the mailbox of a message live elsewhere now, and has the peer never seen it?
+
+        What the peer may have taken in already is sent all the same: its answer says whether the
+        message is there, and only if it is not may the message go to its new home.
+        """
+        delivery, message = _delivery(shipment), shipment.message
+        if delivery is None or message is None or delivery.position <= self._agreed:
+            return None
+        home = self._directory.home_of(MailboxAddress.parse(message.mailbox))
+        if home is None or home.id == self._peer:
+            return None
+        detail = f"mailbox {message.mailbox} lives on {home.id} by this server's configuration"
+        return LeftOut(delivery, RefusalReason.NOT_MY_MAILBOX, detail)
 
     async def _load(self, shipments: Sequence[Shipment]) -> dict[str, bytes | _Unreadable]:
         """Read the audio that the peer may lack; what it has already is left out of the result."""
@@ -263,12 +283,17 @@ def _delivery(shipment: Shipment) -> Delivery | None:
 
 
 def _sort_out(
-    shipments: Sequence[Shipment], audio: Mapping[str, bytes | _Unreadable]
+    shipments: Sequence[Shipment],
+    audio: Mapping[str, bytes | _Unreadable],
+    moved: Sequence[LeftOut],
 ) -> tuple[list[Shipment], list[LeftOut]]:
-    """Part messages that can be sent from those whose audio cannot be read."""
+    """Part messages that can be sent from those that moved or whose audio cannot be read."""
     sent: list[Shipment] = []
-    left_out: list[LeftOut] = []
+    left_out = list(moved)
+    elsewhere = {left.delivery.position for left in moved}
     for shipment in shipments:
+        if shipment.parcel.position in elsewhere:
+            continue
         delivery = _delivery(shipment)
         problems = (audio.get(digest) for digest, _ in shipment.blobs)
         problem = next((p for p in problems if isinstance(p, _Unreadable)), None)

@@ -22,7 +22,7 @@ from ledger.migration.link import PeerLink
 from ledger.migration.origin import OriginParts, PeerStatus, PeerWorker
 from ledger.migration.protocol import OriginInput
 from ledger.migration.settlement import MAILBOX_MOVED, OPERATOR
-from ledger.migration.unsettled import find_unsettled
+from ledger.migration.unsettled import Unsettled, find_unsettled
 from ledger.storage.event_log import LogEntry, LogHead
 
 _LOG: Final = logging.getLogger(__name__)
@@ -167,7 +167,11 @@ class Deliveries:
                 self._workers[peer].signal(OriginInput.NEW_EVENTS)
 
     async def _follow_mailboxes(self) -> None:
-        """Once, at the start: messages whose mailbox now has another home go there."""
+        """Once, at the start: messages whose mailbox now has another home go there.
+
+        Not those that wait for a server that is still in the configuration: it may have taken them
+        in although its answer got lost. The worker for it asks, and sends them on.
+        """
         while True:
             try:
                 await self._requeue_moved()
@@ -185,13 +189,17 @@ class Deliveries:
                 _LOG.error(
                     "action=no-home message=%s mailbox=%s", message.message_id, message.mailbox
                 )
-            elif home.id != message.home:
+            elif home.id != message.home and self._may_not_have(message):
                 with contextlib.suppress(CallerError):  # it arrived in the meantime
                     await self._parts.settlement.requeue(
                         message.call_id, message.message_id, MAILBOX_MOVED
                     )
             elif message.refused:
                 _LOG.error("action=held message=%s home=%s", message.message_id, message.home)
+
+    def _may_not_have(self, message: Unsettled) -> bool:
+        """Is it certain that the home named in the log does not hold the message?"""
+        return message.refused or message.home not in self._workers
 
 
 def is_releasable(

@@ -74,6 +74,9 @@ class Examined:
     blobs: tuple[str, ...] = ()
     message: MessageStored | None = None
     """The message to deliver; None for a parcel that only tells more."""
+    unless_held: RefusedError | None = None
+    """Why it is refused, unless the message is here already: its mailbox moved away since then, and
+    the origin must learn that it need not send the message to the new home."""
 
     @property
     def message_id(self) -> UUID | None:
@@ -118,12 +121,14 @@ def _examine(parcel: Parcel, batch: Batch, directory: Directory) -> Examined:
             detail = f"no other server may record {foreign.event.topic} in a {kind.value} stream"
             raise RefusedError(_R.FORBIDDEN_TOPIC, detail)
     message: MessageStored | None = None
+    unless_held: RefusedError | None = None
     if kind is StreamKind.MAILBOX:
         _expect_profile_of_sender(events, batch.header.origin, directory)
         if isinstance(last, GreetingRecorded):
             _check_audio(batch, last.blob, last.blob_size_bytes, last.audio)
     elif role is Role.DELIVERS:
-        message = _message_for_us(events, directory)
+        message = _message_of(events)
+        unless_held = _why_not_ours(message, last, directory)
         _check_audio(batch, message.blob, message.blob_size_bytes, message.audio)
     return Examined(
         position=parcel.position,
@@ -132,6 +137,7 @@ def _examine(parcel: Parcel, batch: Batch, directory: Directory) -> Examined:
         role=role,
         blobs=_blobs_of(last, message),
         message=message,
+        unless_held=unless_held,
     )
 
 
@@ -173,23 +179,31 @@ def _kind_and_role(last: AnyEvent, events: list[AnyEvent]) -> tuple[StreamKind, 
     return kinds.pop(), role_of(last)
 
 
-def _message_for_us(events: tuple[ForeignEvent, ...], directory: Directory) -> MessageStored:
-    """Find the message that the last event sends here, and check that this is its home."""
+def _message_of(events: tuple[ForeignEvent, ...]) -> MessageStored:
+    """Find the message that the last event sends somewhere."""
     last = events[-1].event
     assert isinstance(last, MessageStored | MessageRequeued)
     message = stored_of(last.message_id, [foreign.event for foreign in events])
     if message is None:
         detail = f"the event that stored message {last.message_id} is not there or is newer"
         raise RefusedError(_R.UNKNOWN_TOPIC, detail)
-    home = directory.home_of(_mailbox(message.mailbox))
-    if last.home != directory.this_server or home is None or home.id != last.home:
-        told = f"its home is {home.id}" if home is not None else "no server is home to it"
-        raise RefusedError(
-            _R.NOT_MY_MAILBOX,
-            f"mailbox {message.mailbox} does not live on {directory.this_server}: {told}",
-            home.id if home is not None else None,
-        )
     return message
+
+
+def _why_not_ours(
+    message: MessageStored, last: AnyEvent, directory: Directory
+) -> RefusedError | None:
+    """Say why a message does not belong here; None when this is its home."""
+    assert isinstance(last, MessageStored | MessageRequeued)
+    home = directory.home_of(_mailbox(message.mailbox))
+    if last.home == directory.this_server and home is not None and home.id == last.home:
+        return None
+    told = f"its home is {home.id}" if home is not None else "no server is home to it"
+    return RefusedError(
+        _R.NOT_MY_MAILBOX,
+        f"mailbox {message.mailbox} does not live on {directory.this_server}: {told}",
+        home.id if home is not None else None,
+    )
 
 
 def _expect_profile_of_sender(

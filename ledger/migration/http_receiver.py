@@ -1,4 +1,6 @@
-"""The listener for other servers: a small ASGI application before a `Receiver`.
+"""What listens to other servers: a small ASGI application before a `Receiver`.
+
+It is served behind TLS that demands pinned certificates (`ledger.migration.tls`).
 
 Whoever asks is known before a single byte of a body is read: the signature covers the headers and,
 through a digest, the body. A body has a stated length within bounds, a place among the batches that
@@ -19,17 +21,14 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from email.message import Message as MimeHeader
 from typing import Any, Final
 
-import uvicorn
-
 from ledger.clock import Clock
-from ledger.configuration import Configuration, Directory
+from ledger.configuration import Directory
 from ledger.errors import PeerError, TransientError
 from ledger.events import ServerId
 from ledger.migration.home import Receiver
 from ledger.migration.http_link import PREFIX
 from ledger.migration.http_signature import SignatureCheck, check_body
 from ledger.migration.link import Route
-from ledger.migration.tls import server_context
 from ledger.migration.wire import MAX_BODY_BYTES, MEDIA_TYPE, Busy, encode_answer
 from ledger.offload import Offload
 
@@ -150,32 +149,6 @@ class ReplicationApp:
             await self._offload(lambda: check_body(headers, body, sender))
         except PeerError as error:
             raise _HttpError(400, error.message) from error
-
-
-def replication_server(config: Configuration, app: ReplicationApp) -> uvicorn.Server:
-    """Make the server of the replication listener: mutual TLS, pinned certificates only.
-
-    Raises CallerError for certificates or keys that cannot be used.
-    """
-    host, port = config.replication_address
-    settings = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        interface="asgi3",
-        lifespan="off",
-        http="httptools",
-        ws="none",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=max(1, round(config.limits.shutdown_grace_s)),
-    )
-    settings.load()
-    # Set after loading: a context that demands pinned certificates cannot be told in file names.
-    settings.ssl = server_context(config)
-    return uvicorn.Server(settings)
 
 
 def _route_of(path: str) -> Route:

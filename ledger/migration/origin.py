@@ -26,6 +26,7 @@ from ledger.clock import Clock
 from ledger.configuration import Directory, Replication, ServerEntry
 from ledger.errors import LedgerError, PeerError
 from ledger.events import Receipt, ServerId
+from ledger.identity import Verifier, verify_signature
 from ledger.migration.batch_builder import BatchBuilder, Delivery, Draft, LeftOut
 from ledger.migration.incarnations import Incarnations
 from ledger.migration.link import (
@@ -81,6 +82,7 @@ class OriginParts:
     settlement: Settlement
     cursors: CursorStore
     observer: ExchangeObserver
+    verify: Verifier = verify_signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class PeerWorker:
         self._parts = parts
         self._on_migrated = on_migrated
         self._builder = BatchBuilder(
-            this_server=parts.directory.this_server,
+            directory=parts.directory,
             peer=peer.id,
             log=parts.log,
             blobs=parts.blobs,
@@ -352,7 +354,7 @@ class PeerWorker:
             )
 
     def _check_signature(self, receipt: Receipt, incarnation: UUID) -> None:
-        verify_receipt(receipt, self._public_key)
+        verify_receipt(receipt, self._public_key, self._parts.verify)
         named = (receipt.origin, receipt.origin_incarnation, receipt.home)
         if named != (self._parts.directory.this_server, incarnation, self.peer):
             raise PeerError(f"the receipt of server {self.peer} names others", peer=self.peer)
@@ -374,7 +376,9 @@ class PeerWorker:
         incarnation = self._own.incarnation
         after = self._progress.resume(incarnation, self._judgement.position)
         known_until = self._progress.known_until
-        self._builder.restart(incarnation, after=after, known_until=known_until)
+        self._builder.restart(
+            incarnation, after=after, known_until=known_until, agreed=self._judgement.position
+        )
 
     async def _settle(self) -> None:
         assert self._answered is not None

@@ -161,6 +161,7 @@ class Reachability:
             task = asyncio.create_task(self._probe(peer, deadline_s), name=f"probe-{peer}")
             self._probes[peer] = task
             task.add_done_callback(lambda _: self._probes.pop(peer, None))
+            return await asyncio.shield(task)  # it has this very deadline
         try:
             async with asyncio.timeout(deadline_s):
                 return await asyncio.shield(task)

@@ -16,7 +16,7 @@ import msgspec
 
 from ledger.errors import PeerError
 from ledger.events import Receipt, receipt_signing_bytes
-from ledger.identity import ServerIdentity, verify_signature
+from ledger.identity import ServerIdentity, Verifier, verify_signature
 
 
 def sign_receipt(receipt: Receipt, identity: ServerIdentity) -> Receipt:
@@ -26,7 +26,9 @@ def sign_receipt(receipt: Receipt, identity: ServerIdentity) -> Receipt:
     return msgspec.structs.replace(receipt, signature=base64.b64encode(signature).decode("ascii"))
 
 
-def verify_receipt(receipt: Receipt, public_key: bytes) -> None:
+def verify_receipt(
+    receipt: Receipt, public_key: bytes, verify: Verifier = verify_signature
+) -> None:
     """Return if the receipt is signed by the home with that key; else raise PeerError."""
     try:
         signature = base64.b64decode(receipt.signature, validate=True)
@@ -36,4 +38,4 @@ def verify_receipt(receipt: Receipt, public_key: bytes) -> None:
             "both servers should run the same release",
             peer=receipt.home,
         ) from error
-    verify_signature(public_key, signature, receipt_signing_bytes(receipt), peer=receipt.home)
+    verify(public_key, signature, receipt_signing_bytes(receipt), peer=receipt.home)

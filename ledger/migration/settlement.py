@@ -34,12 +34,10 @@ from ledger.events import (
 from ledger.ids import MailboxAddress
 from ledger.migration.audience import AnyEvent, stored_of
 from ledger.migration.batch_builder import Delivery
-from ledger.migration.wire import RefusalReason
 from ledger.storage.group_commit import EventLog
 
 _ATTEMPTS: Final = 10
 
-_GONE: Final = (RefusalReason.AUDIO_MISSING, RefusalReason.AUDIO_CORRUPT)
 MAILBOX_MOVED: Final = "mailbox-moved"
 OPERATOR: Final = "operator"
 
@@ -234,8 +232,8 @@ def _is_settled(outcome: Outcome, events: Sequence[AnyEvent]) -> bool:
         if getattr(event, "message_id", None) != outcome.delivery.message_id:
             continue
         if isinstance(event, MessageMigrated):
-            # A home that lost what it had asks for it again: that it is gone must be seen.
-            return outcome.reason not in _GONE
+            # A home never refuses what it has. This one lost it, and asked for it again.
+            return event.home != outcome.home
         if isinstance(event, MigrationRefused) and event.home == outcome.home:
             return event.reason == outcome.reason
         if isinstance(event, MessageRequeued | MessageStored):

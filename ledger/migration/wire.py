@@ -15,6 +15,7 @@ Source: claims 4, 7 and 8; RFC 8878 (zstd frames).
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Sequence
 from typing import Annotated, Final, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
@@ -280,10 +281,22 @@ def decode_batch(data: bytes, peer: str) -> Batch:
     return Batch(header, blobs)
 
 
+class _Contexts(threading.local):
+    """zstd contexts of one thread: two threads in one context crash the process.
+
+    Kept, because to make one costs ten times as much as to compress a question with it.
+    """
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_contexts: Final = _Contexts()
+
+
 def _seal(kind: bytes, message: Message) -> bytes:
-    # A context of its own each time: contexts must not be shared by threads.
-    compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
-    frame = compressor.compress(_ENCODER.encode(message))
+    frame = _contexts.compressor.compress(_ENCODER.encode(message))
     return b"".join((_MAGIC, kind, bytes([VERSION]), len(frame).to_bytes(4, "big"), frame))
 
 
@@ -321,7 +334,7 @@ def _decompress(frame: bytes) -> bytes:
     parameters = zstandard.get_frame_parameters(frame)
     if parameters.content_size > MAX_HEADER_BYTES or not parameters.has_checksum:
         raise ValueError("its frame is too large, of no stated size or has no checksum")
-    content = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
+    content = _contexts.decompressor.decompress(frame, allow_extra_data=False)
     if len(content) != parameters.content_size:
         raise ValueError("its frame is not as long as it says")
     return content

@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from ledger.audio.errors import AudioError
 from ledger.audio.probe import AudioLimits, probe
 from ledger.call import CallState, set_recording_aside, store_message
 from ledger.call import Recording as StoredRecording
-from ledger.errors import CallerError, ConflictError
+from ledger.errors import CallerError, ConflictError, TransientError
 from ledger.events import AudioFacts, MessageDelivered, MessageStored, Stamp
 from ledger.ids import MailboxAddress
 from ledger.server.parts import ServerParts
@@ -28,6 +28,8 @@ from ledger.server.streams import Events, change_call, load_call
 from ledger.storage.spool import FinishedRecording, Recording
 from ledger.storage.stored_form import RecordingMetadata
 from ledger.telephony.switch import StoredMessage
+
+_BUSY_RETRY_S: Final = 1.0
 
 
 class TooLargeError(CallerError):
@@ -65,9 +67,9 @@ async def record_message(
 
     Raises NotFoundError for an unknown call, ConflictError for one that takes no recording,
     AudioError or TooLargeError for audio that cannot be a message (it is set aside and an event
-    says where), TransientError when the disk is full. When the bytes stop coming before their end
-    (the switch died), what arrived stays in the spool and becomes a recovered message, unless the
-    switch repeats its request first.
+    says where), TransientError when the disk is full or the call is being recorded right now.
+    When the bytes stop coming before their end (the switch died), what arrived stays in the spool
+    and becomes a recovered message, unless the switch repeats its request first.
     """
     state = await load_call(parts.log, call_id)
     limits = _limits(parts, _mailbox_for(state))
@@ -77,7 +79,7 @@ async def record_message(
         started_at=parts.clock.now(),
         content_type=content_type,
     )
-    recording = await parts.offload(partial(parts.spool.open, call_id, metadata))
+    recording = await _open_recording(parts, metadata)
     try:
         is_whole = await _receive(parts, recording, audio)
         finished = await parts.offload(recording.finish)
@@ -88,7 +90,13 @@ async def record_message(
     finally:
         # Of a recording that did not become a message, the file stays: it is recovered later.
         recording.close()
-    return await _deliver(parts, message)
+    return await _deliver(parts, message, _patience_s(parts, state))
+
+
+def _patience_s(parts: ServerParts, state: CallState) -> float:
+    """How long the caller waits for the home: not at all for one that was judged away."""
+    is_away = state.decision is not None and state.decision.is_reachable is False
+    return 0.0 if is_away else parts.config.replication.deadline_s
 
 
 async def keep_message(
@@ -164,6 +172,14 @@ def _limits(parts: ServerParts, mailbox: MailboxAddress) -> AudioLimits:
     )
 
 
+async def _open_recording(parts: ServerParts, metadata: RecordingMetadata) -> Recording:
+    try:
+        return await parts.offload(partial(parts.spool.open, metadata.call_id, metadata))
+    except ConflictError as error:
+        # A switch whose connection broke comes back before this side has noticed: soon it works.
+        raise TransientError(error.message, retry_after_s=_BUSY_RETRY_S) from error
+
+
 async def _receive(parts: ServerParts, recording: Recording, audio: AsyncIterator[bytes]) -> bool:
     """Write what arrives to the spool; False when it is more than this server takes."""
     async for chunk in audio:
@@ -224,11 +240,11 @@ async def set_aside(parts: ServerParts, call_id: UUID, spooled: SpooledAudio, re
     return place
 
 
-async def _deliver(parts: ServerParts, message: MessageStored) -> StoredMessage:
+async def _deliver(parts: ServerParts, message: MessageStored, patience_s: float) -> StoredMessage:
     """Send a message for an available home at once (claim 4); else it waits here (claim 3)."""
     is_remote = message.home != parts.config.server
     is_at_home = not is_remote or await parts.deliveries.deliver_now(
-        message.message_id, message.home, parts.config.replication.deadline_s
+        message.message_id, message.home, patience_s
     )
     return StoredMessage(
         message_id=message.message_id,

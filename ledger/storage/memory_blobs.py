@@ -18,8 +18,8 @@ from ledger.storage.blob_store import (
     pack_up,
     packed_or_loose,
 )
-from ledger.storage.durable_files import translate_os_error
 from ledger.storage.event_log import BlobLocation
+from ledger.storage.files import Files, SystemFiles
 
 
 class MemoryBlobStore:
@@ -28,9 +28,12 @@ class MemoryBlobStore:
     ``loose`` and ``packs`` may be looked into and spoiled by tests: name → (bytes, written at).
     """
 
-    def __init__(self, *, now_s: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, *, files: Files | None = None, now_s: Callable[[], float] = time.time
+    ) -> None:
         self.loose: dict[str, tuple[bytes, float]] = {}
         self.packs: dict[str, tuple[bytes, float]] = {}
+        self._files = files or SystemFiles()
         self._now_s = now_s
         self._lock = threading.Lock()
 
@@ -41,11 +44,9 @@ class MemoryBlobStore:
 
     def put_file(self, digest: str, path: Path) -> None:
         try:
-            data = path.read_bytes()
+            data = self._files.read(path)
         except FileNotFoundError as error:
             raise not_found(digest, str(path)) from error
-        except OSError as error:
-            raise translate_os_error(error, "reading", path) from error
         self.put(digest, data)
 
     def put_pack(self, blobs: Sequence[NewBlob]) -> list[BlobLocation]:

@@ -13,16 +13,18 @@ Source: claim 10 (storage interface module).
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore, S3Store
 
-from ledger.errors import TransientError
+from ledger.errors import NotFoundError, TransientError
 from ledger.storage.blob_store import (
     NewBlob,
     StoredBlob,
@@ -31,11 +33,13 @@ from ledger.storage.blob_store import (
     pack_up,
     packed_or_loose,
 )
-from ledger.storage.durable_files import translate_os_error
 from ledger.storage.event_log import BlobLocation
+from ledger.storage.files import Files, SystemFiles
 
 _ERRORS = (BaseError, OSError)
 """What obstore raises; an absent object is the built-in FileNotFoundError."""
+
+_LOCKS: Final = 64
 
 
 def connect_s3(bucket: str, prefix: str, endpoint: str | None, region: str | None) -> ObjectStore:
@@ -59,9 +63,19 @@ def connect_s3(bucket: str, prefix: str, endpoint: str | None, region: str | Non
 class S3BlobStore:
     """A `BlobStore` over any object store that obstore speaks to."""
 
-    def __init__(self, store: ObjectStore, *, now_s: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        files: Files | None = None,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
         self._store = store
+        self._files = files or SystemFiles()
         self._now_s = now_s
+        # One writer of an object at a time: some servers (rclone) let it vanish for a moment while
+        # it is replaced. Writers in other processes meet that as a TransientError.
+        self._writing = [threading.Lock() for _ in range(_LOCKS)]
 
     def put(self, digest: str, data: bytes) -> None:
         check_digest(digest, data, "put")
@@ -70,11 +84,9 @@ class S3BlobStore:
 
     def put_file(self, digest: str, path: Path) -> None:
         try:
-            data = path.read_bytes()
+            data = self._files.read(path)
         except FileNotFoundError as error:
             raise not_found(digest, str(path)) from error
-        except OSError as error:
-            raise translate_os_error(error, "reading", path) from error
         self.put(digest, data)
 
     def put_pack(self, blobs: Sequence[NewBlob]) -> list[BlobLocation]:
@@ -115,13 +127,25 @@ class S3BlobStore:
         self._drop(_pack(pack))
 
     def _keep(self, path: str, data: bytes) -> None:
+        with self._writing[hash(path) % len(self._writing)]:
+            try:
+                # A crash around here leaves the whole object or none.
+                obstore.put(self._store, path, data)
+            except _ERRORS as error:
+                raise _unreachable("writing", path) from error
+            self._confirm(path, data)
+
+    def _confirm(self, path: str, data: bytes) -> None:
+        """Compare what is kept with what was sent.
+
+        What differs is left there: another writer may be about to put it right, and every reader
+        verifies. Nobody was told that it is kept.
+        """
         try:
-            # A crash around here leaves the whole object or none.
-            obstore.put(self._store, path, data)
-        except _ERRORS as error:
-            raise _unreachable("writing", path) from error
-        if self._read(path, path) != data:
-            self._drop(path)
+            kept = self._read(path, path)
+        except NotFoundError as error:
+            raise TransientError(f"the S3 store took {path} and does not have it") from error
+        if kept != data:
             raise TransientError(f"the S3 store kept other bytes than were sent as {path}")
 
     def _get_loose(self, digest: str) -> bytes:

@@ -15,23 +15,17 @@ Source: claims 3, 10 and 11.
 from __future__ import annotations
 
 import contextlib
-import os
+import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from uuid import UUID
 
 from ledger.errors import ConflictError, CorruptionError, LedgerError, TransientError
-from ledger.storage.durable_files import (
-    make_directory,
-    sync_directory,
-    sync_file,
-    translate_os_error,
-    write_all,
-)
+from ledger.storage.files import Files, OpenFile, SystemFiles
 from ledger.storage.stored_form import RecordingMetadata, StoredFormWriter, decode
 from ledger.storage.torn_spool import InterruptedRecording, mend, write_durably
 
@@ -39,6 +33,7 @@ SYNC_INTERVAL_S: Final = 1.0
 """What a crash may cost of a call."""
 
 _SUFFIX: Final = ".zst"
+_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,34 +46,34 @@ class FinishedRecording:
     blob_size_bytes: int
     received_digest: str
     received_bytes_count: int
+    files: Files = field(repr=False)
 
     def read(self, max_bytes: int) -> bytes:
         """Give the received bytes, verified frame by frame."""
-        try:
-            stored = self.path.read_bytes()
-        except OSError as error:
-            raise translate_os_error(error, "reading", self.path) from error
-        return decode(stored, max_bytes=max_bytes, place=str(self.path))
+        return decode(self.files.read(self.path), max_bytes=max_bytes, place=str(self.path))
 
 
 class Spool:
     """The directory of recordings that are being made. One process at a time."""
 
     def __init__(
-        self, directory: Path, *, monotonic_s: Callable[[], float] = time.monotonic
+        self,
+        directory: Path,
+        *,
+        files: Files | None = None,
+        monotonic_s: Callable[[], float] = time.monotonic,
+        now_s: Callable[[], float] = time.time,
     ) -> None:
         self.directory = directory
+        self.files = files or SystemFiles()
         self._set_aside = directory / "set-aside"
         self._monotonic_s = monotonic_s
+        self._now_s = now_s
         self._claims: set[Path] = set()
         """Files that somebody in this process works on."""
         self._claiming = threading.Lock()
-        try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise translate_os_error(error, "making the directory", directory) from error
-        make_directory(self._set_aside)
-        sync_directory(directory)
+        self.files.make_directory(directory)
+        self.files.make_directory(self._set_aside)
 
     def open(self, call_id: UUID, metadata: RecordingMetadata) -> Recording:
         """Begin to record a call. Durable from the first sync of the recording on.
@@ -90,7 +85,7 @@ class Spool:
         path = self._path(call_id)
         self.claim(path)
         try:
-            if path.exists():
+            if self.files.exists(path):
                 self.set_aside(path, "the upload broke off and was begun anew")
             return Recording(self, path, metadata, self._monotonic_s)
         except BaseException:
@@ -102,13 +97,22 @@ class Spool:
 
         Only what nobody works on and was not written to for that long. Each is claimed: `release`
         it, whatever became of it. What is cut off is kept in ``set-aside``. May be called again
-        after a crash in it.
+        after a crash in it. One that cannot be mended now (the disk is full, say) is logged, left
+        out, and met again next time.
         """
-        return [
-            mend(path, self._set_aside, self._free_name(path.name.removesuffix(_SUFFIX), ".torn"))
-            for path in sorted(self.directory.glob(f"*{_SUFFIX}"))
-            if self._claim_idle(path, idle_for_s)
-        ]
+        paths = sorted(f.path for f in self.files.list(self.directory))
+        claimed = [p for p in paths if p.suffix == _SUFFIX and self._claim_idle(p, idle_for_s)]
+        return [mended for path in claimed if (mended := self._mend(path)) is not None]
+
+    def _mend(self, path: Path) -> InterruptedRecording | None:
+        """Give what a left-over holds; None when that cannot be had now, so that others can."""
+        tail = self._free_name(path.name.removesuffix(_SUFFIX), ".torn")
+        try:
+            return mend(self.files, path, tail)
+        except (LedgerError, FileNotFoundError) as error:
+            _LOG.error("action=recording-not-recovered file=%s error=%s", path, error)
+            self.release(path)
+            return None
 
     def claim(self, path: Path) -> None:
         """Keep others off a file; raises ConflictError when somebody works on it already."""
@@ -130,7 +134,8 @@ class Spool:
         except ConflictError:
             return False
         try:
-            is_idle = idle_for_s <= 0 or time.time() - path.stat().st_mtime >= idle_for_s
+            modified_at_s = self.files.info(path).modified_at_s
+            is_idle = idle_for_s <= 0 or self._now_s() - modified_at_s >= idle_for_s
         except FileNotFoundError:
             is_idle = False
         if not is_idle:
@@ -146,22 +151,16 @@ class Spool:
         note = target.with_suffix(".reason.txt")
         with contextlib.suppress(TransientError):
             # On a full disk the reason is lost (the event has it too), the recording is not.
-            write_durably(note, f"{reason}\n".encode(), self._set_aside)
-        try:
-            # A crash before the syncs leaves the file in the one place or in the other.
-            path.rename(target)
-        except OSError as error:
-            raise translate_os_error(error, "setting aside", path) from error
-        sync_directory(self._set_aside)
-        sync_directory(self.directory)
+            write_durably(self.files, note, f"{reason}\n".encode())
+        # A crash before the syncs leaves the file in the one place or in the other, or in both.
+        self.files.replace(path, target)
+        self.files.sync_directory(self._set_aside)
+        self.files.sync_directory(self.directory)
         return target
 
     def discard(self, path: Path) -> None:
         """Drop a spool file whose bytes are kept elsewhere or are not wanted; absent is fine."""
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise translate_os_error(error, "dropping", path) from error
+        self.files.remove(path)
         # Not synced: after a crash it may be back, and recovery finds that it is known already.
 
     def _path(self, call_id: UUID) -> Path:
@@ -170,7 +169,7 @@ class Spool:
     def _free_name(self, stem: str, suffix: str) -> Path:
         """Give a path in ``set-aside`` that nothing has yet."""
         candidate, number = self._set_aside / f"{stem}{suffix}", 1
-        while candidate.exists():
+        while self.files.exists(candidate):
             number += 1
             candidate = self._set_aside / f"{stem}-{number}{suffix}"
         return candidate
@@ -195,10 +194,9 @@ class Recording:
         self._monotonic_s = monotonic_s
         self._writer = StoredFormWriter(metadata)
         self._unwritten = self._writer.header()
-        self._written_bytes = 0
         self._is_named = False
         self._is_closed = False
-        self._descriptor = _create(path)
+        self._file = _create(spool.files, path)
         self._synced_at_s = monotonic_s()
 
     @property
@@ -221,10 +219,10 @@ class Recording:
         self._unwritten += self._writer.flush()
         self._write()
         try:
-            sync_file(self._descriptor, self.path)
+            self._file.sync()
             if not self._is_named:
                 # Before the first of these a crash may leave no file at all: nothing is promised.
-                sync_directory(self.path.parent)
+                self._spool.files.sync_directory(self.path.parent)
                 self._is_named = True
         except CorruptionError:
             self.close()
@@ -245,6 +243,7 @@ class Recording:
             blob_size_bytes=writer.stored_size_bytes,
             received_digest=writer.received_digest,
             received_bytes_count=writer.received_size_bytes,
+            files=self._spool.files,
         )
 
     def set_aside(self, reason: str) -> Path:
@@ -275,7 +274,7 @@ class Recording:
     def _close_file(self) -> None:
         if not self._is_closed:
             self._is_closed = True
-            os.close(self._descriptor)
+            self._file.close()
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -287,33 +286,17 @@ class Recording:
             return
         try:
             # A crash in here may leave a torn frame at the end: recovery cuts it off.
-            write_all(self._descriptor, self._unwritten)
-        except OSError as error:
-            self._take_back()
-            raise translate_os_error(error, "recording to", self.path) from error
-        self._written_bytes += len(self._unwritten)
+            self._file.write(self._unwritten)
+        except CorruptionError:
+            self.close()
+            raise
         self._unwritten = b""
 
-    def _take_back(self) -> None:
-        """Cut what a failed write left, so that the next one continues after a whole frame."""
-        try:
-            os.ftruncate(self._descriptor, self._written_bytes)
-            os.lseek(self._descriptor, self._written_bytes, os.SEEK_SET)
-        except OSError as error:
-            self.close()
-            raise CorruptionError(
-                f"a failed write could not be undone: {error.strerror}",
-                place=str(self.path),
-                advice="restart the server; it recovers everything before this write",
-            ) from error
 
-
-def _create(path: Path) -> int:
+def _create(files: Files, path: Path) -> OpenFile:
     try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        return files.create(path)
     except FileExistsError as error:
         raise ConflictError(
             f"call {path.name.removesuffix(_SUFFIX)} already has a recording in the spool"
         ) from error
-    except OSError as error:
-        raise translate_os_error(error, "creating", path) from error

@@ -10,18 +10,12 @@ Source: claims 3 and 10.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from ledger.errors import CorruptionError
-from ledger.storage.durable_files import (
-    sync_directory,
-    sync_file,
-    translate_os_error,
-    write_all,
-)
+from ledger.errors import CorruptionError, LedgerError
+from ledger.storage.files import Files
 from ledger.storage.stored_form import RecordingMetadata, intact_prefix, read_metadata
 
 
@@ -50,18 +44,15 @@ class InterruptedRecording:
         return len(self.received)
 
 
-def mend(path: Path, set_aside: Path, tail_path: Path) -> InterruptedRecording:
+def mend(files: Files, path: Path, tail_path: Path) -> InterruptedRecording:
     """Cut a left-over after its last whole frame, durably, and say what it holds."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise translate_os_error(error, "reading", path) from error
+    data = files.read(path)
     prefix = intact_prefix(data)
     whole, torn = data[: prefix.length_bytes], data[prefix.length_bytes :]
     if torn:
         # A crash between the two leaves the tail twice: here again, and in set-aside.
-        write_durably(tail_path, torn, set_aside)
-        write_durably(path, whole, path.parent)
+        write_durably(files, tail_path, torn)
+        write_durably(files, path, whole)
     return InterruptedRecording(
         path=path,
         call_id=_call_id(path),
@@ -75,21 +66,22 @@ def mend(path: Path, set_aside: Path, tail_path: Path) -> InterruptedRecording:
     )
 
 
-def write_durably(path: Path, data: bytes, directory: Path) -> None:
+def write_durably(files: Files, path: Path, data: bytes) -> None:
     """Write a file so that a crash leaves either the old one or the whole new one."""
     temporary = path.with_name(path.name + ".new")
+    # A crash until the rename leaves a file that nothing takes for a recording; dropped here.
+    files.remove(temporary)
+    file = files.create(temporary)
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            write_all(descriptor, data)
-            sync_file(descriptor, temporary)
-        finally:
-            os.close(descriptor)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise translate_os_error(error, "writing", path) from error
-    sync_directory(directory)
+        file.write(data)
+        file.sync()
+        files.replace(temporary, path)
+    except LedgerError:
+        files.remove(temporary)
+        raise
+    finally:
+        file.close()
+    files.sync_directory(path.parent)
 
 
 def _call_id(path: Path) -> UUID | None:

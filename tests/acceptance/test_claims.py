@@ -138,6 +138,7 @@ def test_claim_9_call_transfer_names_extension_and_home_and_whether_it_is_remote
 def test_claim_1_availability_of_the_home_is_judged_with_evidence(cluster):
     assert wait_for(lambda: is_reachable(cluster["alpha"], "3005"), SETTLE_S)
     cluster["bravo"].kill9()
+    assert wait_for(lambda: not is_reachable(cluster["alpha"], "3005"), SETTLE_S)
     call = report(cluster["alpha"], "3005")
     evidence = events_of(cluster["alpha"], call["call_id"])[1]["evidence"]
     assert call["is_reachable"] is False
@@ -191,7 +192,8 @@ def test_claim_5_stored_message_is_retrieved_and_sent_when_the_home_returns(clus
 
 def test_claim_6_configuration_says_where_the_second_server_is(cluster):
     known = {s["id"]: s for s in api(cluster["alpha"]).get("/v1/servers")["servers"]}
-    assert known["bravo"]["url"] == cluster["bravo"].settings_of_itself()["url"]
+    listen = cluster["bravo"].settings["listen"]["replication"]
+    assert known["bravo"]["url"] == f"https://{listen}"
 
 
 def test_claim_7_home_receives_and_stores_the_message_bit_for_bit(cluster):

@@ -7,7 +7,7 @@ told). `VirtualFiles` fulfils the file-system port; `Disk` holds what survives a
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,12 +37,17 @@ class Strikes:
 
 
 class Disk:
-    """What a machine keeps over a restart: its files (and, beside them, its log)."""
+    """What a machine keeps over a restart: its files (and, beside them, its log).
+
+    Paths begin at ``/``, the one folder that is there from the start.
+    """
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.names: dict[Path, Inode] = {}
         self.durable_names: dict[Path, Inode] = {}
+        self.folders: set[Path] = {Path("/")}
+        self.durable_folders: set[Path] = {Path("/")}
         self.strikes = Strikes()
         self.operations = 0
 
@@ -61,23 +66,51 @@ class Disk:
             raise Crashed
         return True
 
-    def sync_fails(self) -> bool:
+    def confirm(self, path: Path) -> None:
+        """Let a sync fail if it is time."""
         if self.strikes.fail_sync_in is None:
-            return False
+            return
         self.strikes.fail_sync_in -= 1
         if self.strikes.fail_sync_in > 0:
-            return False
+            return
         self.strikes.fail_sync_in = None
-        return True
+        raise CorruptionError("the disk could not confirm a write", place=str(path))
 
     def cut_power(self) -> None:
         """Forget what was not synced: names in unsynced folders, a part of each file's tail."""
         for inode in {id(i): i for i in self.names.values()}.values():
-            tail = len(inode.content) - inode.synced_bytes
-            del inode.content[inode.synced_bytes + self.rng.randint(0, tail) :]
-        self.names = dict(self.durable_names)
+            self._forget_tail(inode)
+        self.folders = {f for f in self.durable_folders if self._is_reached(f)}
+        self.durable_folders = set(self.folders)
+        self.names = {n: i for n, i in self.durable_names.items() if n.parent in self.folders}
+        self.durable_names = dict(self.names)
         for inode in self.names.values():
             inode.synced_bytes = len(inode.content)
+
+    def _forget_tail(self, inode: Inode) -> None:
+        """Keep a part of what was not synced; now and then the length outlived the bytes."""
+        kept = self.rng.randint(inode.synced_bytes, len(inode.content))
+        lost = len(inode.content) - kept
+        del inode.content[kept:]
+        if self.rng.random() < 0.25:
+            inode.content += bytes(self.rng.randint(0, lost))
+
+    def _is_reached(self, folder: Path) -> bool:
+        return all(parent in self.durable_folders for parent in folder.parents)
+
+    def copy(self) -> Disk:
+        """Copy all files, as a backup does; what is copied is durable in the copy."""
+        twin = Disk(self.rng)
+        twins: dict[int, Inode] = {}
+        for path, inode in self.names.items():
+            if id(inode) not in twins:
+                content = bytearray(inode.content)
+                twins[id(inode)] = Inode(content, len(content), inode.modified_at_s)
+            twin.names[path] = twins[id(inode)]
+        twin.durable_names = dict(twin.names)
+        twin.folders = set(self.folders)
+        twin.durable_folders = set(self.folders)
+        return twin
 
     def rot(self) -> Path | None:
         """Flip one bit in some file at rest; gives its name."""
@@ -91,72 +124,105 @@ class Disk:
 
 
 class VirtualFiles:
-    """The file-system port over a `Disk`."""
+    """The file-system port over a `Disk`; ``now_s`` is its clock."""
 
-    def __init__(self, disk: Disk, now_s: object) -> None:
+    def __init__(self, disk: Disk, now_s: Callable[[], float]) -> None:
         self._disk = disk
         self._now_s = now_s
 
-    def _after(self, crash: bool) -> None:
-        if crash:
-            raise Crashed
+    def make_directory(self, path: Path) -> None:
+        disk = self._disk
+        for folder in reversed((path, *path.parents)):
+            if folder in disk.folders:
+                continue
+            crash = disk.step()
+            disk.folders.add(folder)
+            _die_if(crash)
+            self._sync_folder_name(folder)
+        self._sync_folder_name(path)
 
     def create(self, path: Path) -> OpenFile:
         crash = self._disk.step()
-        if path in self._disk.names:
-            raise FileExistsError(str(path))
-        inode = Inode(modified_at_s=self._now_s())  # type: ignore[operator]
-        self._disk.names[path] = inode
-        self._after(crash)
+        self._expect_free(path)
+        inode = self._disk.names[path] = Inode(modified_at_s=self._now_s())
+        _die_if(crash)
         return _VirtualFile(self._disk, path, inode, self._now_s)
 
-    def read(self, path: Path, offset: int = 0, length: int | None = None) -> bytes:
+    def read(self, path: Path, offset_bytes: int = 0, length_bytes: int | None = None) -> bytes:
         crash = self._disk.step(writes=False)
         inode = self._inode(path)
-        self._after(crash)
-        end = None if length is None else offset + length
-        return bytes(inode.content[offset:end])
+        _die_if(crash)
+        end = None if length_bytes is None else offset_bytes + length_bytes
+        return bytes(inode.content[offset_bytes:end])
 
-    def replace(self, source: Path, target: Path) -> None:
-        crash = self._disk.step()
-        self._disk.names[target] = self._inode(source)
-        del self._disk.names[source]
-        self._after(crash)
-
-    def link(self, source: Path, target: Path) -> None:
-        crash = self._disk.step()
-        if target in self._disk.names:
-            raise FileExistsError(str(target))
-        self._disk.names[target] = self._inode(source)
-        self._after(crash)
-
-    def remove(self, path: Path) -> None:
-        crash = self._disk.step(writes=False)
-        self._disk.names.pop(path, None)
-        self._after(crash)
-
-    def truncate(self, path: Path, size_bytes: int) -> None:
-        crash = self._disk.step()
+    def info(self, path: Path) -> FileInfo:
         inode = self._inode(path)
-        del inode.content[size_bytes:]
-        inode.synced_bytes = len(inode.content)
-        self._after(crash)
-
-    def sync_directory(self, path: Path) -> None:
-        crash = self._disk.step()
-        durable = self._disk.durable_names
-        for name in [n for n in durable if n.parent == path]:
-            del durable[name]
-        durable.update({n: i for n, i in self._disk.names.items() if n.parent == path})
-        self._after(crash)
+        return FileInfo(path, len(inode.content), inode.modified_at_s)
 
     def exists(self, path: Path) -> bool:
         return path in self._disk.names
 
     def list(self, folder: Path) -> Iterator[FileInfo]:
-        for path, inode in sorted(self._disk.names.items()):
-            if folder in path.parents:
-                yield FileInfo(path, len(inode.content), inode.modified_at_s)
+        for path in sorted(self._disk.names):
+            if path.parent == folder and path in self._disk.names:
+                yield self.info(path)
+
+    def touch(self, path: Path, modified_at_s: float) -> None:
+        crash = self._disk.step(writes=False)
+        self._inode(path).modified_at_s = modified_at_s
+        _die_if(crash)
+
+    def replace(self, source: Path, target: Path) -> None:
+        crash = self._disk.step()
+        inode = self._inode(source)
+        self._expect_folder(target)
+        if self._disk.names.get(target) is not inode:
+            self._disk.names[target] = inode
+            del self._disk.names[source]
+        _die_if(crash)
+
+    def link(self, source: Path, target: Path) -> bool:
+        crash = self._disk.step()
+        inode = self._inode(source)
+        self._expect_free(target)
+        self._disk.names[target] = inode
+        _die_if(crash)
+        return True
+
+    def remove(self, path: Path) -> None:
+        crash = self._disk.step(writes=False)
+        self._disk.names.pop(path, None)
+        _die_if(crash)
+
+    def sync_file(self, path: Path) -> None:
+        _sync_inode(self._disk, path, self._inode(path))
+
+    def sync_directory(self, path: Path) -> None:
+        crash = self._disk.step(writes=False)
+        disk = self._disk
+        if path not in disk.folders:
+            raise FileNotFoundError(str(path))
+        disk.confirm(path)
+        elsewhere = {n: i for n, i in disk.durable_names.items() if n.parent != path}
+        here = {n: i for n, i in disk.names.items() if n.parent == path}
+        disk.durable_names = elsewhere | here
+        disk.durable_folders |= {f for f in disk.folders if f.parent == path}
+        _die_if(crash)
+
+    def _sync_folder_name(self, folder: Path) -> None:
+        crash = self._disk.step(writes=False)
+        self._disk.confirm(folder)
+        self._disk.durable_folders.add(folder)
+        _die_if(crash)
+
+    def _expect_folder(self, path: Path) -> None:
+        if path.parent not in self._disk.folders:
+            raise FileNotFoundError(str(path))
+
+    def _expect_free(self, path: Path) -> None:
+        self._expect_folder(path)
+        if path in self._disk.names:
+            raise FileExistsError(str(path))
 
     def _inode(self, path: Path) -> Inode:
         try:
@@ -166,23 +232,29 @@ class VirtualFiles:
 
 
 class _VirtualFile:
-    def __init__(self, disk: Disk, path: Path, inode: Inode, now_s: object) -> None:
+    def __init__(self, disk: Disk, path: Path, inode: Inode, now_s: Callable[[], float]) -> None:
         self._disk, self._path, self._inode, self._now_s = disk, path, inode, now_s
 
     def write(self, data: bytes) -> None:
         crash = self._disk.step()
         self._inode.content += data
-        self._inode.modified_at_s = self._now_s()  # type: ignore[operator]
-        if crash:
-            raise Crashed
+        self._inode.modified_at_s = self._now_s()
+        _die_if(crash)
 
     def sync(self) -> None:
-        crash = self._disk.step(writes=False)
-        if self._disk.sync_fails():
-            raise CorruptionError("the file system failed", place=str(self._path))
-        self._inode.synced_bytes = len(self._inode.content)
-        if crash:
-            raise Crashed
+        _sync_inode(self._disk, self._path, self._inode)
 
     def close(self) -> None:
         pass
+
+
+def _sync_inode(disk: Disk, path: Path, inode: Inode) -> None:
+    crash = disk.step(writes=False)
+    disk.confirm(path)
+    inode.synced_bytes = len(inode.content)
+    _die_if(crash)
+
+
+def _die_if(crash: bool) -> None:
+    if crash:
+        raise Crashed

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 KEY, SECRET = "tester", "test-secret"
@@ -25,6 +26,8 @@ def s3_server(root: Path):
     ) as process:
         try:
             _wait_until_it_says_so(process)
+            # Nobody reads what it logs from here on, and a full pipe would stop it: drain it.
+            threading.Thread(target=process.stderr.read, daemon=True).start()
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()

@@ -76,6 +76,13 @@ def test_newer_version_is_kept_byte_for_byte(path):
     assert events.encode(event) == plain
 
 
+@pytest.mark.parametrize("digest", ["0" * 63, "0" * 65, "0" * 64 + "\n", "A" * 64])
+def test_digest_is_64_lower_case_hexadecimal_digits_and_nothing_else(digest):
+    assert msgspec.convert("0" * 64, events.Digest) == "0" * 64
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(digest, events.Digest)
+
+
 def test_opaque_event_says_which_stream_it_belongs_to():
     known = events.decode(GOLDEN_EVENTS[0])
     opaque = events.decode(GOLDEN_EVENTS[0].replace(b'"v":1', b'"v":2', 1))

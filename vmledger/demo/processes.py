@@ -91,11 +91,16 @@ class ServerProcess:
             self.process.wait()
             self.process = None
 
+    def terminate(self) -> None:
+        """Ask it to end; `stop` waits for that."""
+        if self.process is not None:
+            self.process.terminate()
+
     def stop(self) -> int:
         """Ask it to end, and give its exit code; it is killed when it does not listen."""
         if self.process is None:
             return 0
-        self.process.terminate()
+        self.terminate()
         try:
             return self.process.wait(STOP_DEADLINE_S)
         except subprocess.TimeoutExpired:

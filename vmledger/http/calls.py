@@ -7,30 +7,25 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Annotated, Any, Final
-from uuid import UUID
 
 from litestar import Request, Response, delete, get, post, put
 from litestar.openapi import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import JSONBody, QueryParameter
 
 from ledger.audio.errors import AudioError
 from ledger.errors import LedgerError
 from ledger.server import CallDecision, StoredMessage
 from vmledger.access import READ, TAKE_CALLS
-from vmledger.http.parts import ApiParts
+from vmledger.http.parameters import Cursor, Id, PageLimit, Parts
 from vmledger.http.routes import declare
 from vmledger.http.upload import Upload
 from vmledger.http.views import CallPage, ReportedCall
 
-PageLimit = Annotated[int, Parameter(ge=1, le=1000, description="How many at most.")]
-Cursor = Annotated[
-    str | None, Parameter(max_length=200, description="`next` of the page before this one.")
-]
 _ABANDONED: Final = "hung-up"
 
 
 @post("/v1/calls", tags=["calls"], **declare(TAKE_CALLS, 409, takes_json=True))
-async def report_call(data: ReportedCall, parts: ApiParts) -> Response[CallDecision]:
+async def report_call(data: JSONBody[ReportedCall], parts: Parts) -> Response[CallDecision]:
     """Report a call and learn what to do with it.
 
     `transfer` true: connect it to voicemail and PUT the recording to the `Location`. False: handle
@@ -60,7 +55,7 @@ _DECLARED: Final = declare(TAKE_CALLS, 404, 409, 413, 422)
     **(_DECLARED | {"responses": _DECLARED["responses"] | {200: _AGAIN}}),
 )
 async def put_recording(
-    call_id: UUID, request: Request[Any, Any, Any], parts: ApiParts
+    call_id: Id, request: Request[Any, Any, Any], parts: Parts
 ) -> Response[StoredMessage]:
     """Hand over the recording of a call: the received bytes as the body, with their Content-Type.
 
@@ -90,11 +85,13 @@ async def put_recording(
 
 @delete("/v1/calls/{call_id:uuid}", tags=["calls"], **declare(TAKE_CALLS, 404, 409))
 async def abandon_call(
-    call_id: UUID,
-    parts: ApiParts,
+    call_id: Id,
+    parts: Parts,
     reason: Annotated[
         str,
-        Parameter(pattern="^[a-z-]{1,40}$", description="`hung-up`, `too-short`, `no-recording`."),
+        QueryParameter(
+            pattern="^[a-z-]{1,40}$", description="`hung-up`, `too-short`, `no-recording`."
+        ),
     ] = _ABANDONED,
 ) -> None:
     """Say that the call ended without a message. Saying it again changes nothing."""
@@ -104,8 +101,8 @@ async def abandon_call(
 
 @get("/v1/calls", tags=["calls"], **declare(READ))
 async def list_calls(
-    parts: ApiParts,
-    extension: Annotated[str | None, Parameter(max_length=100)] = None,
+    parts: Parts,
+    extension: Annotated[str | None, QueryParameter(max_length=100)] = None,
     before: Cursor = None,
     limit: PageLimit = 100,
 ) -> CallPage:

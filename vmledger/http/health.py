@@ -16,6 +16,7 @@ from ledger.errors import LedgerError
 from ledger.events import PeerState
 from vmledger.access import OPEN, READ
 from vmledger.http.measures import Measures
+from vmledger.http.parameters import Parts
 from vmledger.http.parts import ApiParts
 from vmledger.http.routes import declare
 from vmledger.http.views import Health, PendingView, ProjectionView, ServersView
@@ -29,7 +30,7 @@ _NOT_READY: Final = ResponseSpec(
 
 
 @get("/healthz", tags=["health"], **_OPEN_DECLARED)
-async def get_health(parts: ApiParts) -> Health:
+async def get_health(parts: Parts) -> Health:
     """Say that the server lives. Rests on nothing else."""
     return Health(status=_OK, server=parts.config.server)
 
@@ -39,7 +40,7 @@ async def get_health(parts: ApiParts) -> Health:
     tags=["health"],
     **(_OPEN_DECLARED | {"responses": _OPEN_DECLARED["responses"] | {503: _NOT_READY}}),
 )
-async def get_readiness(parts: ApiParts) -> Response[Health]:
+async def get_readiness(parts: Parts) -> Response[Health]:
     """Say whether the server can take calls now: its log answers and its disk has room.
 
     A read model that is stopped is shown and does not count: calls are taken without it.
@@ -72,7 +73,7 @@ def _disk_state(parts: ApiParts) -> str:
 
 
 @get("/metrics", tags=["health"], media_type=CONTENT_TYPE_LATEST, **declare(READ))
-async def get_metrics(parts: ApiParts) -> Response[bytes]:
+async def get_metrics(parts: Parts) -> Response[bytes]:
     """Give the numbers of this server, as Prometheus reads them."""
     measures, questions = parts.measures, parts.questions
     measures.log_position.set((await parts.log.head()).position)

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Annotated, Any, Final, cast
-from uuid import UUID
 
 import msgspec
 from litestar import get, post
-from litestar.params import Parameter
+from litestar.params import JSONBody, QueryParameter
 
 from ledger.storage.event_log import LogEntry
 from vmledger.access import OPERATE, READ
-from vmledger.http.parts import ApiParts
+from vmledger.http.parameters import Id, Parts
 from vmledger.http.problems import ProblemError
 from vmledger.http.routes import declare
 from vmledger.http.views import CheckpointView, LogEntryView, LogPage, VerifiedBackup
@@ -25,11 +24,11 @@ _LARGEST: Final = 2**62
 
 @get("/v1/log", tags=["log"], **declare(OPERATE))
 async def read_log(
-    parts: ApiParts,
+    parts: Parts,
     start: Annotated[
-        int, Parameter(query="from", ge=1, le=_LARGEST, description="The first position.")
+        int, QueryParameter(name="from", ge=1, le=_LARGEST, description="The first position.")
     ] = 1,
-    limit: Annotated[int, Parameter(ge=1, le=10_000, description="How many at most.")] = 1000,
+    limit: Annotated[int, QueryParameter(ge=1, le=10_000, description="How many at most.")] = 1000,
 ) -> LogPage:
     """Read events in the order of the log. Past its end there are none (yet)."""
     entries = await parts.log.read(start, limit)
@@ -54,7 +53,7 @@ def _view(entry: LogEntry) -> LogEntryView:
 
 
 @get("/v1/log/checkpoint", tags=["log"], **declare(READ))
-async def get_checkpoint(parts: ApiParts) -> CheckpointView:
+async def get_checkpoint(parts: Parts) -> CheckpointView:
     """Give the head of the log: two checkpoints of one position must agree, for ever."""
     head = await parts.log.head()
     return CheckpointView(
@@ -66,7 +65,7 @@ async def get_checkpoint(parts: ApiParts) -> CheckpointView:
 
 
 @get("/v1/log/proof/{event_id:uuid}", tags=["log"], **declare(READ, 501))
-async def prove(event_id: UUID) -> None:
+async def prove(event_id: Id) -> None:
     """Prove that a message stands in the log. Reserved: this version answers 501."""
     raise ProblemError(
         HTTPStatus.NOT_IMPLEMENTED,
@@ -82,7 +81,7 @@ async def prove(event_id: UUID) -> None:
     status_code=HTTPStatus.CREATED,
     **declare(OPERATE, takes_json=True),
 )
-async def record_backup(data: VerifiedBackup, parts: ApiParts) -> VerifiedBackup:
+async def record_backup(data: JSONBody[VerifiedBackup], parts: Parts) -> VerifiedBackup:
     """Record that a finished and verified backup covers the log up to a position.
 
     From then on this server's receipts call that much *safe*, and the servers that sent it may free

@@ -7,37 +7,42 @@ from __future__ import annotations
 
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
-from litestar import Request, delete, get, patch
-from litestar.params import Parameter
+from litestar import delete, get, patch
+from litestar.params import JSONBody, QueryParameter
 
 from ledger.errors import CallerError, NotFoundError
 from ledger.ids import MailboxAddress
 from ledger.message import Action
 from vmledger.access import READ_MAILBOX, USE_MAILBOX, Principal
-from vmledger.http.calls import Cursor, PageLimit
+from vmledger.http.parameters import (
+    AuthenticatedRequest,
+    Context,
+    Cursor,
+    Extension,
+    Id,
+    PageLimit,
+    Parts,
+)
 from vmledger.http.parts import ApiParts
 from vmledger.http.routes import declare
 from vmledger.http.views import MailboxView, MessageChange, MessageView
-
-Extension = Annotated[str, Parameter(max_length=100, description="The mailbox's extension.")]
-Context = Annotated[str, Parameter(max_length=100, description="The extension's dial plan.")]
-AuthenticatedRequest = Request[Principal, Any, Any]
 
 
 @get("/v1/mailboxes/{extension:str}", tags=["mailboxes"], **declare(READ_MAILBOX))
 async def get_mailbox(
     extension: Extension,
     *,
-    parts: ApiParts,
+    parts: Parts,
     context: Context = "default",
     at: Annotated[
-        datetime | None, Parameter(description="As it was then: a time with its zone.")
+        datetime | None, QueryParameter(description="As it was then: a time with its zone.")
     ] = None,
     position: Annotated[
-        int | None, Parameter(ge=0, le=2**62, description="As it was at this position of the log.")
+        int | None,
+        QueryParameter(ge=0, le=2**62, description="As it was at this position of the log."),
     ] = None,
     before: Cursor = None,
     limit: PageLimit = 100,
@@ -63,7 +68,7 @@ async def get_mailbox(
     **declare(READ_MAILBOX, 404),
 )
 async def get_message(
-    extension: Extension, message_id: UUID, parts: ApiParts, context: Context = "default"
+    extension: Extension, message_id: Id, parts: Parts, context: Context = "default"
 ) -> MessageView:
     """Show one message."""
     return await find_message(parts, MailboxAddress(extension, context), message_id)
@@ -76,11 +81,11 @@ async def get_message(
 )
 async def change_message(
     extension: Extension,
-    message_id: UUID,
+    message_id: Id,
     *,
-    data: MessageChange,
+    data: JSONBody[MessageChange],
     request: AuthenticatedRequest,
-    parts: ApiParts,
+    parts: Parts,
     context: Context = "default",
 ) -> MessageView:
     """Mark a message as heard or saved, delete it to the trash, or restore it from there.
@@ -100,9 +105,9 @@ async def change_message(
 )
 async def delete_message(
     extension: Extension,
-    message_id: UUID,
+    message_id: Id,
     request: AuthenticatedRequest,
-    parts: ApiParts,
+    parts: Parts,
     context: Context = "default",
 ) -> None:
     """Move a message to the trash. Its sound is kept, and it can be restored."""

@@ -11,11 +11,11 @@ from uuid import UUID
 
 import msgspec
 from litestar import get, post
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from ledger.errors import NotFoundError
 from vmledger.access import OPERATE, READ
-from vmledger.http.parts import ApiParts
+from vmledger.http.parameters import Id, Parts
 from vmledger.http.routes import declare
 from vmledger.http.views import MessageView, PendingView, ProjectionView, ServersView
 
@@ -29,27 +29,27 @@ class Requeued(msgspec.Struct, frozen=True, kw_only=True):
 
 @get("/v1/pending", tags=["operations"], **declare(READ))
 async def get_pending(
-    parts: ApiParts,
-    limit: Annotated[int, Parameter(ge=0, le=1000, description="How many messages.")] = 100,
+    parts: Parts,
+    limit: Annotated[int, QueryParameter(ge=0, le=1000, description="How many messages.")] = 100,
 ) -> PendingView:
     """Show what waits here for other servers: how much for each, and the oldest messages."""
     return await parts.offload(lambda: parts.questions.pending(limit))
 
 
 @get("/v1/servers", tags=["operations"], **declare(READ))
-async def get_servers(parts: ApiParts) -> ServersView:
+async def get_servers(parts: Parts) -> ServersView:
     """Show the servers of the configuration: which are reachable, and how much each has of us."""
     return await parts.offload(parts.questions.servers)
 
 
 @get("/v1/projections", tags=["operations"], **declare(READ))
-async def get_projections(parts: ApiParts) -> list[ProjectionView]:
+async def get_projections(parts: Parts) -> list[ProjectionView]:
     """Show how far each read model is."""
     return await parts.offload(parts.questions.projections)
 
 
 @get("/v1/messages/{message_id:uuid}", tags=["operations"], **declare(READ, 404))
-async def get_any_message(message_id: UUID, parts: ApiParts) -> MessageView:
+async def get_any_message(message_id: Id, parts: Parts) -> MessageView:
     """Show a message that this server answers for, whichever mailbox it is in."""
     message = await parts.offload(lambda: parts.questions.any_message(message_id))
     if message is None:
@@ -63,7 +63,7 @@ async def get_any_message(message_id: UUID, parts: ApiParts) -> MessageView:
     status_code=HTTPStatus.ACCEPTED,
     **declare(OPERATE, 404, 409),
 )
-async def requeue_message(message_id: UUID, parts: ApiParts) -> Requeued:
+async def requeue_message(message_id: Id, parts: Parts) -> Requeued:
     """Ship a held message again, to the home that the configuration names now."""
     call_id = await parts.offload(lambda: parts.questions.call_of(message_id))
     if call_id is None:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from litestar import Response, get
 from litestar.openapi import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from ledger.audio.peaks import peaks
 from ledger.audio.play_format import PlayFormat, media_type, negotiate
@@ -26,7 +26,8 @@ from ledger.events import AudioFacts, MessageStored, decode
 from ledger.ids import MailboxAddress
 from ledger.message import Action
 from vmledger.access import USE_MAILBOX
-from vmledger.http.mailboxes import AuthenticatedRequest, Context, Extension, act, find_message
+from vmledger.http.mailboxes import act, find_message
+from vmledger.http.parameters import AuthenticatedRequest, Context, Extension, Id, Parts
 from vmledger.http.parts import ApiParts
 from vmledger.http.problems import ProblemError
 from vmledger.http.ranges import (
@@ -63,13 +64,14 @@ _SOUND: Final = {
 )
 async def get_audio(
     extension: Extension,
-    message_id: UUID,
+    message_id: Id,
     *,
     request: AuthenticatedRequest,
-    parts: ApiParts,
+    parts: Parts,
     context: Context = "default",
     mark: Annotated[
-        Literal["heard"] | None, Parameter(description="Record as well that it was listened to.")
+        Literal["heard"] | None,
+        QueryParameter(description="Record as well that it was listened to."),
     ] = None,
 ) -> Response[bytes]:
     """Play a message.
@@ -95,10 +97,12 @@ async def get_audio(
 )
 async def get_peaks(
     extension: Extension,
-    message_id: UUID,
-    parts: ApiParts,
+    message_id: Id,
+    parts: Parts,
     context: Context = "default",
-    buckets: Annotated[int, Parameter(ge=1, le=4000, description="Into how many parts.")] = 400,
+    buckets: Annotated[
+        int, QueryParameter(ge=1, le=4000, description="Into how many parts.")
+    ] = 400,
 ) -> PeaksView:
     """Give the shape of the sound, for a picture of it."""
     message = await find_message(parts, MailboxAddress(extension, context), message_id)

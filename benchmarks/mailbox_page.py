@@ -1,0 +1,133 @@
+"""The first page of a mailbox with 10 000 messages among 1 000 000, through the HTTP API.
+
+A whole server on SQLite in this process, on a real socket; one page is its counts and 100 messages,
+through authentication, the read model, JSON and HTTP over a connection that stays open. The rows
+are written into the read model's own tables in bulk, because a million calls would only take time;
+the log holds none of them. Baseline, alternating with it in the same run: a bare SELECT of the same
+100 rows through `sqlite3` in this process, which decodes nothing and travels nowhere.
+
+Goal: median below 10 ms.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+from benchmarks.report import report
+from projections.builds import build_tables
+from projections.bulk import BulkWriter
+from projections.mailboxes import MAILBOXES, MESSAGE, EntryStatus, MailboxEntry
+from projections.records import to_row
+from projections.store import ProjectionStore
+from tests.support.api import make_configuration, running_api
+
+MESSAGES = 1_000_000
+IN_MAILBOX = 10_000
+MAILBOX = "1001@default"
+LIMIT = 100
+ROUNDS = 300
+CHUNK = 20_000
+GOAL_MS = 10.0
+_NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def entries() -> Iterator[MailboxEntry]:
+    """Give the messages: every hundredth lies in the mailbox that is asked for."""
+    every = MESSAGES // IN_MAILBOX
+    for number in range(MESSAGES):
+        mailbox = MAILBOX if number % every == 0 else f"{1002 + number % 900}@default"
+        at = _NOON + timedelta(seconds=number)
+        yield MailboxEntry(
+            message_id=UUID(int=number + 1),
+            call_id=UUID(int=MESSAGES + number + 1),
+            mailbox=mailbox,
+            origin="bravo",
+            home="alpha",
+            custody="alpha",
+            is_listed=True,
+            is_pending=False,
+            is_recovered=False,
+            status=EntryStatus.NEW,
+            status_before_deletion=EntryStatus.NEW,
+            received_at=at,
+            delivered_at=at,
+            heard_at=None,
+            heard_by=None,
+            caller_number=f"+4930{number:07}",
+            caller_name=None,
+            duration_ms=12_000,
+            codec="pcmu",
+            sample_rate_hz=8000,
+            blob=f"{number:064x}",
+            blob_size_bytes=90_000,
+            audio_digest=f"{number:064x}",
+            audio_size_bytes=96_000,
+            position=number + 1,
+            changed_position=number + 1,
+        )
+
+
+def fill(store: ProjectionStore) -> str:
+    """Write all rows and the counts of the mailbox; gives the name of the table."""
+    (build,) = store.builds(MAILBOXES.name)
+    tables = build_tables(MAILBOXES, build.prefix)
+    table, counts = tables.tables[MESSAGE.name], tables.tallies[MESSAGE.name]
+    writers = MESSAGE.writers(store.dialect)
+    chunk: list[list[object]] = []
+    with store.writing() as connection:
+        bulk = BulkWriter(connection, table)
+        for entry in entries():
+            chunk.append(to_row(entry, writers))
+            if len(chunk) == CHUNK:
+                bulk.insert(chunk)
+                chunk.clear()
+        bulk.insert(chunk)
+        row = {"mailbox": MAILBOX, "new": IN_MAILBOX, "heard": 0, "saved": 0}
+        connection.execute(counts.insert().values(**row, deleted=0, pending=0))
+    return table.name
+
+
+def main(directory: Path) -> None:
+    config = make_configuration(directory)
+    with running_api(config) as api:
+        began_s = time.perf_counter()
+        table = fill(api.program.stores.read_models.store)
+        print(f"{MESSAGES:,} messages written in {time.perf_counter() - began_s:.0f} s")
+        database = config.stores.projections.removeprefix("sqlite:///")
+        bare = sqlite3.connect(database)
+        query = (
+            f"SELECT * FROM {table} WHERE mailbox = ? AND is_listed = 1 "
+            "ORDER BY received_at DESC, message_id DESC LIMIT ?"
+        )
+        page_ms, bare_ms = [], []
+        for _ in range(ROUNDS):
+            began_s = time.perf_counter()
+            page = api.operator.get(f"/v1/mailboxes/1001?limit={LIMIT}")
+            page_ms.append((time.perf_counter() - began_s) * 1000)
+            began_s = time.perf_counter()
+            rows = bare.execute(query, (MAILBOX, LIMIT)).fetchall()
+            bare_ms.append((time.perf_counter() - began_s) * 1000)
+        bare.close()
+    shown = page.json()
+    if shown["counts"]["new"] != IN_MAILBOX or len(shown["messages"]) != len(rows) != LIMIT:
+        raise RuntimeError(f"the page is not what was written: {shown['counts']}")
+    report(
+        "mailbox_page",
+        statistics.median(page_ms),
+        "ms",
+        "a bare SELECT of the same rows",
+        statistics.median(bare_ms),
+        GOAL_MS,
+    )
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as place:
+        main(Path(place))

@@ -1,0 +1,123 @@
+"""What stands in the tables is what the log says, however the log was cut into pages."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ledger import message as write_side
+from ledger.events import Caller, decode
+from projections.mailboxes import MAILBOXES, MESSAGE, Mailboxes
+from projections.projection import decode_entries, fold_events
+from projections.records import State
+from projections.replay import mailboxes_digest, projected_mailboxes_digest
+from projections.time_travel import find_streams, mailbox_at
+from tests.support.histories import ACTIONS, History
+from tests.support.running import ALL, Bench, replayed
+
+STEPS = st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 11)), min_size=1, max_size=25)
+OVER_ONE_STORE = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def history_of(steps: list[tuple[str, int]]) -> History:
+    history = History()
+    history.call("2000", home="bravo")
+    for action, pick in steps:
+        history.step(action, pick)
+    return history
+
+
+@OVER_ONE_STORE
+@given(steps=STEPS, page_events=st.integers(1, 9))
+def test_pages_of_any_size_give_the_tables_that_one_fold_in_memory_gives(
+    bench: Bench, steps, page_events
+):
+    bench.clear()
+    history = history_of(steps)
+    bench.runner(history.log, page_events=page_events).catch_up()
+    contents = bench.contents()
+    assert contents == replayed(history.log)
+    assert contents["mailboxes.message"]
+
+
+@settings(OVER_ONE_STORE, max_examples=10)
+@given(steps=STEPS)
+def test_a_mailbox_at_a_position_is_the_projection_stopped_there(bench: Bench, steps):
+    bench.clear()
+    history = history_of(steps)
+    runner = bench.runner(history.log, [MAILBOXES], page_events=1)
+    mailboxes = Mailboxes(bench.store)
+    for position in range(1, history.position + 1):
+        runner.run_cycle()
+        for mailbox in ("2000@default", "2001@default"):
+            page = mailboxes.page(mailbox)
+            assert page.position == position
+            scanned = mailbox_at(history.log, "alpha", mailbox, position)
+            assert scanned.page() == page
+            streams = mailboxes.streams(mailbox, position)
+            assert mailbox_at(history.log, "alpha", mailbox, position, streams).page() == page
+
+
+@given(steps=STEPS)
+def test_the_index_and_the_scan_find_the_same_streams_for_time_travel(steps):
+    history = history_of(steps)
+    found = find_streams(history.log, "2000@default", history.position)
+    expected = {
+        s for t in history.taken if t.mailbox == "2000@default" for s in (t.call_id, t.message_id)
+    }
+    assert set(found) == expected
+    assert expected
+
+
+@given(steps=STEPS)
+def test_the_status_of_a_message_is_the_one_that_the_write_side_decides_by(steps):
+    history = history_of(steps)
+    entries = history.log.read(1, 10_000)
+    state = State("alpha")
+    fold_events(MAILBOXES, state, decode_entries(entries))
+    told = [decode(entry.plain) for entry in entries]
+    for entry in state.all(MESSAGE):
+        decided = write_side.project(entry.message_id, told)
+        assert decided is not None
+        assert entry.status.value == decided.status.value
+
+
+def test_the_digest_of_the_tables_is_the_digest_of_a_replay(bench: Bench):
+    history = History()
+    for pick in range(40):
+        history.step(ACTIONS[pick * 7 % len(ACTIONS)], pick)
+    bench.run(history.log)
+    digest = mailboxes_digest(history.log, "alpha")
+    assert projected_mailboxes_digest(bench.store) == (digest, history.position)
+    history.call("2000")
+    assert mailboxes_digest(history.log, "alpha") != digest
+
+
+def test_a_caller_whose_name_no_database_takes_stops_nothing(bench: Bench):
+    history = History()
+    history.call(caller=Caller(number="\x00", name="An\x00n"))
+    runner = bench.run(history.log)
+    assert all(status.stopped_error is None for status in runner.status())
+    assert len(Mailboxes(bench.store).page("2001@default").entries) == 1
+    digest = mailboxes_digest(history.log, "alpha")
+    assert projected_mailboxes_digest(bench.store)[0] == digest
+
+
+def test_a_record_that_comes_and_goes_within_a_page_is_never_written(bench: Bench):
+    history = History()
+    history.migrate(history.call(home="bravo"))
+    bench.run(history.log)
+    assert bench.contents()["pending.message"] == {}
+
+
+def test_opaque_events_are_counted_and_passed_over(bench: Bench):
+    history = History()
+    history.opaque()
+    history.opaque("message-stored", v=99)
+    history.call()
+    runner = bench.run(history.log)
+    assert {s.opaque_count for s in runner.status()} == {2}
+    assert {s.position for s in runner.status()} == {history.position}
+    assert len(runner.status()) == len(ALL)

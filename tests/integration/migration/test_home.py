@@ -1,0 +1,387 @@
+"""What a home accepts, refuses and keeps, asked directly with hand-made batches."""
+
+import hashlib
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from ledger.events import (
+    BackupVerified,
+    MailboxOpened,
+    MessageDelivered,
+    MessageMigrated,
+    MigrationRefused,
+    PinChanged,
+    encode,
+)
+from ledger.ids import MailboxAddress, mailbox_stream_id, server_stream_id
+from ledger.migration.link import Route
+from ledger.migration.wire import (
+    Accepted,
+    BatchHeader,
+    BlobEntry,
+    Gap,
+    Parcel,
+    Rejected,
+    WireEvent,
+    decode_answer,
+    decode_batch,
+    encode_batch,
+)
+from ledger.storage.event_log import LogEntry
+from tests.support.sites import START, Site, eventually, make_sites, run
+
+INCARNATION = UUID(int=77)
+
+
+async def call_at(alpha: Site, extension: str = "2001", audio: bytes = b"hello") -> list[LogEntry]:
+    message = await alpha.take_call(extension, audio, home="bravo")
+    return alpha.disk.recorder.read_streams([message.originator_id])[message.originator_id]
+
+
+async def only(*names: str) -> list[Site]:
+    """Make sites whose shipping never reaches anybody: the tests send by hand."""
+    sites = make_sites(names or ("alpha", "bravo"))
+    for site in sites.values():
+        await site.start()
+        for link in site.links.values():
+            link.is_cut = True
+    return list(sites.values())
+
+
+def parcel_of(entries: list[LogEntry], **changes: Any) -> Parcel:
+    events = [(e.position, e.plain) for e in entries]
+    blob = msgspec.json.decode(entries[-1].plain).get("blob")
+    fields = {"position": events[-1][0], "blobs": (blob,) if blob else ()} | changes
+    return Parcel(events=tuple(WireEvent(p, msgspec.Raw(d)) for p, d in events), **fields)
+
+
+async def send(
+    alpha: Site,
+    bravo: Site,
+    parcels: list[Parcel],
+    *,
+    blobs: dict[str, bytes] | None = None,
+    sender: str = "alpha",
+    **changes: Any,
+) -> Any:
+    if blobs is None:
+        wanted = dict.fromkeys(d for p in parcels for d in p.blobs)
+        blobs = {d: alpha.disk.blobs.loose[d][0] for d in wanted}
+    fields = {
+        "origin": "alpha",
+        "home": "bravo",
+        "incarnation": INCARNATION,
+        "after_position": 0,
+        "through_position": max((p.position for p in parcels), default=1),
+        "through_root": "a" * 64,
+    } | changes
+    header = BatchHeader(
+        parcels=tuple(parcels),
+        blobs=tuple(BlobEntry(d, len(b)) for d, b in blobs.items()),
+        **fields,
+    )
+    body = encode_batch(header, list(blobs.values()))
+    return decode_answer(await bravo.receiver.handle(sender, Route.BATCH, body), "bravo")
+
+
+def changed(entry: LogEntry, **fields: Any) -> LogEntry:
+    """Give the entry with other values in its JSON."""
+    document = msgspec.json.decode(entry.plain) | fields
+    return msgspec.structs.replace(entry, plain=msgspec.json.encode(document))
+
+
+async def refusal(entries: list[LogEntry], **sending: Any) -> str:
+    alpha, bravo = await only()
+    before = bravo.disk.recorder.head().position
+    answer = await send(alpha, bravo, [parcel_of(entries)], blobs={}, **sending)
+    assert isinstance(answer, Accepted)
+    assert bravo.disk.recorder.head().position == before, "nothing refused is kept"
+    [refused] = answer.refusals
+    return refused.reason
+
+
+def refused_for(change) -> str:
+    async def main():
+        alpha, _ = await only()
+        return await refusal(change(await call_at(alpha)))
+
+    return run(main())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda es: [*es[:2], changed(es[2], mailbox="1001@default")], "not-my-mailbox"),
+        (lambda es: [*es[:2], changed(es[2], mailbox="9001@default")], "not-my-mailbox"),
+        (lambda es: [*es[:2], changed(es[2], mailbox="a@b@c")], "bad-events"),
+        (lambda es: [*es[:2], changed(es[2], home="charlie")], "not-my-mailbox"),
+        (lambda es: [es[0], es[2]], "bad-events"),
+        (lambda es: [es[1], es[2]], "bad-events"),
+        (lambda es: [es[0], changed(es[1], originator_id=str(UUID(int=5))), es[2]], "bad-events"),
+        (lambda es: [*es[:2], changed(es[2], blob_size_bytes="many")], "bad-events"),
+        (lambda es: [*es[:2], changed(es[2], v=2)], "unknown-topic"),
+        (lambda es: [changed(es[0], event="new-thing")], "unknown-topic"),
+        (lambda es: es, "audio-missing"),
+    ],
+)
+def test_parcel_that_breaks_a_rule_is_refused_with_its_reason(change, reason):
+    assert refused_for(change) == reason
+
+
+def test_events_that_only_their_own_server_may_write_are_not_taken():
+    async def main():
+        alpha, bravo = await only()
+        entries = await call_at(alpha)
+        forged = MessageDelivered(
+            originator_id=entries[0].originator_id,
+            originator_version=4,
+            recorded_at=START,
+            recorded_by="alpha",
+            message_id=UUID(int=1),
+            call_id=UUID(int=2),
+            mailbox="2001@default",
+            origin="alpha",
+            origin_position=0,
+        )
+        last = LogEntry(9, forged.originator_id, 4, forged.topic, encode(forged), None, None)
+        answer = await send(alpha, bravo, [parcel_of([*entries, last])])
+        assert [r.reason for r in answer.refusals] == ["forbidden-topic"]
+
+    run(main())
+
+
+def test_event_recorded_by_a_third_server_is_not_taken():
+    async def main():
+        alpha, bravo = await only()
+        entries = [changed(e, recorded_by="charlie") for e in await call_at(alpha)]
+        answer = await send(alpha, bravo, [parcel_of(entries)])
+        assert [r.reason for r in answer.refusals] == ["bad-events"]
+        assert bravo.delivered() == []
+
+    run(main())
+
+
+def test_unknown_events_of_a_call_are_kept_byte_for_byte():
+    async def main():
+        alpha, bravo = await only()
+        first, second, stored = await call_at(alpha)
+        newer = changed(second, event="caller-identified", trust="high")
+        answer = await send(alpha, bravo, [parcel_of([first, newer, stored])])
+        assert answer.refusals == ()
+        kept = bravo.disk.recorder.read_streams([first.originator_id])[first.originator_id]
+        assert kept[1].plain == newer.plain
+        assert kept[1].topic == "caller-identified"
+        assert len(bravo.delivered()) == 1
+
+    run(main())
+
+
+def test_other_event_at_a_place_that_is_taken_is_a_conflict():
+    async def main():
+        alpha, bravo = await only()
+        entries = await call_at(alpha)
+        await send(alpha, bravo, [parcel_of(entries)])
+        before = bravo.disk.recorder.head()
+        other = [*entries[:2], changed(entries[2], message_id=str(UUID(int=9)))]
+        answer = await send(alpha, bravo, [parcel_of(other)], through_position=4)
+        assert [r.reason for r in answer.refusals] == ["conflict"]
+        assert bravo.disk.recorder.head() == before
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"origin": "charlie"}, {"home": "charlie"}, {"through_position": 2}, {"after_position": 3}],
+)
+def test_batch_that_is_not_what_it_says_is_rejected_as_a_whole(change):
+    async def main():
+        alpha, bravo = await only()
+        answer = await send(alpha, bravo, [parcel_of(await call_at(alpha))], **change)
+        assert isinstance(answer, Rejected)
+        assert bravo.events() == []
+
+    run(main())
+
+
+def test_server_that_is_not_configured_is_rejected():
+    async def main():
+        alpha, bravo = await only()
+        parcels = [parcel_of(await call_at(alpha))]
+        answer = await send(alpha, bravo, parcels, sender="zulu", origin="zulu")
+        assert isinstance(answer, Rejected)
+        assert bravo.events() == []
+
+    run(main())
+
+
+def test_parcels_out_of_order_are_rejected():
+    async def main():
+        alpha, bravo = await only()
+        one, two = parcel_of(await call_at(alpha)), parcel_of(await call_at(alpha, audio=b"2"))
+        assert isinstance(await send(alpha, bravo, [two, one]), Rejected)
+
+    run(main())
+
+
+def test_old_incarnation_is_answered_with_a_gap_once_a_newer_one_is_there():
+    async def main():
+        alpha, bravo = await only()
+        one, two = await call_at(alpha), await call_at(alpha, audio=b"2")
+        await send(alpha, bravo, [parcel_of(one)])
+        await send(alpha, bravo, [parcel_of(one)], incarnation=UUID(int=78))
+        late = await send(alpha, bravo, [parcel_of(two)], after_position=3)
+        assert isinstance(late, Gap)
+        assert late.tracked[0].incarnation == UUID(int=78)
+        assert len(bravo.delivered()) == 1
+
+    run(main())
+
+
+def test_receipt_names_what_was_sent_and_what_is_held():
+    async def main():
+        alpha, bravo = await only()
+        answer = await send(alpha, bravo, [parcel_of(await call_at(alpha))])
+        head = bravo.disk.recorder.head()
+        receipt = answer.receipt
+        assert (receipt.origin, receipt.origin_position, receipt.origin_root) == (
+            "alpha",
+            3,
+            "a" * 64,
+        )
+        assert (receipt.home_position, receipt.home_root) == (head.position, head.root.hex())
+
+    run(main())
+
+
+def test_profile_of_a_mailbox_reaches_every_server():
+    async def main():
+        sites = make_sites(["alpha", "bravo", "charlie"])
+        for site in sites.values():
+            await site.start()
+        stream = mailbox_stream_id(MailboxAddress("1001"))
+        common: dict[str, Any] = {
+            "originator_id": stream,
+            "recorded_at": START,
+            "recorded_by": "alpha",
+            "mailbox": "1001@default",
+        }
+        alpha = sites["alpha"]
+        await alpha.log.append_events([MailboxOpened(**common, originator_version=1)])
+        for version in (2, 3):
+            pin = PinChanged(**common, originator_version=version, by="1001")
+            await alpha.log.append_events([pin])
+        for other in ("bravo", "charlie"):
+            await eventually(lambda o=other: len(sites[o].of_kind(PinChanged)) == 2)
+            assert len(sites[other].of_kind(MailboxOpened)) == 1
+
+    run(main())
+
+
+def test_profile_from_a_server_that_is_not_the_mailbox_home_is_refused():
+    async def main():
+        alpha, bravo = await only()
+        stream = mailbox_stream_id(MailboxAddress("2001"))
+        forged = PinChanged(
+            originator_id=stream,
+            originator_version=1,
+            recorded_at=START,
+            recorded_by="alpha",
+            mailbox="2001@default",
+            by="mallory",
+        )
+        entry = LogEntry(1, stream, 1, forged.topic, encode(forged), None, None)
+        answer = await send(alpha, bravo, [parcel_of([entry])])
+        assert [r.reason for r in answer.refusals] == ["not-its-mailbox"]
+        assert bravo.events() == []
+
+    run(main())
+
+
+def test_recording_that_the_home_lost_is_healed_by_the_next_one_that_comes():
+    async def main():
+        alpha, bravo = await only()
+        parcel = parcel_of(await call_at(alpha))
+        await send(alpha, bravo, [parcel])
+        bravo.disk.recorder.image.blob_locations.clear()
+        bravo.disk.blobs.packs.clear()
+        await send(alpha, bravo, [parcel], through_position=4)
+        location = bravo.disk.recorder.locate_blobs(parcel.blobs)[parcel.blobs[0]]
+        assert (
+            hashlib.sha256(bravo.disk.blobs.get(parcel.blobs[0], location)).hexdigest()
+            == (parcel.blobs[0])
+        )
+        assert len(bravo.delivered()) == 1
+
+    run(main())
+
+
+def test_verified_backup_of_the_home_makes_safe_what_was_there_by_then():
+    async def main():
+        sites = make_sites()
+        alpha, bravo = sites["alpha"], sites["bravo"]
+        for site in sites.values():
+            await site.start()
+        await alpha.take_call("2001")
+        await eventually(lambda: len(alpha.of_kind(MessageMigrated)) == 1)
+        assert alpha.deliveries.release_position("bravo") == 0
+        head = bravo.disk.recorder.head()
+        stream = server_stream_id("bravo", head.incarnation)
+        backup = BackupVerified(
+            originator_id=stream,
+            originator_version=1,
+            recorded_at=START,
+            recorded_by="bravo",
+            position=head.position,
+            place="tape",
+        )
+        await bravo.log.append_events([backup])
+        await eventually(lambda: alpha.deliveries.release_position("bravo") == 3)
+
+    run(main())
+
+
+def test_parcel_that_the_peer_cannot_bear_is_found_and_set_aside():
+    async def main():
+        sites = make_sites()
+        alpha, bravo = sites["alpha"], sites["bravo"]
+        await alpha.start()
+        messages = [await alpha.take_call("2001", bytes([n]) * 20) for n in range(6)]
+        poison = messages[2]
+        await bravo.start()
+        handle = bravo.receiver.handle
+
+        async def choke(sender, route, body):
+            if route is Route.BATCH and poison.blob in decode_batch(body, "alpha").blobs:
+                return await handle(sender, route, body[:-1])
+            return await handle(sender, route, body)
+
+        bravo.receiver.handle = choke
+        await eventually(lambda: len(alpha.of_kind(MessageMigrated)) == 5, within_s=3000)
+        [refused] = alpha.of_kind(MigrationRefused)
+        assert (refused.message_id, refused.reason) == (poison.message_id, "rejected")
+        assert bravo.delivered() == [m.message_id for m in messages if m is not poison]
+
+    run(main())
+
+
+def test_backoff_is_kept_over_a_restart():
+    async def main():
+        sites = make_sites()
+        alpha = sites["alpha"]
+        await alpha.start()
+        await eventually(lambda: alpha.deliveries.statuses()[0].attempts == 0)
+        bravo = sites["bravo"]
+        await bravo.start()
+        await alpha.take_call("2001")
+        await eventually(lambda: len(alpha.of_kind(MessageMigrated)) == 1)
+        await bravo.stop()
+        await eventually(lambda: alpha.deliveries.statuses()[0].attempts >= 5, within_s=3000)
+        await alpha.restart()
+        assert alpha.disk.cursors.cursors["bravo"].attempts >= 5
+        await eventually(lambda: alpha.deliveries.statuses()[0].attempts >= 5, within_s=1)
+
+    run(main())

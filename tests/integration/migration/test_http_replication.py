@@ -1,0 +1,365 @@
+"""Replication over real sockets on loopback: mutual TLS, signed requests, bounded bodies."""
+
+import asyncio
+import contextlib
+import random
+import socket
+import ssl
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from ledger.clock import SystemClock
+from ledger.configuration import Configuration, load_configuration
+from ledger.errors import PeerError, TransientError
+from ledger.events import MessageMigrated
+from ledger.identity import ServerIdentity, generate_identity, load_identity
+from ledger.migration.http_link import HttpLink
+from ledger.migration.http_receiver import ReplicationApp
+from ledger.migration.http_signature import sign_request
+from ledger.migration.link import Route
+from ledger.migration.protocol import OriginState
+from ledger.migration.receipts import verify_receipt
+from ledger.migration.tls import client_context, server_context
+from ledger.migration.wire import MEDIA_TYPE, MissingRequest, decode_answer, encode_request
+from ledger.offload import ThreadOffload
+from ledger.storage.filesystem_blobs import FilesystemBlobStore
+from ledger.storage.open_recorder import open_recorder
+from ledger.storage.sql_peer_cursors import SqlCursorStore
+from tests.support.sites import Disk, Site, eventually
+from vmledger.cluster import write_cluster
+from vmledger.init import init_server
+from vmledger.serving import bind, make_server, serve_until_stopped
+
+QUESTION = encode_request(MissingRequest(digests=()))
+
+
+class LoopbackSite(Site):
+    """A site that speaks HTTPS, with real time and threads."""
+
+    def __init__(self, config: Configuration, seed: int) -> None:
+        identity = load_identity(config.server, config.identity.signing_key)
+        super().__init__(config.server, config.directory, identity.private_key, seed)
+        self.config = config
+        self.settings = config.replication
+        self.clock = SystemClock()
+        self.offload = ThreadOffload(2)
+        self.links = {
+            peer.id: HttpLink(
+                peer,
+                identity=self.identity,
+                tls=client_context(config.identity, peer.certificate),
+                settings=config.replication,
+                clock=self.clock,
+                offload=self.offload,
+                rng=self.rng,
+            )
+            for peer in config.directory.peers
+        }
+
+    async def serve(self) -> None:
+        app = ReplicationApp(
+            self.receiver,
+            directory=self.directory,
+            clock=self.clock,
+            offload=self.offload,
+            body_timeout_s=2,
+        )
+        listener = bind(self.config.replication_address, "listen.replication")
+        tls = server_context(self.config)
+        self.server = make_server(app, listener, grace_s=1, tls=tls)
+        self.ended = asyncio.Event()
+        self.serving = asyncio.create_task(serve_until_stopped([self.server], self.ended))
+
+    async def stop(self) -> None:
+        if self.is_up:
+            self.is_up = False
+            await self.deliveries.stop()
+        self.ended.set()
+        await self.serving
+        self.server.listener.close()
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture
+def configs(tmp_path: Path) -> list[Configuration]:
+    a, b, c, d = free_ports(4)
+    files = write_cluster(
+        tmp_path,
+        ["alpha", "bravo"],
+        {"alpha": ["1*"], "bravo": ["2*"]},
+        {"alpha": (a, b), "bravo": (c, d)},
+    )
+    return [load_configuration(file) for file in files]
+
+
+@asynccontextmanager
+async def serving(*configs: Configuration):
+    sites = [LoopbackSite(config, seed) for seed, config in enumerate(configs)]
+    for site in sites:
+        await site.start()
+        await site.serve()
+    try:
+        yield sites
+    finally:
+        for site in sites:
+            await site.stop()
+            site.offload.close()
+
+
+def on_disk(site: LoopbackSite) -> None:
+    """Put a site on the stores that a real server uses."""
+    url = site.config.stores.events
+    blobs = FilesystemBlobStore(site.config.data / "blobs")
+    site.disk = Disk(open_recorder(url), blobs, SqlCursorStore(url))
+
+
+def link_of(
+    config: Configuration,
+    *,
+    identity: ServerIdentity | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> HttpLink:
+    peer = config.directory.peers[0]
+    own = identity or load_identity(config.server, config.identity.signing_key)
+    return HttpLink(
+        peer,
+        identity=own,
+        tls=tls or client_context(config.identity, peer.certificate),
+        settings=config.replication,
+        clock=SystemClock(),
+        offload=ThreadOffload(1),
+        rng=random.Random(1),
+    )
+
+
+async def ask(link: HttpLink, body: bytes = QUESTION, route: Route = Route.MISSING) -> bytes:
+    try:
+        return await link.exchange(route, body)
+    finally:
+        await link.close()
+
+
+async def post(config: Configuration, path: str, body: bytes, headers: dict[str, str]) -> int:
+    peer = config.directory.peers[0]
+    connector = aiohttp.TCPConnector(ssl=client_context(config.identity, peer.certificate))
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        session.post(f"{peer.url}{path}", data=body, headers=headers) as response,
+    ):
+        return response.status
+
+
+def signed(config: Configuration, body: bytes, /, **changes) -> dict[str, str]:
+    peer = config.directory.peers[0]
+    arguments = {
+        "identity": load_identity(config.server, config.identity.signing_key),
+        "receiver": peer.id,
+        "url": f"{peer.url}/replication/missing",
+        "content_type": MEDIA_TYPE,
+        "body": body,
+        "now": SystemClock().now(),
+        "nonce": "1",
+    }
+    return sign_request(**(arguments | changes))
+
+
+def test_message_travels_over_https_and_its_receipt_verifies(configs):
+    async def main():
+        async with serving(*configs) as (alpha, bravo):
+            message = await alpha.take_call("2001", b"\x7f" * 200_000)
+            assert await alpha.deliveries.deliver_now(message.message_id, "bravo", 20)
+            assert bravo.audio_of(message) == b"\x7f" * 200_000
+            [event] = alpha.of_kind(MessageMigrated)
+            verify_receipt(event.receipt, bravo.identity.public_key)
+
+    asyncio.run(main())
+
+
+def test_backlog_on_real_stores_arrives_once_and_in_order(configs):
+    async def main():
+        alpha, bravo = (LoopbackSite(config, seed) for seed, config in enumerate(configs))
+        for site in (alpha, bravo):
+            on_disk(site)
+        await alpha.start()
+        await alpha.serve()
+        messages = [await alpha.take_call("2001", bytes([n]) * 50_000) for n in range(150)]
+        await bravo.start()
+        await bravo.serve()
+        try:
+            last = messages[-1].message_id
+            assert await alpha.deliveries.deliver_now(last, "bravo", 60)
+            assert bravo.delivered() == [m.message_id for m in messages]
+            assert [bravo.audio_of(m)[0] for m in messages] == list(range(150))
+            assert [e.message_id for e in alpha.of_kind(MessageMigrated)] == bravo.delivered()
+            await eventually(lambda: alpha.deliveries.statuses()[0].state is OriginState.IDLE)
+        finally:
+            for site in (alpha, bravo):
+                await site.stop()
+                site.offload.close()
+                site.disk.recorder.close()
+                site.disk.cursors.close()
+        reopened = SqlCursorStore(alpha.config.stores.events)
+        assert reopened.load("bravo").position >= 450
+        reopened.close()
+
+    asyncio.run(main())
+
+
+def test_both_directions_work_at_the_same_time(configs):
+    async def main():
+        async with serving(*configs) as (alpha, bravo):
+            there = await alpha.take_call("2001", b"there")
+            back = await bravo.take_call("1001", b"back")
+            arrived = await asyncio.gather(
+                alpha.deliveries.deliver_now(there.message_id, "bravo", 20),
+                bravo.deliveries.deliver_now(back.message_id, "alpha", 20),
+            )
+            assert arrived == [True, True]
+
+    asyncio.run(main())
+
+
+def test_probe_finds_the_peer_that_is_there_and_misses_the_one_that_is_not(configs):
+    async def main():
+        async with serving(configs[1]) as (bravo,):
+            link = link_of(configs[0])
+            await link.probe()
+            await link.close()
+            with pytest.raises(TransientError):
+                await bravo.links["alpha"].probe()
+
+    asyncio.run(main())
+
+
+def test_request_with_the_right_signature_is_answered(configs):
+    async def main():
+        async with serving(configs[1]):
+            assert decode_answer(await ask(link_of(configs[0])), "bravo").digests == ()
+
+    asyncio.run(main())
+
+
+def test_request_signed_with_another_key_is_refused(configs):
+    async def main():
+        async with serving(configs[1]):
+            with pytest.raises(PeerError, match="401"):
+                await ask(link_of(configs[0], identity=generate_identity("alpha")))
+
+    asyncio.run(main())
+
+
+def test_request_of_an_unknown_server_is_refused(configs):
+    async def main():
+        async with serving(configs[1]):
+            with pytest.raises(PeerError, match="401"):
+                await ask(link_of(configs[0], identity=generate_identity("zulu")))
+
+    asyncio.run(main())
+
+
+def test_client_without_a_pinned_certificate_does_not_get_in(configs, tmp_path):
+    async def main():
+        stranger = load_configuration(init_server(tmp_path / "x", "alpha").configuration_file)
+        pinned = configs[0].directory.peers[0].certificate
+        tls = client_context(stranger.identity, pinned)
+        async with serving(configs[1]):
+            with pytest.raises((TransientError, PeerError)):
+                await ask(link_of(configs[0], tls=tls))
+
+    asyncio.run(main())
+
+
+def test_server_that_shows_another_certificate_is_not_spoken_to(configs):
+    async def main():
+        own = configs[0].identity
+        tls = client_context(own, own.tls_certificate)  # pins another certificate than bravo's
+        async with serving(configs[1]):
+            with pytest.raises(PeerError, match="pins"):
+                await ask(link_of(configs[0], tls=tls))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({}, 200),
+        ({"receiver": "charlie"}, 401),
+        ({"url": "https://x/replication/batch"}, 401),
+        ({"body": b"another body"}, 400),
+        ({"now": SystemClock().now().replace(year=2020)}, 401),
+        ({"content_type": "application/vnd.vmledger.batch; version=9"}, 415),
+    ],
+)
+def test_what_the_signature_covers_cannot_be_changed(configs, changes, status):
+    async def main():
+        headers = signed(configs[0], QUESTION, **changes)
+        async with serving(configs[1]):
+            assert await post(configs[0], "/replication/missing", QUESTION, headers) == status
+
+    asyncio.run(main())
+
+
+def test_unsigned_request_is_refused(configs):
+    async def main():
+        async with serving(configs[1]):
+            headers = {"content-type": MEDIA_TYPE}
+            assert await post(configs[0], "/replication/missing", QUESTION, headers) == 401
+
+    asyncio.run(main())
+
+
+def test_oversize_body_is_refused_before_it_is_read(configs):
+    async def main():
+        body = b"x" * (1024 * 1024 + 1)
+        async with serving(configs[1]):
+            status = await post(configs[0], "/replication/missing", body, signed(configs[0], body))
+            assert status == 413
+
+    asyncio.run(main())
+
+
+def test_unknown_route_and_method_are_refused(configs):
+    async def main():
+        async with serving(configs[1]):
+            assert await post(configs[0], "/replication/nothing", b"", {}) == 404
+            assert await post(configs[0], "/replication/ping", b"", {}) == 405
+
+    asyncio.run(main())
+
+
+def test_full_house_answers_busy_with_a_pause(configs):
+    async def main():
+        async with serving(configs[1]) as (bravo,):
+            with contextlib.ExitStack() as full:
+                for origin in "xxyy":
+                    full.enter_context(bravo.receiver.admission.enter(origin, 1))
+                answer = await ask(link_of(configs[0]), b"any", Route.BATCH)
+            assert decode_answer(answer, "bravo").retry_after_s > 0
+
+    asyncio.run(main())
+
+
+def test_body_that_stalls_is_given_up(configs):
+    async def main():
+        async def slowly():
+            yield QUESTION[:5]
+            await asyncio.Event().wait()
+
+        headers = signed(configs[0], QUESTION) | {"content-length": str(len(QUESTION))}
+        async with serving(configs[1]):
+            async with asyncio.timeout(20):
+                status = await post(configs[0], "/replication/missing", slowly(), headers)
+            assert status == 408
+
+    asyncio.run(main())

@@ -1,0 +1,67 @@
+"""Run simulated worlds: ``python -m tests.simulation [--seed N] [--schedules N] [--story]``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable
+
+from tests.simulation.faults import draw_schedule
+from tests.simulation.story import shrink, tell, trace
+from tests.simulation.world import World, graveyard
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seed", type=int, help="run only this one")
+    parser.add_argument("--first", type=int, default=0, help="where to begin")
+    parser.add_argument("--schedules", type=int, default=1000, help="how many to run")
+    parser.add_argument("--seconds", type=float, help="stop after this time")
+    parser.add_argument(
+        "--story", action="store_true", help="tell of a seed also every request and every event"
+    )
+    asked = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    with graveyard() as bury:
+        if asked.seed is not None:
+            return run_one(asked.seed, asked.story)
+        return run_many(asked.first, asked.schedules, asked.seconds, bury)
+
+
+def run_one(seed: int, with_trace: bool) -> int:
+    """Run one seed; when something is wrong tell its shortest story."""
+    schedule = draw_schedule(seed)
+    failures = World(schedule).run()
+    if failures:
+        schedule, failures = shrink(schedule)
+    tell(schedule, failures)
+    if with_trace:
+        trace(schedule)
+    return bool(failures)
+
+
+def run_many(first: int, count: int, seconds: float | None, bury: Callable[[], None]) -> int:
+    """Run many seeds; 1 when one of them failed."""
+    began_s = time.monotonic()
+    began_cpu_s = time.process_time()
+    done = failed = 0
+    while done < count and (seconds is None or time.monotonic() - began_s < seconds):
+        world = World(draw_schedule(first + done))
+        if failures := world.run():
+            failed += 1
+            print(f"seed {world.seed}: " + "; ".join(failures)[:400], flush=True)
+        done += 1
+        del world
+        if done % 50 == 0:
+            bury()
+    took_s = time.monotonic() - began_s
+    cpu_s = time.process_time() - began_cpu_s
+    print(f"{done} schedules in {took_s:.1f} s ({cpu_s * 1000 / done:.1f} ms of processor each)")
+    print(f"{failed} failed")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""What must hold after a run, whatever happened in it.
+
+Each checker looks at the disks that are left, never at what a process believes, and gives a
+sentence for everything that is wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from ledger.errors import CorruptionError, LedgerError, NotFoundError, PeerError
+from ledger.events import MessageStored
+from ledger.migration.receipts import verify_receipt
+from ledger.storage.merkle import Frontier, leaf_hash
+from ledger.storage.stored_form import decode as decode_stored_form
+from projections.mailboxes import MESSAGE
+from projections.replay import replay_mailboxes
+from tests.simulation.logs import event_of
+from tests.simulation.server import DATA, SimulatedRecorder
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Accepted, World
+
+Findings = Iterator[str]
+
+
+def check_all(world: World) -> list[str]:
+    """Ask every checker; gives what each found wrong, with the checker's name."""
+    found = []
+    for checker in CHECKERS:
+        name = checker.__name__.replace("_", " ")
+        found += [f"{name}: {finding}" for finding in checker(world)]
+    return found
+
+
+def promises_during_the_run(world: World) -> Findings:
+    yield from world.told.broken
+
+
+def everything_settles(world: World) -> Findings:
+    """Nothing stays on its way to a home that is there."""
+    if world.settled_at_s is None:
+        waiting = {n: v for n in world.machines if (v := world.view(n).waiting())}
+        down = [n for n in world.machines if world.listener(n) is None]
+        yield f"not settled: waiting {waiting}, not serving {down}, missing {list(missing(world))}"
+
+
+def missing(world: World) -> list[UUID]:
+    arrived = {call for name in world.machines for call in world.view(name).delivered_calls}
+    return [call for call in world.told.accepted if call not in arrived]
+
+
+def every_accepted_message_arrived_once(world: World) -> Findings:
+    """Once, at its home or, when the mailbox moved, at one that it had."""
+    places: defaultdict[UUID, list[str]] = defaultdict(list)
+    for name in world.machines:
+        for _, event in world.view(name).delivered:
+            places[event.message_id].append(name)
+    for message_id, names in places.items():
+        if len(names) > 1 and not _was_doubled_by_moving(world, message_id):
+            yield f"message {message_id} was delivered {len(names)} times: {names}"
+    for accepted in world.told.accepted.values():
+        message_id = accepted.message.message_id
+        names = places[message_id] or _same_recording(world, accepted)
+        if not names and not _is_excused(world, accepted):
+            yield f"message {message_id} taken by {accepted.call.server} is nowhere delivered"
+        for name in names:
+            if name not in _homes(world, accepted):
+                yield f"message {message_id} was delivered at {name}, which is not its home"
+
+
+def _homes(world: World, accepted: Accepted) -> set[str]:
+    return {accepted.message.home} | {
+        home for layout in world.layouts_used for home in [layout.home_of(accepted.call.extension)]
+    }
+
+
+def _was_doubled_by_moving(world: World, message_id: UUID) -> bool:
+    return False
+
+
+def _same_recording(world: World, accepted: Accepted) -> list[str]:
+    """The call's own recording under another id: a switch repeated itself after a restore."""
+    return [
+        name
+        for name in world.machines
+        for _, event in world.view(name).delivered
+        if event.call_id == accepted.call_id
+        and (stored := world.view(name).stored.get(event.message_id)) is not None
+        and stored.audio.digest == hashlib.sha256(accepted.call.audio).hexdigest()
+    ]
+
+
+def _is_excused(world: World, accepted: Accepted) -> bool:
+    """Is its loss no fault, or shown to the operator?"""
+    if accepted.call_id in world.told.lost_with_its_disk:
+        return True
+    for name in world.machines:
+        refused = world.view(name).refused.get(accepted.message.message_id)
+        if refused is None:
+            continue
+        blob = world.view(name).stored[refused.message_id].blob
+        if refused.reason in ("audio-corrupt", "audio-missing"):
+            return (name, blob) in world.told.rotten
+    return False
+
+
+def every_message_has_its_sound(world: World) -> Findings:
+    """Bit for bit; damage is excused only where a disk rotted, and must be noticed there."""
+    expected = {a.message.message_id: a.call.audio for a in world.told.accepted.values()}
+    for name, machine in world.machines.items():
+        assert machine.process is not None, "it was started"
+        blobs = machine.process.blobs
+        for _, event in world.view(name).delivered:
+            stored = world.view(name).stored[event.message_id]
+            try:
+                location = machine.image.blob_locations.get(stored.blob)
+                sound = decode_stored_form(blobs.get(stored.blob, location))
+            except LedgerError as error:
+                if (name, stored.blob) not in world.told.rotten:
+                    yield f"{name} shows message {event.message_id} without sound: {error}"
+                continue
+            wanted = expected.get(event.message_id)
+            digest = hashlib.sha256(sound).hexdigest()
+            if digest != stored.audio.digest or (wanted is not None and sound != wanted):
+                yield f"{name} plays another sound for message {event.message_id}"
+
+
+def custody_is_with_one_server(world: World) -> Findings:
+    """Origin and home agree about who answers for each message."""
+    for name in world.machines:
+        view = world.view(name)
+        for message_id, receipts in view.migrated.items():
+            home = receipts[-1].home
+            if message_id in view.refused:
+                continue  # asked for again since, and that it cannot be sent any more is recorded
+            is_there = any(e.message_id == message_id for _, e in world.view(home).delivered)
+            if not is_there and view.stored[message_id].originator_id not in (
+                world.told.lost_with_its_disk
+            ):
+                yield f"{name} holds a receipt of {home} for {message_id}, which is not there"
+        for message_id in view.waiting():
+            for home in world.machines:
+                if any(e.message_id == message_id for _, e in world.view(home).delivered):
+                    yield f"{name} still waits for {home}, which has message {message_id}"
+
+
+def receipts_are_signed_and_true(world: World) -> Findings:
+    for name in world.machines:
+        for event in world.view(name).receipts:
+            receipt = event.receipt
+            try:
+                home = world.machines[event.home]
+                verify_receipt(receipt, home.identity.public_key, home.verify)
+            except PeerError as error:
+                yield f"{name} recorded a receipt that is not signed: {error}"
+            if (receipt.origin, receipt.home) != (name, event.home):
+                yield f"{name} recorded a receipt for others"
+            image = world.machines[event.home].image
+            if image.head.incarnation == receipt.home_incarnation and not world.told.restored:
+                root = image.frontiers[receipt.home_position].root().hex()
+                if root != receipt.home_root:
+                    yield f"{name} holds a receipt for another log of {event.home}"
+
+
+def messages_arrive_in_order(world: World) -> Findings:
+    """In the order of their origin's log, unless they were held, moved or sent again."""
+    if world.told.restored or len(world.layouts_used) > 1:
+        return
+    for name in world.machines:
+        last: dict[str, int] = {}
+        for _, event in world.view(name).delivered:
+            if event.origin == name:
+                continue
+            if event.message_id in world.view(event.origin).ever_refused:
+                continue
+            if event.origin_position <= last.get(event.origin, 0):
+                yield f"{name} got message {event.message_id} of {event.origin} out of order"
+            last[event.origin] = event.origin_position
+
+
+def logs_are_whole(world: World) -> Findings:
+    """Positions without a gap, streams without a gap, and the tree over all of it."""
+    for name, machine in world.machines.items():
+        image = machine.image
+        frontier = Frontier().append(leaf_hash(e.plain) for e in image.entries)
+        if [e.position for e in image.entries] != list(range(1, len(image.entries) + 1)):
+            yield f"the positions of {name} have a gap"
+        if frontier.root() != image.head.frontier.root():
+            yield f"the tree of {name} is not that of its events"
+        for stream, entries in image.streams.items():
+            if sorted(e.originator_version for e in entries) != list(range(1, len(entries) + 1)):
+                yield f"stream {stream} of {name} has a gap"
+
+
+def events_travel_byte_for_byte(world: World) -> Findings:
+    if world.told.restored:
+        return  # what came from a log that went back cannot be compared
+    for name, machine in world.machines.items():
+        for entry in machine.image.entries:
+            if entry.origin is None:
+                continue
+            origin = world.machines[entry.origin].image
+            assert entry.origin_position is not None
+            if origin.entries[entry.origin_position - 1].plain != entry.plain:
+                yield f"position {entry.position} of {name} is not what {entry.origin} wrote"
+
+
+def actions_are_known_at_home(world: World) -> Findings:
+    """What a user was told is recorded is in the log of the message's home."""
+    for at_s, call_id, message_id, by in world.told.actions:
+        if any(at_s <= restored_s for restored_s in world.told.restored):
+            continue
+        for name in world.machines:
+            view = world.view(name)
+            if all(e.message_id != message_id for _, e in view.delivered):
+                continue
+            streams = world.machines[name].image.streams
+            entries = [*streams.get(call_id, ()), *streams.get(message_id, ())]
+            if not any(by.encode() in entry.plain for entry in entries):
+                yield f"{name} does not know what {by} did to message {message_id}"
+
+
+def nothing_is_left_in_the_spool(world: World) -> Findings:
+    """Every recording became a message or lies where a person finds it."""
+    for name, machine in world.machines.items():
+        for path in sorted(machine.disk.names):
+            if path.parent == DATA / "spool" and (name, path) not in world.told.rotten_files:
+                yield f"{name} forgot {path.name} in its spool"
+
+
+def mailboxes_list_each_message_once(world: World) -> Findings:
+    """Replayed from nothing, the mailboxes of all servers together list each message once."""
+    if world.seed % 4:
+        return
+    listed: Counter[UUID] = Counter()
+    for name, machine in world.machines.items():
+        state = replay_mailboxes(SimulatedRecorder(machine), name)
+        listed.update(e.message_id for e in state.all(MESSAGE) if e.is_listed)
+    for message_id, count in listed.items():
+        if count > 1:
+            yield f"message {message_id} is listed on {count} servers"
+    delivered = {e.message_id for n in world.machines for _, e in world.view(n).delivered}
+    for message_id in delivered - listed.keys():
+        yield f"message {message_id} was delivered and is listed nowhere"
+
+
+def servers_do_not_storm(world: World) -> Findings:
+    """When all is quiet only the idle probes are left; and no run needs many more than that."""
+    pairs = len(world.machines) * (len(world.machines) - 1)
+    most = pairs * 5
+    if world.sent_while_quiet > most:
+        yield f"{world.sent_while_quiet} requests while all was quiet, at most {most} expected"
+    most = round(pairs * (60 + world.now_s) + 30 * len(world.told.accepted))
+    if world.network.sent > most:
+        yield f"{world.network.sent} requests in {world.now_s:.0f} s, at most {most} expected"
+
+
+CHECKERS: Final[tuple[Callable[[World], Findings], ...]] = (
+    promises_during_the_run,
+    everything_settles,
+    every_accepted_message_arrived_once,
+    every_message_has_its_sound,
+    custody_is_with_one_server,
+    receipts_are_signed_and_true,
+    messages_arrive_in_order,
+    logs_are_whole,
+    events_travel_byte_for_byte,
+    actions_are_known_at_home,
+    nothing_is_left_in_the_spool,
+    mailboxes_list_each_message_once,
+    servers_do_not_storm,
+)
+
+__all__ = ["CHECKERS", "CorruptionError", "MessageStored", "NotFoundError", "check_all", "event_of"]

@@ -1,0 +1,105 @@
+"""What the logs of simulated servers say: one log's messages, read as it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import UUID
+
+from ledger.events import (
+    DomainEvent,
+    MessageDelivered,
+    MessageMigrated,
+    MessageRequeued,
+    MessageStored,
+    MigrationRefused,
+    OpaqueEvent,
+    decode,
+)
+from ledger.storage.event_log import LogEntry
+from ledger.storage.memory import LogImage
+
+_CONCERN_MESSAGES = frozenset(
+    {
+        "message-stored",
+        "message-delivered",
+        "message-migrated",
+        "message-requeued",
+        "migration-refused",
+    }
+)
+
+
+def event_of(entry: LogEntry) -> DomainEvent | OpaqueEvent:
+    return decode(entry.plain, f"position {entry.position}")
+
+
+class LogView:
+    """The messages of one log."""
+
+    def __init__(self, image: LogImage) -> None:
+        self.image = image
+        self._read = 0
+        self.stored: dict[UUID, MessageStored] = {}
+        """Messages of calls that this server took, and those that came from others."""
+        self.delivered: list[tuple[LogEntry, MessageDelivered]] = []
+        self.delivered_calls: set[UUID] = set()
+        self.migrated: dict[UUID, list[MessageMigrated]] = {}
+        """By message: what this server recorded itself."""
+        self.receipts: list[MessageMigrated] = []
+        self.sent_to: dict[UUID, str] = {}
+        self.refused: dict[UUID, MigrationRefused] = {}
+        """Refused, and not sent on since."""
+        self.ever_refused: dict[UUID, list[MigrationRefused]] = {}
+        self._open: dict[UUID, MessageStored] = {}
+
+    def advance(self) -> None:
+        """Read what is new."""
+        entries = self.image.entries
+        while self._read < len(entries):
+            entry = entries[self._read]
+            self._read += 1
+            if entry.topic in _CONCERN_MESSAGES:
+                self._fold(entry, event_of(entry))
+
+    def _fold(self, entry: LogEntry, event: DomainEvent | OpaqueEvent) -> None:
+        match event:
+            case MessageStored():
+                self.stored[event.message_id] = event
+                if entry.origin is None:
+                    self.sent_to[event.message_id] = event.home
+                    if event.home != event.recorded_by:
+                        self._open[event.message_id] = event
+            case MessageDelivered():
+                self.delivered.append((entry, event))
+                self.delivered_calls.add(event.call_id)
+                self._open.pop(event.message_id, None)
+            case MessageMigrated() if entry.origin is None:
+                self.migrated.setdefault(event.message_id, []).append(event)
+                self.receipts.append(event)
+                self._open.pop(event.message_id, None)
+                self.refused.pop(event.message_id, None)
+            case MessageRequeued() if entry.origin is None:
+                self.sent_to[event.message_id] = event.home
+                self.refused.pop(event.message_id, None)
+                # Sent on after a receipt: the home that gave it lost what it had.
+                self.migrated.pop(event.message_id, None)
+                if event.home != event.recorded_by:
+                    self._open[event.message_id] = self.stored[event.message_id]
+            case MigrationRefused() if entry.origin is None:
+                self.refused[event.message_id] = event
+                self.ever_refused.setdefault(event.message_id, []).append(event)
+            case _:
+                pass
+
+    def waiting(self) -> list[UUID]:
+        """Messages that wait here for their home and are not held."""
+        return [m for m in self._open if m not in self.refused]
+
+    def held(self) -> Iterator[tuple[UUID, UUID]]:
+        """Messages that were refused, each with its call."""
+        for message_id in self.refused:
+            yield message_id, self.stored[message_id].originator_id
+
+    def held_calls(self) -> Iterator[UUID]:
+        for _, call_id in self.held():
+            yield call_id

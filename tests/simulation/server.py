@@ -1,0 +1,379 @@
+"""A simulated machine, and the processes of the real program that run on it one after another.
+
+A machine keeps its disk and its log over a restart. A process is one run of the program: when it
+dies, none of its ports ever answers again, so nothing of it runs on; its objects are thrown away
+and the next process is built over what the disk has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ledger.configuration import Configuration, Directory
+from ledger.errors import PeerError, TransientError
+from ledger.events import PeerLost, PeerReturned, PeerState, ReachabilityEvidence
+from ledger.identity import Verifier
+from ledger.ids import new_id_factory
+from ledger.migration.deliveries import Deliveries
+from ledger.migration.home import Receiver
+from ledger.migration.incarnations import Incarnations
+from ledger.migration.link import Route
+from ledger.migration.origin import OriginParts
+from ledger.migration.reachability import Reachability
+from ledger.migration.settlement import Settlement
+from ledger.migration.wire import Busy, encode_answer
+from ledger.server import ServerParts, VoicemailServer
+from ledger.storage.group_commit import EventLog
+from ledger.storage.memory import LogImage, MemoryLogRecorder
+from ledger.storage.peer_cursors import PeerCursor
+from ledger.storage.recorder import Plan
+from ledger.storage.server_stream import ServerStream
+from tests.simulation.disk import Crashed, Disk
+from tests.simulation.network import SimulatedLink
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+DATA = Path("/data")
+NAMES = ("alpha", "bravo", "charlie", "delta")
+
+
+class Unanswered(Exception):  # noqa: N818  (what a switch sees: the server is gone)
+    """The process died before it answered."""
+
+
+@dataclass
+class Machine:
+    """What one server keeps over restarts."""
+
+    id: str
+    identity: Any
+    verify: Verifier
+    disk: Disk
+    image: LogImage
+    rng: random.Random
+    cursors: dict[str, PeerCursor] = field(default_factory=dict)
+    skew_s: float = 0.0
+    """How far its wall clock is off."""
+    process: Process | None = None
+    starts: int = 0
+    down_until_s: float = 0.0
+    down_after_crash_s: float = 0.0
+    """How long it stays down when the next crash strikes."""
+    is_clone: bool = False
+
+    def backup(self) -> Machine:
+        """Copy what the disk has, as a backup does."""
+        twin = Machine(
+            self.id, self.identity, self.verify, self.disk.copy(), self.image.copy(), self.rng
+        )
+        twin.cursors = dict(self.cursors)
+        return twin
+
+
+@dataclass(frozen=True)
+class CheapIdentity:
+    """Signs with a keyed hash: what a signature covers is checked, at a fiftieth of the cost."""
+
+    server_id: str
+
+    @property
+    def public_key(self) -> bytes:
+        return hashlib.sha256(self.server_id.encode()).digest()
+
+    def sign(self, data: bytes) -> bytes:
+        return hashlib.blake2b(data, key=self.public_key).digest()
+
+
+def verify_cheaply(public_key: bytes, signature: bytes, data: bytes, *, peer: str) -> None:
+    if hashlib.blake2b(data, key=public_key).digest() != signature:
+        raise PeerError("the signature is not by that key", peer=peer)
+
+
+class SimulatedClock:
+    """The loop's time, as this machine's clock shows it."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self._process.world.now_s + self._process.machine.skew_s)
+
+    def monotonic_s(self) -> float:
+        return self._process.world.now_s
+
+    async def sleep(self, seconds: float) -> None:
+        await self._process.port(asyncio.sleep(seconds))
+
+
+class SimulatedOffload:
+    """Runs blocking work after a moment of virtual time; the process may be dead by then."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    async def __call__(self, work: Callable[[], Any]) -> Any:
+        process = self._process
+        loop = process.world.loop
+        future = loop.create_future()
+        luck = process.rng.random()
+        if process.is_dead or luck < 0.6:
+            self._run(work, future)
+        elif luck < 0.85:
+            loop.call_soon(self._run, work, future)
+        else:
+            loop.call_later((luck - 0.85) * 0.1, self._run, work, future)
+        return await future
+
+    def _run(self, work: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+        process = self._process
+        if process.is_dead:
+            process.unanswered.append(future)
+            return
+        try:
+            result = work()
+        except Crashed:
+            process.unanswered.append(future)
+            process.die()
+        except Exception as error:
+            if not future.done():
+                future.set_exception(error)
+        else:
+            if not future.done():
+                future.set_result(result)
+
+
+class SimulatedRecorder(MemoryLogRecorder):
+    """The log in memory, on a disk that fills up and under a program that crashes."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(image=machine.image)
+        self._disk = machine.disk
+
+    def _transact(self, appends: Any) -> Plan:
+        crash = self._disk.step()
+        plan = super()._transact(appends)
+        if crash:
+            raise Crashed
+        return plan
+
+    def start_incarnation(self, incarnation: Any) -> Any:
+        crash = self._disk.step()
+        head = super().start_incarnation(incarnation)
+        if crash:
+            raise Crashed
+        return head
+
+
+class SimulatedCursors:
+    """The hints of a machine, on its disk."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def load(self, peer: str) -> PeerCursor | None:
+        return self._machine.cursors.get(peer)
+
+    def save(self, cursor: PeerCursor) -> None:
+        crash = self._machine.disk.step()
+        self._machine.cursors[cursor.peer] = cursor
+        if crash:
+            raise Crashed
+
+
+class Process:
+    """One run of the program."""
+
+    def __init__(self, world: World, machine: Machine, config: Configuration) -> None:
+        self.world = world
+        self.machine = machine
+        self.name = f"{machine.id}{'!' if machine.is_clone else ''}#{machine.starts}"
+        self.config = config
+        self.rng = random.Random(f"{world.seed}/{self.name}")
+        self.is_dead = False
+        self.is_listening = False
+        self.unanswered: list[asyncio.Future[Any]] = []
+        self.ended: asyncio.Future[None] = world.loop.create_future()
+        self._death: list[asyncio.Future[Any]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+        machine.starts += 1
+
+    def build(self) -> None:
+        """Open the stores and join the parts; raises what the disk raises."""
+        machine, config = self.machine, self.config
+        clock, offload = SimulatedClock(self), SimulatedOffload(self)
+        self.recorder = SimulatedRecorder(machine)
+        log = EventLog(self.recorder, offload)
+        self.log = log
+        blobs, spool = self.world.stores(self, clock)
+        directory: Directory = config.directory
+        new_id = new_id_factory(clock.now, self.rng.randbytes)
+        links = {p.id: SimulatedLink(self, p.id, self.world.network) for p in directory.peers}
+        stream = ServerStream(config.server, log, clock)
+        self._changes: asyncio.Queue[ReachabilityEvidence] = asyncio.Queue()
+        self._stream = stream
+        reachability = Reachability(
+            links, config.replication, clock, on_change=self._changes.put_nowait
+        )
+        self.deliveries = Deliveries(
+            OriginParts(
+                directory=directory,
+                log=log,
+                blobs=blobs,
+                clock=clock,
+                offload=offload,
+                rng=self.rng,
+                settings=config.replication,
+                incarnations=Incarnations(config.server, log, clock, new_id),
+                settlement=Settlement(log, clock, directory),
+                cursors=SimulatedCursors(machine),
+                observer=reachability,
+                verify=machine.verify,
+            ),
+            links,
+        )
+        self.receiver = Receiver(
+            identity=machine.identity,
+            directory=directory,
+            log=log,
+            blobs=blobs,
+            clock=clock,
+            offload=offload,
+            rng=self.rng,
+            limits=config.limits,
+            on_inbound=self.deliveries.inbound,
+        )
+        self.server = VoicemailServer(
+            ServerParts(
+                config=config,
+                log=log,
+                blobs=blobs,
+                spool=spool,
+                clock=clock,
+                offload=offload,
+                new_id=new_id,
+                server_stream=stream,
+                reachability=reachability,
+                deliveries=self.deliveries,
+            ),
+            software_version="simulated",
+        )
+        self.blobs = blobs
+
+    async def start(self) -> None:
+        """Start as the program does: recover, ship, then listen."""
+        await self.server.start()
+        self.spawn(self._record_changes())
+        await self.deliveries.start()
+        self.is_listening = True
+
+    async def _record_changes(self) -> None:
+        while True:
+            evidence = await self._changes.get()
+            kind = PeerLost if evidence.state is PeerState.DOWN else PeerReturned
+            try:
+                await self._stream.record(kind, evidence=evidence)
+            except TransientError:
+                continue
+
+    async def handle(self, sender: str, route: Route, body: bytes) -> bytes:
+        """Answer a peer, as the replication listener does."""
+        try:
+            with self.receiver.admission.enter(sender, len(body)):
+                return await self.receiver.handle(sender, route, body)
+        except TransientError as error:
+            return encode_answer(Busy(retry_after_s=error.retry_after_s))
+
+    def die(self) -> None:
+        """End here and now: nothing of this process runs on."""
+        if self.is_dead:
+            return
+        self.is_dead = True
+        self.is_listening = False
+        self.ended.set_result(None)
+        for future in self._death:
+            if not future.done():
+                future.set_exception(Unanswered())
+        self.world.process_died(self)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run something inside this process."""
+        task = self.world.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def outcome(self, task: asyncio.Task[Any]) -> Any:
+        """Wait from outside for what a task of this process gives.
+
+        Raises TransientError when the process dies first: the connection breaks.
+        """
+        try:
+            return await self._or_death(task)
+        except Unanswered:
+            raise TransientError("the connection broke") from None
+
+    async def ask(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Ask this process as a switch does; Unanswered when it dies first."""
+        return await self._or_death(self.spawn(work))
+
+    async def _or_death(self, task: asyncio.Task[Any]) -> Any:
+        future = self.world.loop.create_future()
+        if self.is_dead:
+            raise Unanswered
+
+        def tell(done: asyncio.Task[Any]) -> None:
+            if done.cancelled() or future.done():
+                return
+            error = done.exception()
+            if isinstance(error, Crashed):
+                return  # its death tells
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(done.result())
+
+        task.add_done_callback(tell)
+        self._death.append(future)
+        try:
+            return await future
+        finally:
+            self._death.remove(future)
+
+    async def port(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Do something outside for this process; once it is dead there is no answer."""
+        try:
+            result = await work
+        except Exception:
+            if self.is_dead:
+                await self._for_ever()
+            raise
+        if self.is_dead:
+            await self._for_ever()
+        return result
+
+    async def _for_ever(self) -> None:
+        future = self.world.loop.create_future()
+        self.unanswered.append(future)
+        await future
+
+
+async def chunks_of(
+    audio: bytes, count: int, pause_s: float, breaks_after: int | None = None
+) -> AsyncIterator[bytes]:
+    """Hand over a recording in pieces, as a switch does while the caller speaks."""
+    size = max(1, -(-len(audio) // count))
+    for number, start in enumerate(range(0, len(audio), size)):
+        if number == breaks_after:
+            raise ConnectionError("the switch is gone")
+        if number:
+            await asyncio.sleep(pause_s)
+        yield audio[start : start + size]

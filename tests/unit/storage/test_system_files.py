@@ -1,0 +1,106 @@
+"""What only this machine's file system can show: modes, real errors, undone writes."""
+
+import errno
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from ledger.errors import CorruptionError, TransientError
+from ledger.storage.files import SystemFiles
+
+
+@pytest.fixture
+def files():
+    return SystemFiles()
+
+
+@pytest.fixture
+def small_disk():
+    """No file may grow beyond 4 000 bytes: a write fails half done, as on a full disk."""
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def failing(number):
+    def fail(*_args):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def test_files_and_folders_are_for_their_own_user_alone(files, tmp_path):
+    files.make_directory(tmp_path / "a" / "b")
+    files.create(tmp_path / "a" / "b" / "c").close()
+    modes = [p.stat().st_mode & 0o777 for p in sorted((tmp_path / "a").rglob("*"))]
+    assert modes == [0o700, 0o600]
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
+
+
+def test_every_folder_that_is_made_has_its_name_synced(files, tmp_path, monkeypatch):
+    synced = []
+    real = os.fsync
+
+    def fsync(descriptor):
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    files.make_directory(tmp_path / "a" / "b")
+    assert synced == [tmp_path.parent, tmp_path, tmp_path / "a"]
+
+
+def test_write_that_finds_no_room_is_undone_and_the_next_goes_on(files, tmp_path, small_disk):
+    file = files.create(tmp_path / "a")
+    file.write(b"before")
+    with pytest.raises(TransientError, match=r"the disk is full.*free some space"):
+        file.write(b"x" * 5_000)
+    assert files.read(tmp_path / "a") == b"before"
+    file.write(b", after")
+    assert files.read(tmp_path / "a") == b"before, after"
+
+
+def test_write_that_cannot_be_undone_is_corruption(files, tmp_path, small_disk, monkeypatch):
+    file = files.create(tmp_path / "a")
+    monkeypatch.setattr(os, "ftruncate", failing(errno.EIO))
+    with pytest.raises(CorruptionError, match="could not be undone"):
+        file.write(b"x" * 5_000)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_failed_sync_is_corruption_whatever_the_reason(files, tmp_path, monkeypatch, number):
+    file = files.create(tmp_path / "a")
+    monkeypatch.setattr(os, "fdatasync", failing(number))
+    with pytest.raises(CorruptionError, match="could not confirm a write"):
+        file.sync()
+
+
+def test_failing_disk_is_named_with_the_file(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "replace", failing(errno.EIO))
+    with pytest.raises(CorruptionError) as caught:
+        files.replace(tmp_path / "a", tmp_path / "b")
+    assert caught.value.place == str(tmp_path / "b")
+
+
+def test_what_the_system_refuses_for_another_reason_may_work_later(files, tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(TransientError, match=r"reading .*a failed: Is a directory"):
+        files.read(tmp_path / "a")
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM])
+def test_file_system_that_cannot_link_says_so(files, tmp_path, monkeypatch, number):
+    monkeypatch.setattr(Path, "hardlink_to", failing(number))
+    assert files.link(tmp_path / "a", tmp_path / "b") is False
+
+
+def test_part_of_a_large_file_is_read_whole(files, tmp_path):
+    data = os.urandom(3_000_000)
+    (tmp_path / "a").write_bytes(data)
+    assert files.read(tmp_path / "a", 5, 2_500_000) == data[5:2_500_005]
