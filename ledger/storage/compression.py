@@ -21,7 +21,8 @@ NEWEST_DICTIONARY: Final = 1
 """Number of the dictionary that new frames are written with: ``dictionaries/<number>.zdict``."""
 MOST_EVENT_BYTES: Final = 16 << 20
 """No event is larger: a frame that says otherwise is damaged."""
-_LEVEL: Final = 3
+_LEVEL: Final = 1
+"""With the dictionary, higher levels save 1 % and take half as long again (measured)."""
 
 
 @cache
