@@ -112,6 +112,8 @@ def main(directory: Path) -> None:
         print(f"{MESSAGES:,} messages written in {time.perf_counter() - began_s:.0f} s")
         switch = Switch(servers["alpha"])
         bare = sqlite3.connect(config.stores.projections.removeprefix("sqlite:///"))
+        # As in a server that has run for a while: the rows lie in the database, not in its WAL.
+        bare.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         query = (
             f"SELECT * FROM {table} WHERE mailbox = ? AND is_listed = 1 "
             "ORDER BY received_at DESC, message_id DESC LIMIT ?"
