@@ -408,10 +408,11 @@ class World:
         machine.checked_until = len(entries)
 
     def note_spool(self, machine: Machine) -> None:
-        """A process died: what its spool holds of callers' voices must not vanish."""
-        for path, inode in machine.disk.names.items():
-            if path.parent == DATA / "spool" and path.suffix == ".zst":
-                received = intact_prefix(bytes(inode.content)).received
+        """A process died: what its spool holds durably of callers' voices must not vanish."""
+        for path, inode in machine.disk.durable_names.items():
+            is_recording = path.parent == DATA / "spool" and path.suffix == ".zst"
+            if is_recording and machine.disk.names.get(path) is inode:
+                received = intact_prefix(bytes(inode.content[: inode.synced_bytes])).received
                 if received:
                     self.told.spooled.append((self.now_s, machine.id, UUID(path.stem), received))
 
