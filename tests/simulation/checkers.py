@@ -34,7 +34,10 @@ def check_all(world: World) -> list[str]:
     found = []
     for checker in CHECKERS:
         name = checker.__name__.replace("_", " ")
-        found += [f"{name}: {finding}" for finding in checker(world)]
+        try:
+            found += [f"{name}: {finding}" for finding in checker(world)]
+        except LedgerError as error:
+            found.append(f"{name}: what it looks at cannot be read: {error}")
     return found
 
 

@@ -198,6 +198,12 @@ class World:
             self.failures = [f"stuck: {stuck}"]
         return self.failures
 
+    def fingerprint(self) -> str:
+        """Give a hash of all requests and all logs of the run."""
+        roots = [m.image.head.to_log_head().root.hex() for m in self.machines.values()]
+        disks = [sorted(map(str, m.disk.names)) for m in self.machines.values()]
+        return hashlib.sha256(repr((self.network.trace, roots, disks)).encode()).hexdigest()
+
     # --- life ---------------------------------------------------------------------------------
 
     async def _live(self) -> None:
