@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 import time
@@ -22,11 +23,19 @@ def main() -> int:
     parser.add_argument(
         "--story", action="store_true", help="tell of a seed also every request and every event"
     )
+    parser.add_argument(
+        "--until-failure", action="store_true", help="stop at the first; its JSON is the last line"
+    )
+    parser.add_argument("--trace", action="store_true", help="print only a hash of each run")
     asked = parser.parse_args()
     logging.disable(logging.CRITICAL)
     with graveyard() as bury:
         if asked.seed is not None:
             return run_one(asked.seed, asked.story)
+        if asked.trace:
+            return print_traces(asked.first, asked.schedules)
+        if asked.until_failure:
+            return run_until_failure(asked.first, asked.schedules, bury)
         return run_many(asked.first, asked.schedules, asked.seconds, bury)
 
 
@@ -40,6 +49,29 @@ def run_one(seed: int, with_trace: bool) -> int:
     if with_trace:
         trace(schedule)
     return bool(failures)
+
+
+def print_traces(first: int, count: int) -> int:
+    """Print a hash of everything that happened in each run, for comparing runs of a seed."""
+    for seed in range(first, first + count):
+        world = World(draw_schedule(seed))
+        world.run()
+        print(f"{seed}:{world.fingerprint()}")
+    return 0
+
+
+def run_until_failure(first: int, count: int, bury: Callable[[], None]) -> int:
+    """Run seeds until one fails; print which, after how many and why, or null."""
+    for number in range(count):
+        failures = World(draw_schedule(first + number)).run()
+        if failures:
+            found = {"seed": first + number, "schedules": number + 1, "words": failures[0]}
+            print(json.dumps(found))
+            return 1
+        if number % 50 == 49:
+            bury()
+    print("null")
+    return 0
 
 
 def run_many(first: int, count: int, seconds: float | None, bury: Callable[[], None]) -> int:

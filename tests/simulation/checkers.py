@@ -17,6 +17,7 @@ from ledger.events import MessageStored
 from ledger.migration.receipts import verify_receipt
 from ledger.storage.merkle import Frontier, leaf_hash
 from ledger.storage.stored_form import decode as decode_stored_form
+from ledger.storage.stored_form import intact_prefix
 from projections.mailboxes import MESSAGE
 from projections.replay import replay_mailboxes
 from tests.simulation.logs import event_of
@@ -33,7 +34,10 @@ def check_all(world: World) -> list[str]:
     found = []
     for checker in CHECKERS:
         name = checker.__name__.replace("_", " ")
-        found += [f"{name}: {finding}" for finding in checker(world)]
+        try:
+            found += [f"{name}: {finding}" for finding in checker(world)]
+        except LedgerError as error:
+            found.append(f"{name}: what it looks at cannot be read: {error}")
     return found
 
 
@@ -229,8 +233,35 @@ def nothing_is_left_in_the_spool(world: World) -> Findings:
     """Every recording became a message or lies where a person finds it."""
     for name, machine in world.machines.items():
         for path in sorted(machine.disk.names):
-            if path.parent == DATA / "spool" and (name, path) not in world.told.rotten_files:
+            is_recording = path.parent == DATA / "spool" and path.suffix == ".zst"
+            if is_recording and (name, path) not in world.told.rotten_files:
                 yield f"{name} forgot {path.name} in its spool"
+
+
+def no_voice_vanishes(world: World) -> Findings:
+    """What was in a spool when a process died is in a message or set aside, to its last byte."""
+    for at_s, name, call_id, received in world.told.spooled:
+        machine = world.machines[name]
+        if any(at_s <= restored_s for restored_s in world.told.restored) or world.told.rotten_files:
+            continue
+        sounds = [*_sounds_of_call(world, name, call_id), *_set_aside(machine)]
+        if not any(sound.startswith(received) for sound in sounds):
+            yield f"{len(received)} bytes of call {call_id} vanished from the spool of {name}"
+
+
+def _sounds_of_call(world: World, name: str, call_id: UUID) -> Iterator[bytes]:
+    machine = world.machines[name]
+    assert machine.process is not None, "it was started"
+    for message in world.view(name).stored.values():
+        if message.originator_id == call_id:
+            location = machine.image.blob_locations.get(message.blob)
+            yield decode_stored_form(machine.process.blobs.get(message.blob, location))
+
+
+def _set_aside(machine: Machine) -> Iterator[bytes]:
+    for path, inode in machine.disk.names.items():
+        if path.parent == DATA / "spool" / "set-aside":
+            yield intact_prefix(bytes(inode.content)).received
 
 
 def mailboxes_list_each_message_once(world: World) -> Findings:
@@ -272,6 +303,7 @@ CHECKERS: Final[tuple[Callable[[World], Findings], ...]] = (
     events_travel_byte_for_byte,
     actions_are_known_at_home,
     nothing_is_left_in_the_spool,
+    no_voice_vanishes,
     mailboxes_list_each_message_once,
     servers_do_not_storm,
 )

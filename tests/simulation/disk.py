@@ -98,6 +98,17 @@ class Disk:
     def _is_reached(self, folder: Path) -> bool:
         return all(parent in self.durable_folders for parent in folder.parents)
 
+    def is_durable(self, path: Path) -> bool:
+        """Would this file, as it is now, outlive a power cut?"""
+        inode = self.names.get(path)
+        return (
+            inode is not None
+            and self.durable_names.get(path) is inode
+            and inode.synced_bytes == len(inode.content)
+            and path.parent in self.durable_folders
+            and self._is_reached(path.parent)
+        )
+
     def copy(self) -> Disk:
         """Copy all files, as a backup does; what is copied is durable in the copy."""
         twin = Disk(self.rng)

@@ -104,9 +104,12 @@ class Network:
         task = home.spawn(home.handle(sender, route, body))
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                return await home.outcome(task)
+                answer: bytes = await home.outcome(task)
         except TimeoutError:
             raise TransientError("no answer in time") from None
+        if route is Route.BATCH:
+            self._world.check_promise(home)
+        return answer
 
     def _repeat_later(self, sender: Process, peer: str, route: Route, body: bytes) -> None:
         """The same request arrives once more, perhaps after its sender made a new contact."""

@@ -65,6 +65,8 @@ class Machine:
     """How far its wall clock is off."""
     process: Process | None = None
     starts: int = 0
+    checked_until: int = 0
+    """How many events were looked at when the server gave its word last."""
     down_until_s: float = 0.0
     down_after_crash_s: float = 0.0
     """How long it stays down when the next crash strikes."""

@@ -36,19 +36,20 @@ from ledger.errors import (
     NotFoundError,
     TransientError,
 )
-from ledger.events import AudioFacts, CallStatus, DomainEvent, Stamp
+from ledger.events import AudioFacts, CallStatus, DomainEvent, MessageStored, Stamp
 from ledger.identity import ServerIdentity, verify_signature
 from ledger.message import Action
 from ledger.server import CallReport, NotInCustodyError, StoredMessage
 from ledger.server.streams import change_call
+from ledger.storage.event_log import LogEntry
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.memory import LogImage
 from ledger.storage.merkle import Frontier
 from ledger.storage.recorder import Head
 from ledger.storage.spool import Spool
-from ledger.storage.stored_form import RecordingMetadata, encode
+from ledger.storage.stored_form import RecordingMetadata, encode, intact_prefix
 from tests.simulation.disk import Crashed, Disk, VirtualFiles
-from tests.simulation.logs import LogView
+from tests.simulation.logs import LogView, event_of
 from tests.simulation.loop import Stuck, VirtualLoop
 from tests.simulation.network import Network, Weather
 from tests.simulation.server import (
@@ -121,6 +122,8 @@ class Told:
     poison: set[UUID] = field(default_factory=set)
     restored: list[float] = field(default_factory=list)
     """When a machine went back in time."""
+    spooled: list[tuple[float, str, UUID, bytes]] = field(default_factory=list)
+    """(when, machine, call, what was received): left in the spool by a process that died."""
     broken: list[str] = field(default_factory=list)
     """Invariants that were broken during the run."""
 
@@ -194,6 +197,12 @@ class World:
         except Stuck as stuck:
             self.failures = [f"stuck: {stuck}"]
         return self.failures
+
+    def fingerprint(self) -> str:
+        """Give a hash of all requests and all logs of the run."""
+        roots = [m.image.head.to_log_head().root.hex() for m in self.machines.values()]
+        disks = [sorted(map(str, m.disk.names)) for m in self.machines.values()]
+        return hashlib.sha256(repr((self.network.trace, roots, disks)).encode()).hexdigest()
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -335,6 +344,8 @@ class World:
         machine.down_after_crash_s = 0.0
         if self.rng.random() < self.schedule.power_cuts:
             machine.disk.cut_power()
+        if not machine.is_clone:
+            self.note_spool(machine)
 
     def kill(self, machine: Machine, down_s: float) -> None:
         machine.down_until_s = self.now_s + down_s
@@ -390,6 +401,27 @@ class World:
         self.told.rotten |= {(machine.id, blob) for blob in blobs}
         self.told.rotten_files.add((machine.id, path))
 
+    def check_promise(self, process: Process) -> None:
+        """A server gives its word now: every message that its log names must be on its disk."""
+        machine = process.machine
+        entries = machine.image.entries
+        for entry in entries[machine.checked_until :]:
+            if entry.topic == "message-stored" and not has_durable_sound(machine, entry):
+                self.told.broken.append(
+                    f"{process.name} gave its word, and position {entry.position} has no sound "
+                    "on the disk"
+                )
+        machine.checked_until = len(entries)
+
+    def note_spool(self, machine: Machine) -> None:
+        """A process died: what its spool holds durably of callers' voices must not vanish."""
+        for path, inode in machine.disk.durable_names.items():
+            is_recording = path.parent == DATA / "spool" and path.suffix == ".zst"
+            if is_recording and machine.disk.names.get(path) is inode:
+                received = intact_prefix(bytes(inode.content[: inode.synced_bytes])).received
+                if received:
+                    self.told.spooled.append((self.now_s, machine.id, UUID(path.stem), received))
+
     def note_losses(self) -> None:
         """Find the recordings that no disk holds any more: nothing could bring them back."""
         images = [m.image for m in (*self.machines.values(), *self.clones)]
@@ -400,7 +432,12 @@ class World:
     def stores(self, process: Process, clock: Any) -> tuple[FilesystemBlobStore, Spool]:
         """Open the real stores over the machine's disk."""
         files = VirtualFiles(process.machine.disk, lambda: self.now_s)
-        blobs = FilesystemBlobStore(DATA / "blobs", files=files, now_s=lambda: self.now_s)
+        blobs = FilesystemBlobStore(
+            DATA / "blobs",
+            files=files,
+            now_s=lambda: self.now_s,
+            new_name=lambda: f"{process.rng.getrandbits(64):016x}",
+        )
         spool = Spool(
             DATA / "spool", files=files, now_s=lambda: self.now_s, monotonic_s=clock.monotonic_s
         )
@@ -422,7 +459,7 @@ class World:
                 except ConflictError:
                     pass  # the broken upload of an earlier attempt is still being noticed
                 else:
-                    self._accept(call, call_id, message)
+                    self._accept(process, call, message)
                     return
             await asyncio.sleep(call.patience_s)
 
@@ -477,8 +514,12 @@ class World:
         await process.ask(_store_poison(process, call_id, poison.message_id))
         self.told.poison.add(poison.message_id)
 
-    def _accept(self, call: Call, call_id: UUID, message: StoredMessage) -> None:
+    def _accept(self, process: Process, call: Call, message: StoredMessage) -> None:
+        call_id = call.call_id
         self.told.accepted[call_id] = Accepted(call, call_id, message, self.now_s)
+        self.check_promise(process)
+        if all(e.topic != "message-stored" for e in image_of(process).streams.get(call_id, ())):
+            self.told.broken.append(f"{process.name} told of call {call_id}, not in its log")
         self.network.note("accepted", call_id, message.is_pending)
 
     def at(self, seconds: float) -> str:
@@ -512,6 +553,23 @@ async def _store_poison(process: Process, call_id: UUID, message_id: UUID) -> No
         return [event] if event is not None else []
 
     await change_call(parts.log, call_id, decide)
+
+
+def image_of(process: Process) -> LogImage:
+    return process.machine.image
+
+
+def has_durable_sound(machine: Machine, entry: LogEntry) -> bool:
+    """Would the sound of this message outlive a power cut now? Not asked of others' refused ones."""
+    event = event_of(entry)
+    assert isinstance(event, MessageStored)
+    location = machine.image.blob_locations.get(event.blob)
+    if location is None and event.message_id not in machine.image.streams and entry.origin:
+        return True  # it came along with another message's events, and is not delivered here
+    name = (
+        Path("packs", f"{location.pack}.pack") if location else Path(event.blob[:2], event.blob[2:])
+    )
+    return machine.disk.is_durable(DATA / "blobs" / name)
 
 
 def _holds_message(image: LogImage, call_id: UUID) -> bool:
