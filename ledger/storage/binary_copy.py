@@ -1,6 +1,6 @@
 """Rows of the log in PostgreSQL's binary COPY format: the fastest way in for large batches.
 
-Source: PostgreSQL's binary COPY format (signature, flags, then the fields of each row, each with its
+Source: PostgreSQL binary COPY format (signature, flags, then the fields of each row, each with its
 length, -1 for NULL; a field count of -1 ends the data).
 """
 
