@@ -55,7 +55,7 @@ class EntryStatus(Enum):
     """Its content is gone for good; it is listed nowhere."""
 
 
-class KnownCaller(msgspec.Struct, frozen=True, kw_only=True):
+class KnownCaller(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who called: remembered from the call's first event until its last message is stored."""
 
     call_id: UUID
@@ -63,7 +63,7 @@ class KnownCaller(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None
 
 
-class MailboxEntry(msgspec.Struct, frozen=True, kw_only=True):
+class MailboxEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A message as this server knows it."""
 
     message_id: UUID
