@@ -197,7 +197,7 @@ MUTANTS = (
         "        draft, task = self._in_flight[0]\n        try:\n",
         "        draft, task = self._in_flight[0]\n"
         "        self._builder.restart(draft.incarnation, after=draft.through, "
-        "known_until=draft.through)\n"
+        "known_until=draft.through, seen_until=0)\n"
         "        self._progress.acknowledged = draft.through\n"
         "        self._judgement = Judgement(_I.AGREED, draft.through)\n"
         "        self._progress.resume = lambda *_: draft.through\n        try:\n",
