@@ -111,13 +111,11 @@ class BatchBuilder:
         """Lowered to find out which message a peer cannot bear."""
         self.incarnation = UUID(int=0)
         """Whose batches are made; of no log before the first `restart`."""
-        self._made = self._scanned = self._known_until = self._agreed = 0
+        self._made = self._scanned = self._known_until = self._seen_until = 0
         self._skipped: set[int] = set()
 
-    def restart(
-        self, incarnation: UUID, *, after: int, known_until: int, agreed: int | None = None
-    ) -> None:
-        """Begin anew behind a position. ``agreed`` is the peer's own, if that is further.
+    def restart(self, incarnation: UUID, *, after: int, known_until: int, seen_until: int) -> None:
+        """Begin anew behind a position. Behind ``seen_until`` the peer certainly has nothing.
 
         Up to ``known_until`` the peer probably has the audio already: it is asked before any is
         sent.
@@ -130,7 +128,7 @@ class BatchBuilder:
         self.incarnation = incarnation
         self._made = after
         self._known_until = known_until
-        self._agreed = after if agreed is None else agreed
+        self._seen_until = seen_until
 
     def skip(self, position: int) -> None:
         """Leave the parcel at this position out until the next start of the server."""
@@ -225,7 +223,7 @@ class BatchBuilder:
         message is there, and only if it is not may the message go to its new home.
         """
         delivery, message = _delivery(shipment), shipment.message
-        if delivery is None or message is None or delivery.position <= self._agreed:
+        if delivery is None or message is None or delivery.position <= self._seen_until:
             return None
         home = self._directory.home_of(MailboxAddress.parse(message.mailbox))
         if home is None or home.id == self._peer:

@@ -131,6 +131,7 @@ class PeerWorker:
         self._wake = asyncio.Event()
         self._own: OwnLog | None = None
         self._judgement = Judgement(_I.AGREED)
+        self._seen_until = 0
         self._answered: tuple[Draft, Accepted] | None = None
         self._progress = Progress(
             peer.id,
@@ -238,6 +239,8 @@ class PeerWorker:
         root = await self._root(mine.position) if mine and mine.position <= own.position else None
         self._own = own
         self._judgement = judge_contact(own, answer.tracked, root)
+        # Positions outlive incarnations, so what the peer took in under an older one counts too.
+        self._seen_until = max((row.position for row in answer.tracked), default=0)
         if self._judgement.verdict is _I.AGREED and answer.receipt is not None:
             self._check_signature(answer.receipt, own.incarnation)
             self._progress.note_safe(answer.receipt.safe_position)
@@ -377,7 +380,7 @@ class PeerWorker:
         after = self._progress.resume(incarnation, self._judgement.position)
         known_until = self._progress.known_until
         self._builder.restart(
-            incarnation, after=after, known_until=known_until, agreed=self._judgement.position
+            incarnation, after=after, known_until=known_until, seen_until=self._seen_until
         )
 
     async def _settle(self) -> None:

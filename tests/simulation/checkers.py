@@ -12,19 +12,18 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from ledger.errors import CorruptionError, LedgerError, NotFoundError, PeerError
-from ledger.events import MessageStored
+from ledger.errors import LedgerError, PeerError
 from ledger.migration.receipts import verify_receipt
 from ledger.storage.merkle import Frontier, leaf_hash
 from ledger.storage.stored_form import decode as decode_stored_form
 from ledger.storage.stored_form import intact_prefix
 from projections.mailboxes import MESSAGE
 from projections.replay import replay_mailboxes
-from tests.simulation.logs import event_of
-from tests.simulation.server import DATA, SimulatedRecorder
+from tests.simulation.server import DATA, Machine, SimulatedRecorder
 
 if TYPE_CHECKING:
-    from tests.simulation.world import Accepted, World
+    from tests.simulation.promises import Accepted
+    from tests.simulation.world import World
 
 Findings = Iterator[str]
 
@@ -307,5 +306,3 @@ CHECKERS: Final[tuple[Callable[[World], Findings], ...]] = (
     mailboxes_list_each_message_once,
     servers_do_not_storm,
 )
-
-__all__ = ["CHECKERS", "CorruptionError", "MessageStored", "NotFoundError", "check_all", "event_of"]

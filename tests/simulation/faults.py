@@ -15,6 +15,7 @@ from uuid import UUID
 from ledger.errors import LedgerError
 from ledger.ids import uuid7
 from ledger.message import Action
+from tests.simulation import people
 from tests.simulation.network import Weather
 from tests.simulation.server import NAMES, START, Unanswered
 
@@ -59,7 +60,7 @@ class Call(Step):
     """The first upload breaks off after so many pieces."""
 
     async def strike(self, world: World) -> None:
-        await world.place_call(self)
+        await people.place_call(world, self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ class Act(Step):
     by: str
 
     async def strike(self, world: World) -> None:
-        await world.act(self.which, self.action, self.by)
+        await people.act(world, self.which, self.action, self.by)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +258,7 @@ class Poison(Step):
 
     async def strike(self, world: World) -> None:
         try:
-            await world.poison(self)
+            await people.poison(world, self)
         except (LedgerError, Unanswered):
             return
 

@@ -369,9 +369,16 @@ class Process:
 
 
 async def chunks_of(
-    audio: bytes, count: int, pause_s: float, breaks_after: int | None = None
+    audio: bytes,
+    count: int,
+    pause_s: float,
+    breaks_after: int | None = None,
+    taken: Callable[[bytes], None] | None = None,
 ) -> AsyncIterator[bytes]:
-    """Hand over a recording in pieces, as a switch does while the caller speaks."""
+    """Hand over a recording in pieces, as a switch does while the caller speaks.
+
+    ``taken`` is told what the server has taken in so far.
+    """
     size = max(1, -(-len(audio) // count))
     for number, start in enumerate(range(0, len(audio), size)):
         if number == breaks_after:
@@ -379,3 +386,5 @@ async def chunks_of(
         if number:
             await asyncio.sleep(pause_s)
         yield audio[start : start + size]
+        if taken is not None:
+            taken(audio[: start + size])

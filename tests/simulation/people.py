@@ -1,0 +1,136 @@
+"""What people and switches do: leave messages, listen to them, and one thing that nobody should."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from ledger.call import CallState, Recording, store_message
+from ledger.errors import (
+    ConflictError,
+    CorruptionError,
+    LedgerError,
+    NotFoundError,
+    TransientError,
+)
+from ledger.events import AudioFacts, CallStatus, DomainEvent, Stamp
+from ledger.message import Action
+from ledger.server import CallReport, NotInCustodyError, StoredMessage
+from ledger.server.streams import change_call
+from ledger.storage.spool import SYNC_INTERVAL_S
+from ledger.storage.stored_form import RecordingMetadata, encode
+from tests.simulation.promises import accept
+from tests.simulation.server import Process, Unanswered, chunks_of
+
+if TYPE_CHECKING:
+    from tests.simulation.faults import Call, Poison
+    from tests.simulation.world import World
+
+
+async def place_call(world: World, call: Call) -> None:
+    """Report a call and hand over its recording, as often as the switch has patience for."""
+    for attempt in range(call.attempts):
+        process = world.listener(call.server)
+        if process is not None:
+            try:
+                breaks_after = call.breaks_after if attempt == 0 else None
+                message = await _record(world, process, call, breaks_after)
+            except (Unanswered, TransientError, CorruptionError, ConnectionError):
+                pass
+            except ConflictError:
+                pass  # the broken upload of an earlier attempt is still being noticed
+            else:
+                accept(world, process, call, message)
+                return
+        await asyncio.sleep(call.patience_s)
+
+
+async def _record(
+    world: World, process: Process, call: Call, breaks_after: int | None
+) -> StoredMessage:
+    report = CallReport(
+        called_extension=call.extension, status=CallStatus.NO_ANSWER, call_id=call.call_id
+    )
+    decision = await process.ask(process.server.report_call(report))
+    assert decision.transfer, "every extension has a mailbox"
+    began_s = world.now_s
+
+    def taken(so_far: bytes) -> None:
+        # The pauses are longer than that: with each piece, all before it is synced as well.
+        if world.now_s - began_s > SYNC_INTERVAL_S:
+            name = process.machine.id
+            world.told.spooled.append((world.now_s, name, call.call_id, so_far))
+
+    chunks = chunks_of(call.audio, call.chunks, call.pause_s, breaks_after, taken)
+    message: StoredMessage = await process.ask(
+        process.server.record_message(call.call_id, chunks, "audio/basic")
+    )
+    return message
+
+
+async def act(world: World, which: float, action: Action, by: str) -> None:
+    """A user does something to a message, at the server that answers for it."""
+    if not world.told.accepted:
+        return
+    accepted = list(world.told.accepted.values())[int(which * len(world.told.accepted))]
+    message_id = accepted.message.message_id
+    for name in (accepted.message.home, accepted.call.server):
+        process = world.listener(name)
+        if process is None:
+            continue
+        try:
+            await process.ask(
+                process.server.act_on_message(accepted.call_id, message_id, action, by)
+            )
+        except (NotFoundError, NotInCustodyError):
+            continue  # this server does not answer for it
+        except (LedgerError, Unanswered):
+            return
+        streams = process.machine.image.streams
+        entries = [*streams.get(accepted.call_id, ()), *streams.get(message_id, ())]
+        if any(by.encode() in entry.plain for entry in entries):  # else nothing had to change
+            world.told.actions.append((world.now_s, accepted.call_id, message_id, by))
+        return
+
+
+async def poison(world: World, poison: Poison) -> None:
+    """Put a message into a log whose recording is not what its event says."""
+    process = world.listener(poison.server)
+    if process is None:
+        return
+    call_id = poison.call_id
+    report = CallReport(called_extension=poison.extension, status=CallStatus.BUSY, call_id=call_id)
+    await process.ask(process.server.report_call(report))
+    await process.ask(_store_poison(process, call_id, poison.message_id))
+    world.told.poison.add(poison.message_id)
+
+
+async def _store_poison(process: Process, call_id: UUID, message_id: UUID) -> None:
+    """Store a message as a defective program would: its facts are not those of its sound."""
+    parts = process.server.parts
+    now = parts.clock.now()
+    metadata = RecordingMetadata(call_id=call_id, server=parts.config.server, started_at=now)
+    stored = encode(b"poison", metadata)
+    digest = hashlib.sha256(stored).hexdigest()
+    await parts.offload(lambda: parts.blobs.put(digest, stored))
+    facts = AudioFacts(
+        digest=hashlib.sha256(b"other").hexdigest(),
+        size_bytes=6,
+        container="raw",
+        codec="pcmu",
+        sample_rate_hz=8000,
+        channels=1,
+        duration_ms=1,
+    )
+    recording = Recording(
+        message_id=message_id, blob=digest, blob_size_bytes=len(stored), audio=facts
+    )
+    stamp = Stamp(at=now, by=parts.config.server)
+
+    def decide(state: CallState) -> list[DomainEvent]:
+        event = store_message(state, recording, stamp)
+        return [event] if event is not None else []
+
+    await change_call(parts.log, call_id, decide)

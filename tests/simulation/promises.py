@@ -1,0 +1,109 @@
+"""What callers and users were promised in a run, and what is checked whenever a server does so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from ledger.events import MessageStored
+from ledger.server import StoredMessage
+from ledger.storage.event_log import LogEntry
+from ledger.storage.memory import LogImage
+from ledger.storage.stored_form import intact_prefix
+from tests.simulation.logs import event_of
+from tests.simulation.server import DATA, Machine, Process
+
+if TYPE_CHECKING:
+    from tests.simulation.faults import Call
+    from tests.simulation.world import World
+
+
+@dataclass
+class Accepted:
+    """A recording that a caller was told is stored."""
+
+    call: Call
+    call_id: UUID
+    message: StoredMessage
+    at_s: float
+
+
+@dataclass
+class Told:
+    """What the outside was promised during a run."""
+
+    accepted: dict[UUID, Accepted] = field(default_factory=dict)
+    actions: list[tuple[float, UUID, UUID, str]] = field(default_factory=list)
+    """(when, call, message, by whom): what a user was told is recorded."""
+    lost_with_its_disk: set[UUID] = field(default_factory=set)
+    """Calls whose every copy was on disks that were replaced by older copies."""
+    rotten: set[tuple[str, str]] = field(default_factory=set)
+    """(machine, blob) that lost a bit at rest."""
+    rotten_files: set[tuple[str, Path]] = field(default_factory=set)
+    poison: set[UUID] = field(default_factory=set)
+    restored: list[float] = field(default_factory=list)
+    """When a machine went back in time."""
+    spooled: list[tuple[float, str, UUID, bytes]] = field(default_factory=list)
+    """(when, machine, call, what was received): left in the spool by a process that died."""
+    broken: list[str] = field(default_factory=list)
+    """Invariants that were broken during the run."""
+
+
+def accept(world: World, process: Process, call: Call, message: StoredMessage) -> None:
+    """The caller was told that the message is stored."""
+    call_id = call.call_id
+    world.told.accepted[call_id] = Accepted(call, call_id, message, world.now_s)
+    check_promise(world, process)
+    if all(e.topic != "message-stored" for e in process.machine.image.streams.get(call_id, ())):
+        world.told.broken.append(f"{process.name} told of call {call_id}, not in its log")
+    world.network.note("accepted", call_id, message.is_pending)
+
+
+def check_promise(world: World, process: Process) -> None:
+    """A server gives its word now: every message that its log names must be on its disk."""
+    machine = process.machine
+    entries = machine.image.entries
+    for entry in entries[machine.checked_until :]:
+        if entry.topic == "message-stored" and not has_durable_sound(machine, entry):
+            world.told.broken.append(
+                f"{process.name} gave its word, and position {entry.position} has no sound "
+                "on the disk"
+            )
+    machine.checked_until = len(entries)
+
+
+def note_spool(world: World, machine: Machine) -> None:
+    """A process died: what its spool holds durably of callers' voices must not vanish."""
+    for path, inode in machine.disk.durable_names.items():
+        is_recording = path.parent == DATA / "spool" and path.suffix == ".zst"
+        if is_recording and machine.disk.names.get(path) is inode:
+            received = intact_prefix(bytes(inode.content[: inode.synced_bytes])).received
+            if received:
+                world.told.spooled.append((world.now_s, machine.id, UUID(path.stem), received))
+
+
+def note_losses(world: World) -> None:
+    """Find the recordings that no disk holds any more: nothing could bring them back."""
+    images = [m.image for m in (*world.machines.values(), *world.clones)]
+    for call_id in world.told.accepted:
+        if not any(_holds_message(image, call_id) for image in images):
+            world.told.lost_with_its_disk.add(call_id)
+
+
+def has_durable_sound(machine: Machine, entry: LogEntry) -> bool:
+    """Would the sound of this message outlive a power cut now?"""
+    event = event_of(entry)
+    assert isinstance(event, MessageStored)
+    location = machine.image.blob_locations.get(event.blob)
+    if location is None and event.message_id not in machine.image.streams and entry.origin:
+        return True  # it came along with another message's events, and is not delivered here
+    name = (
+        Path("packs", f"{location.pack}.pack") if location else Path(event.blob[:2], event.blob[2:])
+    )
+    return machine.disk.is_durable(DATA / "blobs" / name)
+
+
+def _holds_message(image: LogImage, call_id: UUID) -> bool:
+    return any(e.topic == "message-stored" for e in image.streams.get(call_id, ()))
