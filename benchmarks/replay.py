@@ -57,7 +57,9 @@ def fill(log: LogRecorder, application: Application[UUID], events: list[DomainEv
     for start in range(0, EVENTS, PAGE):
         page = events[start : start + PAGE]
         log.commit([Append([to_stored_event(event) for event in page])])
-        application.events.put([_for_library(event) for event in page])
+        for first in range(0, PAGE, 100):
+            # A thousand in one of its pipelines wait for ever on PostgreSQL.
+            application.events.put([_for_library(event) for event in page[first : first + 100]])
 
 
 def _for_library(event: DomainEvent) -> Recorded:
