@@ -16,13 +16,14 @@ from ledger.errors import LedgerError, PeerError
 from ledger.migration.receipts import verify_receipt
 from ledger.storage.merkle import Frontier, leaf_hash
 from ledger.storage.stored_form import decode as decode_stored_form
-from ledger.storage.stored_form import intact_prefix
+from ledger.storage.stored_form import intact_prefix, read_metadata
 from projections.mailboxes import MESSAGE
 from projections.replay import replay_mailboxes
+from tests.simulation.promises import left_in_spool
 from tests.simulation.server import DATA, Machine, SimulatedRecorder
 
 if TYPE_CHECKING:
-    from tests.simulation.promises import Accepted
+    from tests.simulation.promises import AcceptedCall
     from tests.simulation.world import World
 
 Findings = Iterator[str]
@@ -60,12 +61,18 @@ def missing(world: World) -> list[UUID]:
 def every_accepted_message_arrived_once(world: World) -> Findings:
     """Once, at its home or, when the mailbox moved, at one that it had."""
     places: defaultdict[UUID, list[str]] = defaultdict(list)
+    recordings: Counter[tuple[UUID, str]] = Counter()
     for name in world.machines:
-        for _, event in world.view(name).delivered:
+        view = world.view(name)
+        for _, event in view.delivered:
             places[event.message_id].append(name)
+            recordings[event.call_id, view.stored[event.message_id].audio.digest] += 1
     for message_id, names in places.items():
-        if len(names) > 1 and not _was_doubled_by_moving(world, message_id):
+        if len(names) > 1:
             yield f"message {message_id} was delivered {len(names)} times: {names}"
+    for (call_id, _), count in recordings.items():
+        if count > 1:
+            yield f"the recording of call {call_id} was delivered {count} times"
     for accepted in world.told.accepted.values():
         message_id = accepted.message.message_id
         names = places[message_id] or _same_recording(world, accepted)
@@ -76,17 +83,13 @@ def every_accepted_message_arrived_once(world: World) -> Findings:
                 yield f"message {message_id} was delivered at {name}, which is not its home"
 
 
-def _homes(world: World, accepted: Accepted) -> set[str]:
+def _homes(world: World, accepted: AcceptedCall) -> set[str]:
     return {accepted.message.home} | {
         home for layout in world.layouts_used for home in [layout.home_of(accepted.call.extension)]
     }
 
 
-def _was_doubled_by_moving(world: World, message_id: UUID) -> bool:
-    return False
-
-
-def _same_recording(world: World, accepted: Accepted) -> list[str]:
+def _same_recording(world: World, accepted: AcceptedCall) -> list[str]:
     """The call's own recording under another id: a switch repeated itself after a restore."""
     return [
         name
@@ -98,7 +101,7 @@ def _same_recording(world: World, accepted: Accepted) -> list[str]:
     ]
 
 
-def _is_excused(world: World, accepted: Accepted) -> bool:
+def _is_excused(world: World, accepted: AcceptedCall) -> bool:
     """Is its loss no fault, or shown to the operator?"""
     if accepted.call_id in world.told.lost_with_its_disk:
         return True
@@ -231,10 +234,8 @@ def actions_are_known_at_home(world: World) -> Findings:
 def nothing_is_left_in_the_spool(world: World) -> Findings:
     """Every recording became a message or lies where a person finds it."""
     for name, machine in world.machines.items():
-        for path in sorted(machine.disk.names):
-            is_recording = path.parent == DATA / "spool" and path.suffix == ".zst"
-            if is_recording and (name, path) not in world.told.rotten_files:
-                yield f"{name} forgot {path.name} in its spool"
+        for path in sorted(left_in_spool(machine)):
+            yield f"{name} forgot {path.name} in its spool"
 
 
 def no_voice_vanishes(world: World) -> Findings:
@@ -246,6 +247,23 @@ def no_voice_vanishes(world: World) -> Findings:
         sounds = [*_sounds_of_call(world, name, call_id), *_set_aside(machine)]
         if not any(sound.startswith(received) for sound in sounds):
             yield f"{len(received)} bytes of call {call_id} vanished from the spool of {name}"
+
+
+def no_voice_is_only_in_a_nameless_blob(world: World) -> Findings:
+    """A blob that no event names is dropped some day: its sound must be elsewhere too."""
+    for name, machine in world.machines.items():
+        named = {message.blob for message in world.view(name).stored.values()}
+        for path, inode in machine.disk.names.items():
+            if path.parent.parent != DATA / "blobs" or len(path.parent.name) != 2:
+                continue
+            if path.parent.name + path.name in named or inode.is_rotten:
+                continue
+            stored = bytes(inode.content)
+            call_id = read_metadata(stored).call_id
+            sound = decode_stored_form(stored)
+            sounds = [*_sounds_of_call(world, name, call_id), *_set_aside(machine)]
+            if not any(other.startswith(sound) for other in sounds):
+                yield f"the recording of call {call_id} on {name} is in no message"
 
 
 def _sounds_of_call(world: World, name: str, call_id: UUID) -> Iterator[bytes]:
@@ -303,6 +321,7 @@ CHECKERS: Final[tuple[Callable[[World], Findings], ...]] = (
     actions_are_known_at_home,
     nothing_is_left_in_the_spool,
     no_voice_vanishes,
+    no_voice_is_only_in_a_nameless_blob,
     mailboxes_list_each_message_once,
     servers_do_not_storm,
 )
