@@ -16,13 +16,15 @@ from ledger.errors import LedgerError, PeerError
 from ledger.migration.receipts import verify_receipt
 from ledger.storage.merkle import Frontier, leaf_hash
 from ledger.storage.stored_form import decode as decode_stored_form
-from ledger.storage.stored_form import intact_prefix
+from ledger.storage.stored_form import intact_prefix, read_metadata
 from projections.mailboxes import MESSAGE
 from projections.replay import replay_mailboxes
+from tests.simulation.people import POISON
+from tests.simulation.promises import is_rotten, left_in_spool
 from tests.simulation.server import DATA, Machine, SimulatedRecorder
 
 if TYPE_CHECKING:
-    from tests.simulation.promises import Accepted
+    from tests.simulation.promises import AcceptedCall
     from tests.simulation.world import World
 
 Findings = Iterator[str]
@@ -57,15 +59,29 @@ def missing(world: World) -> list[UUID]:
     return [call for call in world.told.accepted if call not in arrived]
 
 
-def every_accepted_message_arrived_once(world: World) -> Findings:
-    """Once, at its home or, when the mailbox moved, at one that it had."""
+def nothing_was_delivered_twice(world: World) -> Findings:
+    """No message, and no call's recording under two names."""
+    messages: Counter[UUID] = Counter()
+    recordings: Counter[tuple[UUID, str]] = Counter()
+    for name in world.machines:
+        view = world.view(name)
+        for _, event in view.delivered:
+            messages[event.message_id] += 1
+            recordings[event.call_id, view.stored[event.message_id].audio.digest] += 1
+    for message_id, count in messages.items():
+        if count > 1:
+            yield f"message {message_id} was delivered {count} times"
+    for (call_id, _), count in recordings.items():
+        if count > 1:
+            yield f"the recording of call {call_id} was delivered {count} times"
+
+
+def every_accepted_message_arrived(world: World) -> Findings:
+    """At its home or, when the mailbox moved, at one that it had."""
     places: defaultdict[UUID, list[str]] = defaultdict(list)
     for name in world.machines:
         for _, event in world.view(name).delivered:
             places[event.message_id].append(name)
-    for message_id, names in places.items():
-        if len(names) > 1 and not _was_doubled_by_moving(world, message_id):
-            yield f"message {message_id} was delivered {len(names)} times: {names}"
     for accepted in world.told.accepted.values():
         message_id = accepted.message.message_id
         names = places[message_id] or _same_recording(world, accepted)
@@ -76,17 +92,13 @@ def every_accepted_message_arrived_once(world: World) -> Findings:
                 yield f"message {message_id} was delivered at {name}, which is not its home"
 
 
-def _homes(world: World, accepted: Accepted) -> set[str]:
+def _homes(world: World, accepted: AcceptedCall) -> set[str]:
     return {accepted.message.home} | {
         home for layout in world.layouts_used for home in [layout.home_of(accepted.call.extension)]
     }
 
 
-def _was_doubled_by_moving(world: World, message_id: UUID) -> bool:
-    return False
-
-
-def _same_recording(world: World, accepted: Accepted) -> list[str]:
+def _same_recording(world: World, accepted: AcceptedCall) -> list[str]:
     """The call's own recording under another id: a switch repeated itself after a restore."""
     return [
         name
@@ -98,7 +110,7 @@ def _same_recording(world: World, accepted: Accepted) -> list[str]:
     ]
 
 
-def _is_excused(world: World, accepted: Accepted) -> bool:
+def _is_excused(world: World, accepted: AcceptedCall) -> bool:
     """Is its loss no fault, or shown to the operator?"""
     if accepted.call_id in world.told.lost_with_its_disk:
         return True
@@ -108,7 +120,7 @@ def _is_excused(world: World, accepted: Accepted) -> bool:
             continue
         blob = world.view(name).stored[refused.message_id].blob
         if refused.reason in ("audio-corrupt", "audio-missing"):
-            return (name, blob) in world.told.rotten
+            return is_rotten(world.machines[name], blob)
     return False
 
 
@@ -124,7 +136,7 @@ def every_message_has_its_sound(world: World) -> Findings:
                 location = machine.image.blob_locations.get(stored.blob)
                 sound = decode_stored_form(blobs.get(stored.blob, location))
             except LedgerError as error:
-                if (name, stored.blob) not in world.told.rotten:
+                if not is_rotten(machine, stored.blob):
                     yield f"{name} shows message {event.message_id} without sound: {error}"
                 continue
             wanted = expected.get(event.message_id)
@@ -231,21 +243,36 @@ def actions_are_known_at_home(world: World) -> Findings:
 def nothing_is_left_in_the_spool(world: World) -> Findings:
     """Every recording became a message or lies where a person finds it."""
     for name, machine in world.machines.items():
-        for path in sorted(machine.disk.names):
-            is_recording = path.parent == DATA / "spool" and path.suffix == ".zst"
-            if is_recording and (name, path) not in world.told.rotten_files:
-                yield f"{name} forgot {path.name} in its spool"
+        for path in sorted(left_in_spool(machine)):
+            yield f"{name} forgot {path.name} in its spool"
 
 
 def no_voice_vanishes(world: World) -> Findings:
     """What was in a spool when a process died is in a message or set aside, to its last byte."""
     for at_s, name, call_id, received in world.told.spooled:
         machine = world.machines[name]
-        if any(at_s <= restored_s for restored_s in world.told.restored) or world.told.rotten_files:
+        if any(at_s <= restored_s for restored_s in world.told.restored) or world.told.rotted:
             continue
         sounds = [*_sounds_of_call(world, name, call_id), *_set_aside(machine)]
         if not any(sound.startswith(received) for sound in sounds):
             yield f"{len(received)} bytes of call {call_id} vanished from the spool of {name}"
+
+
+def no_voice_is_only_in_a_nameless_blob(world: World) -> Findings:
+    """A blob that no event names is dropped some day: its sound must be elsewhere too."""
+    for name, machine in world.machines.items():
+        named = {message.blob for message in world.view(name).stored.values()}
+        for path, inode in machine.disk.names.items():
+            if path.parent.parent != DATA / "blobs" or len(path.parent.name) != 2:
+                continue
+            if path.parent.name + path.name in named or inode.is_rotten:
+                continue
+            stored = bytes(inode.content)
+            call_id = read_metadata(stored).call_id
+            sound = decode_stored_form(stored)
+            sounds = [*_sounds_of_call(world, name, call_id), *_set_aside(machine)]
+            if sound != POISON and not any(other.startswith(sound) for other in sounds):
+                yield f"the recording of call {call_id} on {name} is in no message"
 
 
 def _sounds_of_call(world: World, name: str, call_id: UUID) -> Iterator[bytes]:
@@ -293,7 +320,8 @@ def servers_do_not_storm(world: World) -> Findings:
 CHECKERS: Final[tuple[Callable[[World], Findings], ...]] = (
     promises_during_the_run,
     everything_settles,
-    every_accepted_message_arrived_once,
+    nothing_was_delivered_twice,
+    every_accepted_message_arrived,
     every_message_has_its_sound,
     custody_is_with_one_server,
     receipts_are_signed_and_true,
@@ -303,6 +331,7 @@ CHECKERS: Final[tuple[Callable[[World], Findings], ...]] = (
     actions_are_known_at_home,
     nothing_is_left_in_the_spool,
     no_voice_vanishes,
+    no_voice_is_only_in_a_nameless_blob,
     mailboxes_list_each_message_once,
     servers_do_not_storm,
 )

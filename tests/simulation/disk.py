@@ -24,6 +24,7 @@ class Inode:
     content: bytearray = field(default_factory=bytearray)
     synced_bytes: int = 0
     modified_at_s: float = 0.0
+    is_rotten: bool = False
 
 
 @dataclass
@@ -116,7 +117,9 @@ class Disk:
         for path, inode in self.names.items():
             if id(inode) not in twins:
                 content = bytearray(inode.content)
-                twins[id(inode)] = Inode(content, len(content), inode.modified_at_s)
+                twins[id(inode)] = Inode(
+                    content, len(content), inode.modified_at_s, inode.is_rotten
+                )
             twin.names[path] = twins[id(inode)]
         twin.durable_names = dict(twin.names)
         twin.folders = set(self.folders)
@@ -128,7 +131,9 @@ class Disk:
         if not self.names:
             return None
         path = self.rng.choice(sorted(self.names))
-        content = self.names[path].content
+        inode = self.names[path]
+        inode.is_rotten = True
+        content = inode.content
         if content:
             content[self.rng.randrange(len(content))] ^= 1 << self.rng.randrange(8)
         return path
@@ -143,7 +148,8 @@ class VirtualFiles:
 
     def make_directory(self, path: Path) -> None:
         disk = self._disk
-        for folder in reversed((path, *path.parents)):
+        missing = () if path in disk.folders else reversed((path, *path.parents))
+        for folder in missing:
             if folder in disk.folders:
                 continue
             crash = disk.step()

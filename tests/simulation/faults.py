@@ -286,6 +286,10 @@ class Schedule:
         return Schedule(self.seed, self.servers, rest, self.power_cuts, self.is_signed)
 
 
+_SOUND = bytes(0x20 + code % 0x5F for code in range(256))
+"""Makes of any bytes some that cannot be taken for the beginning of a file of sound."""
+
+
 class _Draw:
     """Draws the steps of one schedule."""
 
@@ -327,7 +331,7 @@ class _Draw:
             at_s=at_s,
             server=server,
             extension=self.extension(server),
-            audio=bytes(rng.choices(range(0x20, 0x7F), k=rng.randrange(80, 300))),
+            audio=rng.randbytes(rng.randrange(80, 300)).translate(_SOUND),
             call_id=self.call_id(at_s),
             chunks=chunks,
             pause_s=rng.choice((0.1, 1.2)) if chunks > 1 else 0.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from uuid import UUID
 
 from ledger.events import (
@@ -29,8 +30,14 @@ _CONCERN_MESSAGES = frozenset(
 )
 
 
+@lru_cache(maxsize=4096)
+def _decoded(plain: bytes) -> DomainEvent | OpaqueEvent:
+    return decode(plain)
+
+
 def event_of(entry: LogEntry) -> DomainEvent | OpaqueEvent:
-    return decode(entry.plain, f"position {entry.position}")
+    """Give an entry's event; the same one stands in several logs."""
+    return _decoded(entry.plain)
 
 
 class LogView:

@@ -6,9 +6,9 @@ run depends on nothing but the program and its seed. There are no sockets, signa
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 from asyncio import base_events, events
+from collections import deque
 from typing import Any
 
 
@@ -20,8 +20,30 @@ class _NoSelector:
     """Stands where a loop has its selector: there is nothing outside to wait for."""
 
 
+class _Handle:
+    """A callback that waits for its turn; asyncio's own costs three times as much."""
+
+    __slots__ = ("args", "callback", "is_cancelled", "when_s")
+
+    def __init__(self, callback: Any, args: tuple[Any, ...], when_s: float) -> None:
+        self.callback = callback
+        self.args = args
+        self.when_s = when_s
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+        self.callback = self.args = None
+
+    def cancelled(self) -> bool:
+        return self.is_cancelled
+
+    def when(self) -> float:
+        return self.when_s
+
+
 class VirtualLoop(base_events.BaseEventLoop):
-    """Runs asyncio programs on virtual time."""
+    """Runs asyncio programs on virtual time. Context variables are all of one context."""
 
     most_steps = 200_000
     """A run that takes more is taken for a hot loop."""
@@ -31,43 +53,52 @@ class VirtualLoop(base_events.BaseEventLoop):
         self._selector = _NoSelector()
         self._clock_resolution = 1e-9
         self._now_s = 0.0
+        self._turns: deque[_Handle] = deque()
+        self._timers: list[tuple[float, int, _Handle]] = []
+        self._count = 0
         self.steps = 0
 
     def time(self) -> float:
         return self._now_s
 
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
-        self._ready.append(handle)
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:
+        handle = _Handle(callback, args, self._now_s)
+        self._turns.append(handle)
         return handle
+
+    call_soon_threadsafe = call_soon
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        handle = _Handle(callback, args, when)
+        self._count += 1
+        heapq.heappush(self._timers, (when, self._count, handle))
+        return handle
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        return self.call_at(self._now_s + delay, callback, *args)
 
     def _run_once(self) -> None:
         """Run all that is ready; when nothing is, it is the time of the next timer at once."""
         self.steps += 1
         if self.steps > self.most_steps:
             raise Stuck(f"no end after {self.steps} steps: a hot loop?")
-        ready = self._ready
-        if not ready:
+        turns = self._turns
+        if not turns:
             self._jump()
-        for _ in range(len(ready)):
-            handle = ready.popleft()
-            if not handle._cancelled:
-                handle._run()
+        for _ in range(len(turns)):
+            handle = turns.popleft()
+            if not handle.is_cancelled:
+                handle.callback(*handle.args)
 
     def _jump(self) -> None:
-        timers = self._scheduled
-        while timers and timers[0]._cancelled:
-            heapq.heappop(timers)._scheduled = False
+        timers = self._timers
+        while timers and timers[0][2].is_cancelled:
+            heapq.heappop(timers)
         if not timers:
             raise Stuck("every task waits for something that nobody will do")
-        self._now_s = max(self._now_s, timers[0]._when)
-        while timers and timers[0]._when <= self._now_s:
-            timer = heapq.heappop(timers)
-            timer._scheduled = False
-            self._ready.append(timer)
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        pass  # it is passed over when its time comes
+        self._now_s = max(self._now_s, timers[0][0])
+        while timers and timers[0][0] <= self._now_s:
+            self._turns.append(heapq.heappop(timers)[2])
 
     def _process_events(self, event_list: list[Any]) -> None:
         assert not event_list
@@ -82,5 +113,5 @@ class VirtualLoop(base_events.BaseEventLoop):
         try:
             return self.run_until_complete(main)
         finally:
-            self._ready.clear()
-            self._scheduled.clear()
+            self._turns.clear()
+            self._timers.clear()

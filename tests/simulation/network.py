@@ -108,7 +108,7 @@ class Network:
         except TimeoutError:
             raise TransientError("no answer in time") from None
         if route is Route.BATCH:
-            self._world.gives_word(home)
+            self._world.gives_word(home, answer)
         return answer
 
     def _repeat_later(self, sender: Process, peer: str, route: Route, body: bytes) -> None:

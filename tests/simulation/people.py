@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
+POISON = b"poison"
+
+
 async def place_call(world: World, call: Call) -> None:
     """Report a call and hand over its recording, as often as the switch has patience for."""
     for attempt in range(call.attempts):
@@ -112,7 +115,7 @@ async def _store_poison(process: Process, call_id: UUID, message_id: UUID) -> No
     parts = process.server.parts
     now = parts.clock.now()
     metadata = RecordingMetadata(call_id=call_id, server=parts.config.server, started_at=now)
-    stored = encode(b"poison", metadata)
+    stored = encode(POISON, metadata)
     digest = hashlib.sha256(stored).hexdigest()
     await parts.offload(lambda: parts.blobs.put(digest, stored))
     facts = AudioFacts(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ledger.events import MessageStored
+from ledger.migration.wire import Accepted, Answer
 from ledger.server import StoredMessage
-from ledger.storage.event_log import LogEntry
+from ledger.storage.event_log import LogEntry, tracking_name
 from ledger.storage.memory import LogImage
 from ledger.storage.stored_form import intact_prefix
 from tests.simulation.logs import event_of
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Accepted:
+class AcceptedCall:
     """A recording that a caller was told is stored."""
 
     call: Call
@@ -34,7 +35,7 @@ class Accepted:
 class Told:
     """What the outside was promised during a run."""
 
-    accepted: dict[UUID, Accepted] = field(default_factory=dict)
+    accepted: dict[UUID, AcceptedCall] = field(default_factory=dict)
     actions: list[tuple[float, UUID, UUID, str]] = field(default_factory=list)
     """(when, call, message, by whom): what a user was told is recorded."""
     lost_with_its_disk: set[UUID] = field(default_factory=set)
@@ -54,7 +55,7 @@ class Told:
 def accept(world: World, process: Process, call: Call, message: StoredMessage) -> None:
     """The caller was told that the message is stored."""
     call_id = call.call_id
-    world.told.accepted[call_id] = Accepted(call, call_id, message, world.now_s)
+    world.told.accepted[call_id] = AcceptedCall(call, call_id, message, world.now_s)
     check_promise(world, process)
     if all(e.topic != "message-stored" for e in process.machine.image.streams.get(call_id, ())):
         world.told.broken.append(f"{process.name} told of call {call_id}, not in its log")
@@ -74,6 +75,20 @@ def check_promise(world: World, process: Process) -> None:
     machine.checked_until = len(entries)
 
 
+def check_receipt(world: World, process: Process, answer: Answer) -> None:
+    """What a receipt says must be committed before it leaves."""
+    if not isinstance(answer, Accepted):
+        return
+    receipt = answer.receipt
+    name = tracking_name(receipt.origin, receipt.origin_incarnation)
+    tracked, _ = process.machine.image.tracking.get(name, (0, b""))
+    if tracked < receipt.origin_position:
+        world.told.broken.append(
+            f"{process.name} signed for {receipt.origin_position} events of {receipt.origin} "
+            f"and has taken in {tracked}"
+        )
+
+
 def note_spool(world: World, machine: Machine) -> None:
     """A process died: what its spool holds durably of callers' voices must not vanish."""
     for path, inode in machine.disk.durable_names.items():
@@ -82,6 +97,16 @@ def note_spool(world: World, machine: Machine) -> None:
             received = intact_prefix(bytes(inode.content[: inode.synced_bytes])).received
             if received:
                 world.told.spooled.append((world.now_s, machine.id, UUID(path.stem), received))
+
+
+def left_in_spool(machine: Machine) -> list[Path]:
+    """Give the recordings that no message was made of yet; a rotten one may stay."""
+    found = machine.disk.names.items()
+    return [
+        path
+        for path, inode in found
+        if path.suffix == ".zst" and path.parent == DATA / "spool" and not inode.is_rotten
+    ]
 
 
 def note_losses(world: World) -> None:
