@@ -152,7 +152,9 @@ def on_sqlite(folder: Path) -> None:
     default = sqlite3.connect(folder / "theirs.sqlite").execute("PRAGMA synchronous").fetchone()
     assert default == (2,), "the library leaves the default, which must be FULL to be comparable"
     concurrent_calls("sqlite", log, application)
+    log.close()
 
+    log = open_recorder(f"sqlite:///{folder / 'batches.sqlite'}")
     upgrade(f"sqlite:///{folder / 'raw.sqlite'}")
     raw = sqlite3.connect(folder / "raw.sqlite", isolation_level=None)
     raw.execute("PRAGMA synchronous=FULL")
@@ -188,7 +190,9 @@ def on_postgres(postgres: Postgres) -> None:
         "POSTGRES_PASSWORD": "none",
     }
     concurrent_calls("postgres", log, librarys("eventsourcing.postgres", environment))
+    log.close()
 
+    log = open_recorder(postgres.new_database())
     raw = psycopg.connect(postgres.new_database())
     raw.execute(
         "CREATE TABLE plain_events (position bigint PRIMARY KEY, originator_id uuid, "
