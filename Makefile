@@ -58,10 +58,6 @@ bench: $(VENV)/.synced ## all benchmarks, or ONLY=append; figures in benchmarks/
 sim: $(VENV)/.synced ## whole clusters on a virtual network with seeded faults (SEED=42)
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-.PHONY: chaos
-chaos: $(VENV)/.synced ## real servers killed at random moments under load (ARGS=...)
-	$(BIN)/python -m tests.acceptance.chaos $(ARGS)
-
 .PHONY: docs
 docs: $(VENV)/.synced ## write the generated pages again
 	$(BIN)/python -m vmledger.reference

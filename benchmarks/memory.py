@@ -47,14 +47,14 @@ def _status_mb(pid: int, name: str) -> float:
 
 def bare_mb() -> float:
     """Give what Python and the imported program take by themselves."""
-    command = [sys.executable, "-c", "import vmledger.app; input()"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
-        before = -1.0
-        while (now := resident_mb(process.pid)) != before or now < 30:
-            before = now
-            time.sleep(0.5)
+    program = "import vmledger.app; print('imported', flush=True); input()"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        found = resident_mb(process.pid)
         process.communicate(b"\n")
-    return before
+    return found
 
 
 def noise(number: int) -> bytes:

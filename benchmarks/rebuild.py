@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -28,7 +29,7 @@ from eventsourcing.persistence import Tracking
 from eventsourcing.sqlite import SQLiteDatastore, SQLiteTrackingRecorder
 
 from benchmarks.report import report
-from benchmarks.sample_events import call_with_message
+from benchmarks.sample_events import START, call_with_message
 from ledger.clock import SystemClock
 from ledger.events import DomainEvent, MessageDelivered, MessageHeard, MessageStored
 from ledger.storage.event_log import Append, LogRecorder
@@ -60,7 +61,8 @@ def fill(log: LogRecorder, events: int, rng: random.Random) -> None:
         appends: list[Append] = []
         while missing > 0 and len(appends) < 2000:
             home = SERVER if rng.random() < 0.8 else "bravo"
-            call = call_with_message(rng, server=SERVER, home=home)
+            at = START + timedelta(seconds=log.head().position + len(appends) * 4)
+            call = call_with_message(rng, server=SERVER, home=home, at=at)
             appends.append(Append([to_stored_event(event) for event in call]))
             missing -= len(call)
         log.commit(appends)

@@ -42,12 +42,13 @@ def call_with_message(
     home: str | None = None,
     extensions: int = 1000,
     extension: str | None = None,
+    at: datetime | None = None,
 ) -> list[DomainEvent]:
     """Give the events of one call that left a message.
 
     Received, decided, stored; then delivered and sometimes heard (at its own home), or migrated.
     """
-    at = START + timedelta(milliseconds=rng.randrange(10**10))
+    at = at or START + timedelta(milliseconds=rng.randrange(10**10))
     server = server or rng.choice(SERVERS)
     home = home or rng.choice(SERVERS)
     call_id, message_id = _id(rng, at), _id(rng, at)

@@ -24,6 +24,7 @@ import sqlalchemy as sa
 
 from ledger.errors import CorruptionError
 from ledger.events import (
+    CallAbandoned,
     CallReceived,
     MessageDeleted,
     MessageDelivered,
@@ -34,6 +35,7 @@ from ledger.events import (
     MessageRestored,
     MessageSaved,
     MessageStored,
+    TransferDecided,
 )
 from projections.projection import Projection, Rule
 from projections.records import Index, RecordTable, State, Tally
@@ -53,15 +55,15 @@ class EntryStatus(Enum):
     """Its content is gone for good; it is listed nowhere."""
 
 
-class KnownCaller(msgspec.Struct, frozen=True, kw_only=True):
-    """Who called: remembered from the call's first event until its message is stored."""
+class KnownCaller(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Who called: remembered from the call's first event until its last message is stored."""
 
     call_id: UUID
     number: str | None
     name: str | None
 
 
-class MailboxEntry(msgspec.Struct, frozen=True, kw_only=True):
+class MailboxEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A message as this server knows it."""
 
     message_id: UUID
@@ -170,8 +172,21 @@ def _receive(state: State, event: CallReceived, _position: int) -> None:
     state.put(CALLER, caller)
 
 
+def _decide(state: State, event: TransferDecided, _position: int) -> None:
+    if not event.to_voicemail:
+        state.drop(CALLER, event.originator_id)
+
+
+def _abandon(state: State, event: CallAbandoned, _position: int) -> None:
+    state.drop(CALLER, event.originator_id)
+
+
 def _store(state: State, event: MessageStored, position: int) -> None:
     caller = state.get(CALLER, event.originator_id)
+    if not event.is_recovered:
+        # Only a recording that was cut short is ever followed by another one. So most callers come
+        # and go within a page of the log, and are never written.
+        state.drop(CALLER, event.originator_id)
     is_pending = event.recorded_by == state.this_server and event.home != state.this_server
     audio = event.audio
     entry = MailboxEntry(
@@ -308,6 +323,8 @@ MAILBOXES: Final = Projection(
     tables=(CALLER, MESSAGE),
     rules={
         CallReceived: Rule(_receive, creates=_THE_CALLER),
+        TransferDecided: Rule(_decide, reads=_THE_CALLER),
+        CallAbandoned: Rule(_abandon, reads=_THE_CALLER),
         MessageStored: Rule(_store, reads=_THE_CALLER, creates=_THE_MESSAGE),
         MessageDelivered: Rule(_deliver, reads=_THE_MESSAGE),
         MessageMigrated: Rule(_migrate, reads=_THE_MESSAGE),

@@ -63,9 +63,6 @@ class TextColumn(ColumnType):
     def writer(self, dialect_name: str) -> Converter:
         return _without_nul if dialect_name == "postgresql" else _itself
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002 - as above
-        return value
-
 
 def _without_nul(text: str) -> str:
     return text.replace("\x00", "\ufffd") if "\x00" in text else text

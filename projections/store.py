@@ -173,7 +173,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
         "journal_mode=WAL",
         "synchronous=NORMAL",  # derived data: see above
         "busy_timeout=10000",
-        "cache_size=-16384",
+        "cache_size=-32768",
+        "wal_autocheckpoint=4000",  # a rebuild touches the same pages again and again
         "temp_store=MEMORY",
     ):
         connection.execute(f"PRAGMA {pragma}")

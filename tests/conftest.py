@@ -24,7 +24,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
 @pytest.fixture(scope="session")
 def postgres() -> Generator[Postgres]:
     """Give a running PostgreSQL server."""
-    with running_postgres() as server:
+    with running_postgres(survives_power_cuts=False) as server:
         yield server
 
 

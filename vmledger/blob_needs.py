@@ -19,10 +19,12 @@ from ledger.events import (
     GreetingRecorded,
     MessageErased,
     MessageMigrated,
+    MessageRequeued,
     MessageStored,
     OpaqueEvent,
     decode,
 )
+from ledger.migration.deliveries import is_releasable
 from ledger.storage.event_log import LogRecorder
 
 _PAGE: Final = 2000
@@ -33,7 +35,8 @@ class BlobNeeds:
 
     def __init__(self, this_server: str, keep_for: timedelta, now: datetime) -> None:
         self._this_server = this_server
-        self._released_before = now - keep_for
+        self._keep_for = keep_for
+        self._now = now
         self._stored: dict[UUID, tuple[str, int]] = {}
         self._greetings: set[str] = set()
         self._safe: dict[str, int] = {}
@@ -44,6 +47,9 @@ class BlobNeeds:
         match event:
             case MessageStored():
                 self._stored[event.message_id] = (event.blob, position)
+            case MessageRequeued() if event.message_id in self._stored:
+                # From here on it is this position that a backup of the home must cover.
+                self._stored[event.message_id] = (self._stored[event.message_id][0], position)
             case GreetingRecorded():
                 self._greetings.add(event.blob)
             case MessageErased() if event.recorded_by == self._this_server:
@@ -65,10 +71,14 @@ class BlobNeeds:
         return kept | self._greetings
 
     def _is_released(self, message_id: UUID, position: int) -> bool:
-        if message_id not in self._handed_over:
-            return False
-        home, handed_over_at = self._handed_over[message_id]
-        return self._safe[home] >= position or handed_over_at < self._released_before
+        home, migrated_at = self._handed_over.get(message_id, ("", None))
+        return is_releasable(
+            position=position,
+            migrated_at=migrated_at,
+            safe_position=self._safe.get(home, 0),
+            now=self._now,
+            keep_for=self._keep_for,
+        )
 
 
 def needed_blobs(

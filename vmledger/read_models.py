@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from ledger.clock import Clock
 from ledger.configuration import Configuration
 from ledger.ids import MailboxAddress
 from ledger.storage.event_log import LogHead
 from projections.calls import CALLS
-from projections.mailboxes import MAILBOXES, Mailboxes, MailboxPage, PageKey
+from projections.mailboxes import MAILBOXES, MailboxEntry, Mailboxes, MailboxPage, PageKey
 from projections.pending import PENDING
 from projections.projection import Projection
 from projections.reader import LogReader
@@ -74,6 +75,10 @@ class ReadModels:
         streams = self._mailboxes.streams(str(mailbox), position)
         then = mailbox_at(self._reader, self._server, str(mailbox), position, streams)
         return then.page(before=before, limit=limit)
+
+    def find_message(self, message_id: UUID) -> MailboxEntry | None:
+        """Give what the log tells of a message, also of one that went on to its home."""
+        return self._mailboxes.message(message_id)
 
     def statuses(self) -> list[ProjectionStatus]:
         """Say how each stands."""

@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import Final
 
 import zstandard
+from zstandard import frame_content_size
 
 from ledger.errors import CorruptionError
 
@@ -21,7 +22,8 @@ NEWEST_DICTIONARY: Final = 1
 """Number of the dictionary that new frames are written with: ``dictionaries/<number>.zdict``."""
 MOST_EVENT_BYTES: Final = 16 << 20
 """No event is larger: a frame that says otherwise is damaged."""
-_LEVEL: Final = 3
+_LEVEL: Final = 1
+"""With the dictionary, higher levels save 1 % and take half as long again (measured)."""
 
 
 @cache
@@ -68,7 +70,7 @@ def decompress(frame: bytes, place: object) -> bytes:
     """
     try:
         # Asked first: a damaged header may claim more than there is memory.
-        if zstandard.frame_content_size(frame) <= MOST_EVENT_BYTES:
+        if frame_content_size(frame) <= MOST_EVENT_BYTES:
             return _contexts.newest.decompress(frame, MOST_EVENT_BYTES)
     except zstandard.ZstdError as error:
         return _decompress_older(frame, place, error)

@@ -43,8 +43,8 @@ class LogHead:
     """Merkle tree hash of all events, 32 bytes (RFC 9162 section 2.1.1)."""
 
 
-class LogEntry(msgspec.Struct, frozen=True):
-    """One event as it stands in the log."""
+class LogEntry(msgspec.Struct, frozen=True, gc=False):
+    """One event as it stands in the log. (It can be in no cycle: the collector need not look.)"""
 
     position: int
     originator_id: UUID

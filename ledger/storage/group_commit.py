@@ -48,7 +48,7 @@ MOST_EVENTS_A_COMMIT: Final = 5_000
 """Events after which a transaction takes no further append: it bounds the wait of the next."""
 
 
-_YIELDS: Final = 8
+_YIELDS: Final = 4
 """Times that a thread lets others run before it commits for those who are there."""
 
 

@@ -11,7 +11,7 @@ from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import Mapper, StoredEvent
 
 from ledger.errors import CorruptionError
-from ledger.events import DomainEvent, OpaqueEvent, decode, encode
+from ledger.events import EVENT_CLASSES, DomainEvent, OpaqueEvent, decode, encode
 from ledger.storage.event_log import LogEntry
 
 
@@ -26,19 +26,28 @@ def to_domain_event(stored: StoredEvent | LogEntry, place: str = "") -> DomainEv
     Raises CorruptionError when it is not valid, or is not the event that its row says it is.
     """
     plain = stored.plain if isinstance(stored, LogEntry) else stored.state
-    where = place or f"stream {stored.originator_id} version {stored.originator_version}"
-    event = decode(plain, where)
-    row = (stored.originator_id, stored.originator_version, stored.topic)
-    inside = (event.originator_id, event.originator_version, event.topic)
-    if row != inside:
+    try:
+        event = decode(plain)
+    except CorruptionError:
+        # Once more for an error that says where: the place is not worth its time for each event.
+        return decode(plain, place or _place(stored))
+    if (
+        event.originator_id != stored.originator_id
+        or event.originator_version != stored.originator_version
+        or (type(event) is not EVENT_CLASSES.get(stored.topic) and event.topic != stored.topic)
+    ):
         raise CorruptionError(
             "a row of the log names another event than it holds",
-            place=where,
-            expected=str(row),
-            found=str(inside),
+            place=place or _place(stored),
+            expected=f"{stored.topic} of {_place(stored)}",
+            found=f"{event.topic} of {_place(event)}",
             advice="restore the log from a backup or a mirror",
         )
     return event
+
+
+def _place(event: StoredEvent | LogEntry | DomainEvent | OpaqueEvent) -> str:
+    return f"stream {event.originator_id} version {event.originator_version}"
 
 
 class LedgerMapper(Mapper[UUID]):

@@ -14,14 +14,10 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from ledger.errors import CallerError, TransientError
 from ledger.storage.event_log import LogRecorder
-from ledger.storage.schema import LOG_HEAD
+from ledger.storage.schema import LOG_HEAD, NEWEST_REVISION
 
 _KINDS: Final = "write sqlite:///PATH or postgresql://USER@HOST/DATABASE"
 _SCRIPTS: Final = "migrations"
@@ -62,16 +58,9 @@ def upgrade(url: str, *, to: str = "head", incarnation: UUID | None = None) -> N
 
 
 def _upgrade(url: str, to: str, incarnation: UUID | None) -> None:
-    with (
-        _ONE_AT_A_TIME,
-        _locked_connection(url) as connection,
-        as_file(files(_SCRIPTS)) as scripts,
-    ):
-        config = Config()
-        config.set_main_option("script_location", str(scripts).replace("%", "%%"))
-        config.attributes["connection"] = connection
-        _refuse_newer(url, connection, ScriptDirectory.from_config(config))
-        command.upgrade(config, to)
+    with _ONE_AT_A_TIME, _locked_connection(url) as connection:
+        if to != "head" or _revision(connection) != NEWEST_REVISION:
+            _run_scripts(url, connection, to)
         if connection.execute(sa.select(sa.func.count()).select_from(LOG_HEAD)).scalar() == 0:
             connection.execute(
                 LOG_HEAD.insert().values(
@@ -83,18 +72,36 @@ def _upgrade(url: str, to: str, incarnation: UUID | None) -> None:
             )
 
 
+def _revision(connection: sa.Connection) -> str | None:
+    """Give the revision of the tables; None for a database without any."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+def _run_scripts(url: str, connection: sa.Connection, to: str) -> None:
+    # Imported only when there is something to do: that is a third of a server's start.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    with as_file(files(_SCRIPTS)) as scripts:
+        config = Config()
+        config.set_main_option("script_location", str(scripts).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        known = {s.revision for s in ScriptDirectory.from_config(config).walk_revisions()}
+        current = _revision(connection)
+        if current is not None and current not in known:
+            raise CallerError(
+                f"the database {sqlalchemy_url(url).render_as_string()} has schema {current}, "
+                "which this program does not know; run the program that made it, or a newer one"
+            )
+        command.upgrade(config, to)
+
+
 def _stream(connection: sa.Connection, stream: UUID) -> UUID | bytes:
     return stream.bytes if connection.dialect.name == "sqlite" else stream
-
-
-def _refuse_newer(url: str, connection: sa.Connection, scripts: ScriptDirectory) -> None:
-    current = MigrationContext.configure(connection).get_current_revision()
-    known = {script.revision for script in scripts.walk_revisions()}
-    if current is not None and current not in known:
-        raise CallerError(
-            f"the database {sa.make_url(url).render_as_string()} has schema {current}, which this "
-            "program does not know; run the program that made it, or a newer one"
-        )
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from psycopg import errors
 
 from ledger.errors import CorruptionError, LedgerError, TransientError
 from ledger.storage.binary_arrays import bytea_array, int8_array, register, text_array, uuid_array
+from ledger.storage.binary_copy import copy_data
 from ledger.storage.compression import compress, decompress
 from ledger.storage.connection_pool import ConnectionPool
 from ledger.storage.event_log import (
@@ -37,7 +38,7 @@ from ledger.storage.event_log import (
     TrackedOrigin,
 )
 from ledger.storage.merkle import Frontier
-from ledger.storage.recorder import BaseLogRecorder, Clash, Head, Plan, check_tracking, plan
+from ledger.storage.recorder import BaseLogRecorder, Clash, Head, Plan, Row, check_tracking, plan
 
 _RECONNECT_PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Before each try to find out what became of a commit: a restart of PostgreSQL fits in."""
@@ -67,6 +68,9 @@ WITH swapped AS (
 )
 SELECT count(*) FROM swapped
 """
+_COPY: Final = "COPY events FROM STDIN (FORMAT BINARY)"
+_COPY_FROM: Final = 100
+"""Events from which a group is copied in: more round trips, half the work a row."""
 _TRACK: Final = """
 INSERT INTO tracking
 VALUES (%s, %s, %s, (SELECT coalesce(max(updated), 0) + 1 FROM tracking))
@@ -125,13 +129,18 @@ class PostgresLogRecorder(BaseLogRecorder):
 
     def _execute(self, connection: psycopg.Connection[Any], result: Plan) -> None:
         """Write the plan in one transaction. A crash leaves nothing of it, or all of it."""
-        if not result.tracking:
+        is_large = len(result.rows) >= _COPY_FROM
+        if not is_large and not result.tracking:
             # In autocommit mode one statement is one transaction.
-            self._swap_and_insert(connection, result)
+            self._swap_and_insert(connection, result, result.rows)
             return
         with connection.transaction():
-            # The swap comes first: its row lock makes the tracking rows ours until the commit.
-            self._swap_and_insert(connection, result)
+            # The swap comes first: its row lock makes all that follows ours until the commit.
+            self._swap_and_insert(connection, result, () if is_large else result.rows)
+            if is_large:
+                with connection.cursor().copy(_COPY) as copy:
+                    for part in copy_data(result.rows):
+                        copy.write(part)
             for tracking in result.tracking:
                 name = tracking.application_name
                 row = connection.execute(
@@ -144,8 +153,10 @@ class PostgresLogRecorder(BaseLogRecorder):
                 root = tracking.root if isinstance(tracking, PeerTracking) else b""
                 connection.execute(_TRACK, (name, tracking.notification_id, root))
 
-    def _swap_and_insert(self, connection: psycopg.Connection[Any], result: Plan) -> None:
-        cursor = connection.execute(_APPEND, _parameters(result), prepare=True)
+    def _swap_and_insert(
+        self, connection: psycopg.Connection[Any], result: Plan, rows: Sequence[Row]
+    ) -> None:
+        cursor = connection.execute(_APPEND, _parameters(result, rows), prepare=True)
         row = cursor.fetchone()
         if row is None or row[0] != 1:
             raise _HeadMovedError
@@ -285,8 +296,8 @@ class PostgresLogRecorder(BaseLogRecorder):
             raise AssertionError("the second round returns or raises")
 
 
-def _parameters(result: Plan) -> dict[str, Any]:
-    columns = list(zip(*result.rows, strict=True)) or [()] * 8
+def _parameters(result: Plan, rows: Sequence[Row]) -> dict[str, Any]:
+    columns = list(zip(*rows, strict=True)) or [()] * 8
     frontier, locations = result.after.frontier, result.blob_locations.values()
     return {
         "before": result.before.frontier.size,

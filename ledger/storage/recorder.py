@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from eventsourcing.persistence import (
@@ -53,16 +53,17 @@ class Head:
         return LogHead(self.incarnation, self.frontier.size, self.frontier.root())
 
 
+Row: TypeAlias = tuple[int, UUID, int, str, bytes, bytes, str | None, int | None]
+"""(position, stream, version, topic, plain, leaf hash, origin, origin position)."""
+
+
 @dataclass(slots=True)
 class Plan:
     """What one transaction writes, and what each of its callers is told afterwards."""
 
     before: Head
     after: Head
-    rows: list[tuple[int, UUID, int, str, bytes, bytes, str | None, int | None]] = field(
-        default_factory=list
-    )
-    """(position, stream, version, topic, plain, leaf hash, origin, origin position)."""
+    rows: list[Row] = field(default_factory=list)
     nodes: list[TreeNode] = field(default_factory=list)
     tracking: list[Tracking] = field(default_factory=list)
     blob_locations: dict[str, BlobLocation] = field(default_factory=dict)

@@ -24,6 +24,9 @@ from sqlalchemy import (
     Uuid,
 )
 
+NEWEST_REVISION: Final = "0001"
+"""The schema migration that builds these tables. A database that has it needs no other."""
+
 METADATA: Final = MetaData()
 
 _BIG = BigInteger().with_variant(Integer(), "sqlite")

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -210,7 +211,7 @@ class SqliteLogRecorder(BaseLogRecorder):
         return [
             LogEntry(
                 position,
-                UUID(bytes=stream),
+                _stream(stream),
                 version,
                 topic,
                 decompress(state, position),
@@ -219,6 +220,12 @@ class SqliteLogRecorder(BaseLogRecorder):
             )
             for position, stream, version, topic, state, origin, place in rows
         ]
+
+
+@lru_cache(4096)
+def _stream(data: bytes) -> UUID:
+    """Give the UUID of these bytes; the events of a stream stand near each other."""
+    return UUID(bytes=data)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

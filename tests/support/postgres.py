@@ -53,12 +53,20 @@ class Postgres:
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
-    """Start a server in a folder of its own; stopped and removed at the end."""
+def running_postgres(*, survives_power_cuts: bool = True) -> Iterator[Postgres]:
+    """Start a server in a folder of its own; stopped and removed at the end.
+
+    Tests that make a database each and kill nothing but processes can do without the syncs; what
+    measures must not.
+    """
     folder = Path(tempfile.mkdtemp(prefix="ledger-pg-"))
     folder.chmod(0o755)
     server = get_server(folder / "data", cleanup_mode="stop")
     try:
+        if not survives_power_cuts:
+            with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+                connection.execute("ALTER SYSTEM SET fsync = off")
+                connection.execute("SELECT pg_reload_conf()")
         yield Postgres(server.get_uri())
     finally:
         server.cleanup()

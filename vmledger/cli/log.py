@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-import msgspec
 import typer
 
 from ledger.events import decode
@@ -19,6 +18,7 @@ from vmledger.cli.blobs import print_verification, verify_all
 from vmledger.cli.errors import ReservedError
 from vmledger.cli.options import ConfigOption, JsonOption, TokenOption, UrlOption, load_config
 from vmledger.cli.output import (
+    entry_document,
     print_facts,
     print_json,
     print_json_line,
@@ -59,7 +59,7 @@ def read(
     with open_log(load_config(config)) as recorder:
         for entry in _entries(recorder, start, limit, is_following=follow):
             if as_json:
-                print_json_line(_as_document(entry))
+                print_json_line(entry_document(entry))
             else:
                 print(_as_line(entry), flush=follow)
 
@@ -78,19 +78,6 @@ def _entries(
             return
         else:
             time.sleep(_FOLLOW_POLL_S)
-
-
-def _as_document(entry: LogEntry) -> dict[str, Any]:
-    return {
-        "position": entry.position,
-        "topic": entry.topic,
-        "stream": entry.originator_id,
-        "version": entry.originator_version,
-        "origin": entry.origin,
-        "origin_position": entry.origin_position,
-        # Verbatim: these very bytes are what the tree covers.
-        "event": msgspec.Raw(entry.plain),
-    }
 
 
 def _as_line(entry: LogEntry) -> str:

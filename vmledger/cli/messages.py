@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import os
 import sys
-import uuid
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final
 
 import typer
 
 from ledger.errors import CallerError
 from vmledger.cli.api_client import ApiClient, connect, path_of
-from vmledger.cli.options import ConfigOption, JsonOption, TokenOption, UrlOption
+from vmledger.cli.message_story import story
+from vmledger.cli.options import ConfigOption, JsonOption, MessageId, TokenOption, UrlOption
 from vmledger.cli.output import print_facts, print_json, show_duration, show_size, show_time
-
-MessageId: TypeAlias = Annotated[uuid.UUID, typer.Argument(metavar="ID", help="The message.")]
 
 _FORMATS: Final = {
     "original": "audio/original",
@@ -34,6 +32,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this topic."""
     group = typer.Typer(help="Show, export and change one message.", no_args_is_help=True)
     group.command("show")(show)
+    group.command("story")(story)
     group.command("export")(export)
     for name, status, help_text in (
         ("heard", "heard", "Mark a message as heard."),

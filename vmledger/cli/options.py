@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
+from uuid import UUID
 
 import typer
 
@@ -42,6 +43,8 @@ TokenOption: TypeAlias = Annotated[
         show_default="the server's own operator.token",
     ),
 ]
+
+MessageId: TypeAlias = Annotated[UUID, typer.Argument(metavar="ID", help="The message.")]
 
 
 def find_config(option: Path | None) -> Path:

@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from ledger.storage.event_log import LogEntry
+
 _PIPE_WIDTH: Final = 200
 """Columns when nobody looks: lines that `grep` finds whole, identifiers never broken."""
 
@@ -129,3 +131,17 @@ def show_size(size_bytes: Any) -> str:
             return f"{size:.0f} {name}" if name == "B" else f"{size:.1f} {name}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def entry_document(entry: LogEntry) -> dict[str, Any]:
+    """Give an entry of the log as JSON shows it."""
+    return {
+        "position": entry.position,
+        "topic": entry.topic,
+        "stream": entry.originator_id,
+        "version": entry.originator_version,
+        "origin": entry.origin,
+        "origin_position": entry.origin_position,
+        # Verbatim: these very bytes are what the tree covers.
+        "event": msgspec.Raw(entry.plain),
+    }

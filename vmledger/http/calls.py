@@ -75,7 +75,6 @@ async def put_recording(
         parts.measures.recordings_refused.labels(kind).inc()
         raise
     parts.measures.recording_seconds.observe(upload.since_end_s)
-    await parts.settle()
     is_repeat = message.stored_at < began_at
     if not is_repeat:
         parts.measures.messages.labels("pending" if message.is_pending else "home").inc()
@@ -96,7 +95,6 @@ async def abandon_call(
 ) -> None:
     """Say that the call ended without a message. Saying it again changes nothing."""
     await parts.server.abandon_call(call_id, reason)
-    await parts.settle()
 
 
 @get("/v1/calls", tags=["calls"], **declare(READ))
@@ -107,4 +105,4 @@ async def list_calls(
     limit: PageLimit = 100,
 ) -> CallPage:
     """List the calls that this server took, the newest first, with the reason of each decision."""
-    return await parts.offload(lambda: parts.questions.calls(extension, before, limit))
+    return await parts.ask(lambda: parts.questions.calls(extension, before, limit))

@@ -54,12 +54,12 @@ async def get_mailbox(
     """
     mailbox = MailboxAddress(extension, context)
     if at is None and position is None:
-        return await parts.offload(lambda: parts.questions.mailbox(mailbox, before, limit))
+        return await parts.ask(lambda: parts.questions.mailbox(mailbox, before, limit))
     if at is not None and (position is not None or at.tzinfo is None):
         raise CallerError("give either position, or at with its zone, like 2026-01-31T08:00:00Z")
     moment = position if position is not None else at
     assert moment is not None
-    return await parts.offload(lambda: parts.questions.mailbox_at(mailbox, moment, before, limit))
+    return await parts.ask(lambda: parts.questions.mailbox_at(mailbox, moment, before, limit))
 
 
 @get(
@@ -116,7 +116,7 @@ async def delete_message(
 
 async def find_message(parts: ApiParts, mailbox: MailboxAddress, message_id: UUID) -> MessageView:
     """Give a message of a mailbox, or raise NotFoundError that says whom to ask instead."""
-    message = await parts.offload(lambda: parts.questions.message(mailbox, message_id))
+    message = await parts.ask(lambda: parts.questions.message(mailbox, message_id))
     if message is not None:
         return message
     home = parts.config.directory.home_of(mailbox)
@@ -135,4 +135,3 @@ async def act(
     """Do something to a message of this mailbox; what was done shows in the next answer."""
     message = await find_message(parts, mailbox, message_id)
     await parts.server.act_on_message(message.call_id, message_id, action, principal.name)
-    await parts.settle()

@@ -33,13 +33,13 @@ async def get_pending(
     limit: Annotated[int, QueryParameter(ge=0, le=1000, description="How many messages.")] = 100,
 ) -> PendingView:
     """Show what waits here for other servers: how much for each, and the oldest messages."""
-    return await parts.offload(lambda: parts.questions.pending(limit))
+    return await parts.ask(lambda: parts.questions.pending(limit))
 
 
 @get("/v1/servers", tags=["operations"], **declare(READ))
 async def get_servers(parts: Parts) -> ServersView:
     """Show the servers of the configuration: which are reachable, and how much each has of us."""
-    return await parts.offload(parts.questions.servers)
+    return await parts.ask(parts.questions.servers)
 
 
 @get("/v1/projections", tags=["operations"], **declare(READ))
@@ -51,7 +51,7 @@ async def get_projections(parts: Parts) -> list[ProjectionView]:
 @get("/v1/messages/{message_id:uuid}", tags=["operations"], **declare(READ, 404))
 async def get_any_message(message_id: Id, parts: Parts) -> MessageView:
     """Show a message that this server answers for, whichever mailbox it is in."""
-    message = await parts.offload(lambda: parts.questions.any_message(message_id))
+    message = await parts.ask(lambda: parts.questions.any_message(message_id))
     if message is None:
         raise NotFoundError(f"this server answers for no message {message_id}; ask its home")
     return message
@@ -65,9 +65,8 @@ async def get_any_message(message_id: Id, parts: Parts) -> MessageView:
 )
 async def requeue_message(message_id: Id, parts: Parts) -> Requeued:
     """Ship a held message again, to the home that the configuration names now."""
-    call_id = await parts.offload(lambda: parts.questions.call_of(message_id))
+    call_id = await parts.ask(lambda: parts.questions.call_of(message_id))
     if call_id is None:
         raise NotFoundError(f"no message {message_id} waits here")
     await parts.server.requeue_message(call_id, message_id)
-    await parts.settle()
     return Requeued(message_id=message_id, call_id=call_id)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from ledger.clock import Clock
 from ledger.configuration import Configuration
@@ -16,8 +17,10 @@ from vmledger.http.questions import Questions
 from vmledger.http.upload import UploadGate
 from vmledger.tokens import TokenStore
 
+Answer = TypeVar("Answer")
+
 SETTLE_S: Final = 2.0
-"""How long an answer waits at most for the read models to show what it changed."""
+"""How long an answer waits at most for the read models to show what is recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,16 @@ class ApiParts:
     measures: Measures
     uploads: UploadGate
 
-    async def settle(self) -> None:
-        """Wait, for a bounded time, until the read models show all that is recorded by now.
+    async def ask(self, question: Callable[[], Answer]) -> Answer:
+        """Ask the read models once they show all that is recorded by now.
 
-        So a client that reads after its own write sees it. When they are too slow the write
-        stands all the same, and the answer's ``as_of`` says what it rests on.
+        So whoever reads after a write, their own or another's, sees it, and no write waits for its
+        readers. When the read models are too slow the answer comes all the same, and its ``as_of``
+        says what it rests on.
         """
-        head = await self.log.head()
-        await asyncio.to_thread(self.questions.wait_for, head.position, SETTLE_S)
+
+        def ask() -> Answer:
+            self.questions.wait_for(self.log.recorder.head().position, SETTLE_S)
+            return question()
+
+        return await asyncio.to_thread(ask)

@@ -22,14 +22,14 @@ def stopped(runner: ProjectionRunner) -> set[str]:
 def test_an_event_that_breaks_its_own_rules_stops_only_who_needs_it(bench: Bench):
     history = History()
     history.call("2001")
-    history.spoilt("call-abandoned")
+    history.spoilt("recording-set-aside")
     culprit = history.position
     history.call("2001")
     runner = bench.run(history.log)
     assert stopped(runner) == {"calls"}
     status = serving(runner, "calls")
     assert (status.position, status.stopped_position) == (culprit - 1, culprit)
-    assert status.stopped_topic == "call-abandoned"
+    assert status.stopped_topic == "recording-set-aside"
     assert f"position {culprit}" in (status.stopped_error or "")
     assert status.lag_events == history.position - culprit + 1
     assert len(Mailboxes(bench.store).page("2001@default").entries) == 2
@@ -116,7 +116,7 @@ def test_a_rebuild_that_meets_the_culprit_leaves_the_old_build_serving(bench: Be
 @pytest.mark.parametrize("name", ["mailboxes", "calls"])
 def test_nobody_waits_for_a_stopped_projection(bench: Bench, name: str):
     history = History()
-    history.spoilt("call-abandoned" if name == "calls" else "message-heard")
+    history.spoilt("recording-set-aside" if name == "calls" else "message-heard")
     history.call("2001")
     runner = bench.run(history.log)
     assert stopped(runner) == {name}

@@ -69,6 +69,27 @@ def test_a_message_for_another_server_is_listed_here_until_its_home_has_it(
     assert (left.custody, left.is_listed, left.is_pending) == ("bravo", False, False)
 
 
+def test_both_messages_of_an_interrupted_call_tell_who_called(bench: Bench, history: History):
+    part = history.call("2001", home="bravo", caller=Caller(number="+4930"), is_recovered=True)
+    bench.run(history.log)
+    history.second_message(part)
+    bench.run(history.log)
+    entries = Mailboxes(bench.store).page("2001@default").entries
+    assert [(e.is_recovered, e.caller_number) for e in entries] == [
+        (False, "+4930"),
+        (True, "+4930"),
+    ]
+
+
+def test_callers_are_not_remembered_once_their_calls_are_over(bench: Bench, history: History):
+    history.call("2001")
+    history.ended_call("normally")
+    history.ended_call("abandoned")
+    bench.runner(history.log, page_events=1).catch_up()
+    assert bench.contents()["mailboxes.caller"] == {}
+    assert bench.contents()["mailboxes.message"]
+
+
 def test_the_origins_word_that_we_have_a_message_takes_nothing_from_us(
     bench: Bench, history: History
 ):

@@ -1,6 +1,7 @@
 """Commands that talk to a running server."""
 
 import hashlib
+import itertools
 import json
 import re
 import uuid
@@ -13,6 +14,7 @@ from tests.integration.cli.conftest import Running
 from tests.support.command_line import CommandLine
 
 SPEECH = min(Path(str(resources.files("vmledger") / "speech")).glob("*.wav"))
+UNUSED = itertools.count(100)
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def leave_message(vmledger: CommandLine, to: str, caller: str = "+15550100") -> 
 
 def fresh_extension(home: int) -> str:
     """A mailbox that no other test uses."""
-    return f"{home}{uuid.uuid4().int % 1000:03d}"
+    return f"{home}{next(UNUSED)}"
 
 
 def test_call_becomes_a_message_in_its_mailbox(vmledger: CommandLine):
@@ -78,6 +80,20 @@ def test_message_is_heard_saved_deleted_and_restored(vmledger: CommandLine):
     assert message in vmledger("message", "show", message).out
 
 
+def test_story_of_a_message_begins_with_its_call(vmledger: CommandLine):
+    message = leave_message(vmledger, fresh_extension(1))
+    vmledger("message", "heard", message)
+    told = vmledger("message", "story", message, "--json").json["events"]
+    assert [event["topic"] for event in told] == [
+        "call-received",
+        "transfer-decided",
+        "message-stored",
+        "message-delivered",
+        "message-heard",
+    ]
+    assert "called_extension" in vmledger("message", "story", message).out
+
+
 def test_mailbox_is_shown_as_it_was_at_a_position(vmledger: CommandLine):
     extension = fresh_extension(1)
     leave_message(vmledger, extension)
@@ -106,7 +122,8 @@ def test_message_for_a_dead_home_is_pending_here(vmledger: CommandLine):
 
 def test_unknown_message_is_a_negative_finding(vmledger: CommandLine):
     stranger = uuid.uuid4()
-    assert str(stranger) in vmledger("message", "show", stranger, code=1).err
+    for command in ("show", "story", "heard", "export"):
+        assert str(stranger) in vmledger("message", command, stranger, code=1).err
 
 
 def test_servers_and_calls_are_listed(vmledger: CommandLine):

@@ -17,7 +17,7 @@ import migrations
 from ledger.errors import CallerError, TransientError
 from ledger.storage.event_log import Append
 from ledger.storage.open_recorder import open_recorder, sqlalchemy_url, upgrade
-from ledger.storage.schema import METADATA, PROTECTION
+from ledger.storage.schema import METADATA, NEWEST_REVISION, PROTECTION
 from tests.support.postgres import Postgres
 from tests.support.stored_events import stored_event
 
@@ -25,6 +25,10 @@ NewDatabase = Callable[[], str]
 
 SCRIPTS = ScriptDirectory(str(Path(migrations.__file__).parent))
 REVISIONS = [script.revision for script in SCRIPTS.walk_revisions()][::-1]
+
+
+def test_declared_newest_revision_is_the_newest_script():
+    assert SCRIPTS.get_current_head() == NEWEST_REVISION
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

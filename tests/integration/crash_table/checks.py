@@ -1,0 +1,197 @@
+"""What must hold when all has come to rest, wherever the crash was."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterator
+
+from ledger.errors import LedgerError
+from ledger.events import (
+    MessageDelivered,
+    MessageMigrated,
+    MessageSaved,
+    MessageStored,
+    RecordingSetAside,
+    TransferDecided,
+)
+from ledger.migration.receipts import verify_receipt
+from ledger.storage.merkle import Frontier, leaf_hash
+from ledger.storage.stored_form import intact_prefix
+from tests.integration.crash_table.steps import DATA, SET_ASIDE, SPOOL
+from tests.integration.crash_table.world import Site, World
+
+Findings = Iterator[str]
+AsyncFindings = AsyncIterator[str]
+
+
+async def find_faults(world: World) -> list[str]:
+    """Give a sentence for everything that is wrong; empty when nothing is."""
+    found = [f for check in WORLD_CHECKS for f in check(world)]
+    for site in world.sites.values():
+        found += await find_faults_of(world, site)
+    return found
+
+
+async def find_faults_of(world: World, site: Site) -> list[str]:
+    """Look at one server alone: what its log says is there, and its spool is tidy."""
+    found = [f for check in SITE_CHECKS for f in check(site)]
+    return found + [f async for f in _sound_is_whole(world, site)]
+
+
+def is_at_rest(world: World) -> bool:
+    """Is nothing on its way any more?"""
+    stored = {m.message_id for m in world.alpha.of_kind(MessageStored)}
+    settled = {e.message_id for e in world.alpha.of_kind(MessageMigrated | MessageDelivered)}
+    return stored <= settled
+
+
+def log_is_whole(site: Site) -> Findings:
+    entries = site.entries()
+    if [e.position for e in entries] != list(range(1, len(entries) + 1)):
+        yield f"the positions of {site.id} have a gap"
+    if Frontier().append(leaf_hash(e.plain) for e in entries).root() != site.recorder.head().root:
+        yield f"the tree of {site.id} is not that of its events"
+    versions = defaultdict(list)
+    for entry in entries:
+        versions[entry.originator_id].append(entry.originator_version)
+    for stream, found in versions.items():
+        if found != list(range(1, len(found) + 1)):
+            yield f"stream {stream} of {site.id} has the versions {found}"
+
+
+def nothing_is_forgotten_in_the_spool(site: Site) -> Findings:
+    """What lies aside is named by an event, or has its reason beside it."""
+    names = site.disk.names
+    yield from (f"{site.id} forgot {path.name}" for path in names if path.parent == SPOOL)
+    named = {e.place.rpartition("/")[2] for e in site.of_kind(RecordingSetAside)}
+    for path in (p for p in names if p.parent == SET_ASIDE and p.suffix == ".zst"):
+        if path.name not in named and path.with_suffix(".reason.txt") not in names:
+            yield f"nobody knows why {path.name} was set aside"
+
+
+def what_was_set_aside_is_there(site: Site) -> Findings:
+    for event in site.of_kind(RecordingSetAside):
+        if event.recorded_by != site.id:
+            continue
+        inode = site.disk.names.get(DATA / event.place)
+        kept = intact_prefix(bytes(inode.content)).received if inode is not None else None
+        if kept is None or hashlib.sha256(kept).hexdigest() != event.digest:
+            yield f"{event.place} is not what {site.id} set aside"
+
+
+def call_is_decided_once(world: World) -> Findings:
+    count = len(world.alpha.of_kind(TransferDecided))
+    if count != 1:
+        yield f"the call was decided {count} times"
+
+
+def message_is_stored_once(world: World) -> Findings:
+    """The whole one once. Of an upload that broke off, a beginning at most, and marked so."""
+    kinds = Counter(
+        "recovered" if m.is_recovered and m.audio.size_bytes < len(world.audio) else "whole"
+        for m in world.alpha.of_kind(MessageStored)
+    )
+    if kinds["whole"] > 1 or kinds["recovered"] > 1:
+        yield f"stored: {dict(kinds)}"
+
+
+def message_is_delivered_once_and_at_its_home(world: World) -> Findings:
+    for message in world.alpha.of_kind(MessageStored):
+        places = [
+            site.id
+            for site in world.sites.values()
+            for event in site.of_kind(MessageDelivered)
+            if event.message_id == message.message_id
+        ]
+        if places != [message.home]:
+            yield f"message {message.message_id} for {message.home} was delivered at {places}"
+
+
+def receipts_are_true(world: World) -> Findings:
+    for event in world.alpha.of_kind(MessageMigrated):
+        receipt = event.receipt
+        try:
+            verify_receipt(receipt, world.bravo.identity.public_key)
+        except LedgerError as error:
+            yield f"a receipt is not signed: {error}"
+        if world.bravo.recorder.root_at(receipt.home_position).hex() != receipt.home_root:
+            yield "a receipt is for another log of the home"
+        if world.alpha.recorder.root_at(receipt.origin_position).hex() != receipt.origin_root:
+            yield "a receipt is for another log of the origin"
+
+
+def each_message_has_one_receipt(world: World) -> Findings:
+    remote = [m.message_id for m in world.alpha.of_kind(MessageStored) if m.home != "alpha"]
+    settled = [e.message_id for e in world.alpha.of_kind(MessageMigrated)]
+    if sorted(remote) != sorted(settled):
+        yield f"{len(remote)} messages for others, {len(settled)} receipts"
+
+
+def user_is_heard_once(world: World) -> Findings:
+    """What a user did is in the log of the message's home, once."""
+    for site in world.sites.values():
+        saved = len(site.of_kind(MessageSaved))
+        if saved > 1:
+            yield f"saved {saved} times by the log of {site.id}"
+    if world.alpha.of_kind(MessageSaved) and not world.bravo.of_kind(MessageSaved):
+        yield "the home does not know that the message was saved"
+
+
+async def _sound_is_whole(world: World, site: Site) -> AsyncFindings:
+    stored = {m.message_id: m for m in site.of_kind(MessageStored)}
+    for event in site.of_kind(MessageDelivered):
+        message = stored[event.message_id]
+        try:
+            sound = await site.ask(site.server.read_audio(message.blob))
+        except LedgerError as error:
+            yield f"{site.id} cannot play message {event.message_id}: {error}"
+            continue
+        if hashlib.sha256(sound).hexdigest() != message.audio.digest or not (
+            world.audio.startswith(sound) if message.is_recovered else sound == world.audio
+        ):
+            yield f"{site.id} plays another sound for message {event.message_id}"
+
+
+SITE_CHECKS = (log_is_whole, nothing_is_forgotten_in_the_spool, what_was_set_aside_is_there)
+WORLD_CHECKS = (
+    call_is_decided_once,
+    message_is_stored_once,
+    message_is_delivered_once_and_at_its_home,
+    receipts_are_true,
+    each_message_has_one_receipt,
+    user_is_heard_once,
+)
+
+
+def describe(world: World, known_events: int) -> str:
+    """Say in a few words what a crash left: in the spool, among the blobs, in the log."""
+    site = world.crashing
+    parts = [_spool(site, world.audio), *_blobs(site)]
+    topics = [e.topic for e in site.entries()[known_events:]]
+    parts.append("log: " + (", ".join(f"`{topic}`" for topic in topics) or "nothing new"))
+    return "; ".join(part for part in parts if part)
+
+
+def _spool(site: Site, audio: bytes) -> str:
+    words = []
+    for path, inode in site.disk.names.items():
+        if path.parent == SPOOL and path.suffix == ".zst":
+            received = intact_prefix(bytes(inode.content)).received
+            words.append(
+                "nothing heard" if not received else "all" if received == audio else "a part"
+            )
+        elif path.parent == SET_ASIDE and path.suffix in (".zst", ".torn"):
+            words.append("a recording aside" if path.suffix == ".zst" else "the torn tail aside")
+    return f"spool: {', '.join(sorted(words))}" if words else ""
+
+
+def _blobs(site: Site) -> Iterator[str]:
+    folders = Counter(path.parent.name for path in site.disk.names if SPOOL not in path.parents)
+    packs, temporary = folders.pop("packs", 0), folders.pop("tmp", 0)
+    if temporary:
+        yield "a temporary blob"
+    if packs:
+        yield "a pack"
+    if folders.total():
+        yield "the blob"

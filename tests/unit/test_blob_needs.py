@@ -1,0 +1,77 @@
+"""Which blobs a server must keep."""
+
+import random
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from benchmarks.sample_events import START, call_with_message
+from ledger.events import MessageMigrated, MessageRequeued, MessageStored
+from vmledger.blob_needs import BlobNeeds
+
+KEEP_FOR = timedelta(days=30)
+SOON = START + timedelta(days=200)
+
+
+def shipped(safe_position: int) -> tuple[MessageStored, MessageMigrated]:
+    """A message for bravo, and its receipt, which says how far bravo's backup reaches."""
+    *_, stored, migrated = call_with_message(random.Random(1), server="alpha", home="bravo")
+    assert isinstance(stored, MessageStored)
+    assert isinstance(migrated, MessageMigrated)
+    receipt = msgspec.structs.replace(migrated.receipt, safe_position=safe_position)
+    return stored, msgspec.structs.replace(migrated, receipt=receipt, recorded_at=SOON)
+
+
+def needs(now=SOON) -> BlobNeeds:
+    return BlobNeeds("alpha", KEEP_FOR, now)
+
+
+def test_pending_message_needs_its_audio():
+    stored, _ = shipped(0)
+    kept = needs()
+    kept.take(stored, 3)
+    assert kept.needed() == {stored.blob}
+
+
+def test_acknowledged_message_needs_its_audio_until_a_backup_of_the_home_covers_it():
+    stored, migrated = shipped(safe_position=2)
+    kept = needs()
+    kept.take(stored, 3)
+    kept.take(migrated, 4)
+    assert kept.needed() == {stored.blob}
+
+
+def test_message_that_a_backup_of_its_home_covers_needs_no_audio_here():
+    stored, migrated = shipped(safe_position=3)
+    kept = needs()
+    kept.take(stored, 3)
+    kept.take(migrated, 4)
+    assert kept.needed() == set()
+
+
+def test_backup_must_cover_the_position_under_which_a_message_was_shipped_again():
+    stored, migrated = shipped(safe_position=50)
+    requeued = MessageRequeued(
+        originator_id=stored.originator_id,
+        originator_version=4,
+        recorded_at=SOON,
+        recorded_by="alpha",
+        message_id=stored.message_id,
+        home="bravo",
+        reason="operator",
+    )
+    kept = needs()
+    kept.take(stored, 3)
+    kept.take(requeued, 100)
+    kept.take(migrated, 101)
+    assert kept.needed() == {stored.blob}
+
+
+@pytest.mark.parametrize(("days", "is_needed"), [(29, True), (30, False)])
+def test_audio_is_kept_for_the_retention_period_without_a_backup(days, is_needed):
+    stored, migrated = shipped(safe_position=0)
+    kept = needs(SOON + timedelta(days=days))
+    kept.take(stored, 3)
+    kept.take(migrated, 4)
+    assert (stored.blob in kept.needed()) is is_needed
