@@ -67,7 +67,9 @@ class AccessRule:
 
 
 OPEN = AccessRule("open", frozenset(), is_open=True)
-"""For probes that say no more than that the server lives."""
+"""For the one probe that says no more than that the server lives."""
+ANY_TOKEN = AccessRule("any-token", frozenset(Scope))
+"""For what every client of ours may know."""
 TAKE_CALLS = AccessRule("take-calls", frozenset({Scope.SWITCH, Scope.OPERATOR}))
 READ = AccessRule("read", frozenset({Scope.READER, Scope.OPERATOR}))
 READ_MAILBOX = AccessRule(

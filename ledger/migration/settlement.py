@@ -176,9 +176,9 @@ def requeue(
     message = stored_of(message_id, events)
     if message is None or message.recorded_by != stamp.by:
         raise NotFoundError(f"message {message_id} was not taken here; ask the server that did")
-    migrated = [e for e in events if isinstance(e, MessageMigrated) and e.message_id == message_id]
-    if migrated:
-        raise ConflictError(f"message {message_id} has arrived at its home {migrated[-1].home}")
+    arrived_at = _arrived_at(message_id, events)
+    if arrived_at is not None:
+        raise ConflictError(f"message {message_id} has arrived at its home {arrived_at}")
     home = _home_of(message, directory)
     if home is None:
         raise NotFoundError(
@@ -187,6 +187,19 @@ def requeue(
     new: list[DomainEvent] = []
     _send_to(home, message, reason, _Writer(events, stamp, new))
     return home, new
+
+
+def _arrived_at(message_id: UUID, events: Sequence[AnyEvent]) -> ServerId | None:
+    """Say where a message is, unless that home refused it later: then it has lost it."""
+    home: ServerId | None = None
+    for event in events:
+        if getattr(event, "message_id", None) != message_id:
+            continue
+        if isinstance(event, MessageMigrated):
+            home = event.home
+        elif isinstance(event, MigrationRefused) and event.home == home:
+            home = None
+    return home
 
 
 def _settle_migrated(outcome: Outcome, receipt: Receipt, writer: _Writer) -> None:

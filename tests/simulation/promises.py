@@ -40,9 +40,8 @@ class Told:
     """(when, call, message, by whom): what a user was told is recorded."""
     lost_with_its_disk: set[UUID] = field(default_factory=set)
     """Calls whose every copy was on disks that were replaced by older copies."""
-    rotten: set[tuple[str, str]] = field(default_factory=set)
-    """(machine, blob) that lost a bit at rest."""
-    rotten_files: set[tuple[str, Path]] = field(default_factory=set)
+    rotted: bool = False
+    """A bit of some file flipped."""
     poison: set[UUID] = field(default_factory=set)
     restored: list[float] = field(default_factory=list)
     """When a machine went back in time."""
@@ -124,10 +123,20 @@ def has_durable_sound(machine: Machine, entry: LogEntry) -> bool:
     location = machine.image.blob_locations.get(event.blob)
     if location is None and event.message_id not in machine.image.streams and entry.origin:
         return True  # it came along with another message's events, and is not delivered here
-    name = (
-        Path("packs", f"{location.pack}.pack") if location else Path(event.blob[:2], event.blob[2:])
-    )
-    return machine.disk.is_durable(DATA / "blobs" / name)
+    return machine.disk.is_durable(_path_of(machine, event.blob))
+
+
+def is_rotten(machine: Machine, blob: str) -> bool:
+    """Did a bit flip in the file that holds this blob?"""
+    inode = machine.disk.names.get(_path_of(machine, blob))
+    return inode is not None and inode.is_rotten
+
+
+def _path_of(machine: Machine, blob: str) -> Path:
+    blobs, location = DATA / "blobs", machine.image.blob_locations.get(blob)
+    if location is not None:
+        return blobs / "packs" / f"{location.pack}.pack"
+    return blobs / blob[:2] / blob[2:]
 
 
 def _holds_message(image: LogImage, call_id: UUID) -> bool:

@@ -299,14 +299,7 @@ class World:
 
     def rot(self, machine: Machine) -> None:
         """Flip a bit in one of the machine's files."""
-        path = machine.disk.rot()
-        if path is None:
-            return
-        blobs = {path.parent.name + path.name}
-        locations = machine.image.blob_locations.values()
-        blobs |= {at.digest for at in locations if at.pack == path.stem}
-        self.told.rotten |= {(machine.id, blob) for blob in blobs}
-        self.told.rotten_files.add((machine.id, path))
+        self.told.rotted |= machine.disk.rot() is not None
 
     def stores(self, process: Process, clock: Any) -> tuple[FilesystemBlobStore, Spool]:
         """Open the real stores over the machine's disk."""

@@ -10,7 +10,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from vmledger.access import OPEN
+from vmledger.access import ANY_TOKEN
 from vmledger.http import calls, health, log, mailboxes, operations, sound
 from vmledger.http.description import describe, openapi_config
 from vmledger.http.guard import check_rules, guard
@@ -22,7 +22,7 @@ MAX_BODY_BYTES: Final = 64 * 1024
 """Of every request but a recording, which has a limit of its own in the configuration."""
 
 
-@get("/openapi.json", include_in_schema=False, opt={"access": OPEN}, sync_to_thread=True)
+@get("/openapi.json", include_in_schema=False, opt={"access": ANY_TOKEN}, sync_to_thread=True)
 def get_description() -> Response[bytes]:
     """Serve the description of this API."""
     return Response(describe_api(), media_type="application/json")

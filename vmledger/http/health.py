@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from ledger.errors import LedgerError
 from ledger.events import PeerState
-from vmledger.access import OPEN, READ
+from vmledger.access import ANY_TOKEN, OPEN, READ
 from vmledger.http.measures import Measures
 from vmledger.http.parameters import Parts
 from vmledger.http.parts import ApiParts
@@ -24,6 +24,7 @@ from vmledger.http.views import Health, PendingView, ProjectionView, ServersView
 _OK: Final = "ok"
 _CHECK_S: Final = 5.0
 _OPEN_DECLARED: Final = declare(OPEN)
+_READY_DECLARED: Final = declare(ANY_TOKEN)
 _NOT_READY: Final = ResponseSpec(
     data_container=Health, description="It cannot do its work now.", generate_examples=False
 )
@@ -38,7 +39,7 @@ async def get_health(parts: Parts) -> Health:
 @get(
     "/readyz",
     tags=["health"],
-    **(_OPEN_DECLARED | {"responses": _OPEN_DECLARED["responses"] | {503: _NOT_READY}}),
+    **(_READY_DECLARED | {"responses": _READY_DECLARED["responses"] | {503: _NOT_READY}}),
 )
 async def get_readiness(parts: Parts) -> Response[Health]:
     """Say whether the server can take calls now: its log answers and its disk has room.

@@ -11,6 +11,7 @@ from vmledger.http.application import HANDLERS
 EVERYBODY = {"nobody", "switch", "reader", "operator", "owner", "other-owner"}
 WHO = {
     "open": EVERYBODY,
+    "any-token": EVERYBODY - {"nobody"},
     "take-calls": {"switch", "operator"},
     "read": {"reader", "operator"},
     "read-mailbox": {"reader", "operator", "owner"},
@@ -38,9 +39,9 @@ EXPECTED = {
     ("GET", "/v1/log/proof/{event_id:uuid}"): "read",
     ("POST", "/v1/log/backups"): "operate",
     ("GET", "/healthz"): "open",
-    ("GET", "/readyz"): "open",
+    ("GET", "/readyz"): "any-token",
     ("GET", "/metrics"): "read",
-    ("GET", "/openapi.json"): "open",
+    ("GET", "/openapi.json"): "any-token",
 }
 ROUTES = [
     (str(method), path, handler.opt.get("access"))

@@ -6,6 +6,7 @@ import json
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.api import some_id
+from vmledger.access import Scope
 
 
 def test_what_waits_is_summed_up_for_each_home(api):
@@ -73,10 +74,13 @@ def test_a_message_that_waits_can_be_requeued(api):
     assert (answer.status_code, answer.json()["call_id"]) == (202, message["call_id"])
 
 
-def test_a_probe_needs_no_token(api):
+def test_a_probe_of_life_needs_no_token(api):
     nobody = api.client()
     assert nobody.get("/healthz").json() == {"status": "ok", "server": "alpha", "checks": {}}
-    ready = nobody.get("/readyz")
+
+
+def test_readiness_says_what_it_rests_on(api):
+    ready = api.client(Scope.SWITCH).get("/readyz")
     assert (ready.status_code, ready.json()["checks"]) == (200, {"log": "ok", "disk": "ok"})
 
 
@@ -100,7 +104,7 @@ def test_the_read_models_say_how_far_they_are(api):
     assert {"mailboxes", "pending", "calls", "servers"} <= names
 
 
-def test_the_description_of_the_api_is_served_to_everybody(api):
-    description = json.loads(api.client().get("/openapi.json").content)
+def test_the_description_of_the_api_is_served_to_every_token(api):
+    description = json.loads(api.client(Scope.SWITCH).get("/openapi.json").content)
     assert description["openapi"].startswith("3.1")
     assert "/v1/calls" in description["paths"]
