@@ -139,6 +139,8 @@ def every_message_has_its_sound(world: World) -> Findings:
                 if not is_rotten(machine, stored.blob):
                     yield f"{name} shows message {event.message_id} without sound: {error}"
                 continue
+            if event.message_id in world.told.poison and event.origin == name:
+                continue  # it came home by itself: nobody else was to be kept from it
             wanted = expected.get(event.message_id)
             digest = hashlib.sha256(sound).hexdigest()
             if digest != stored.audio.digest or (wanted is not None and sound != wanted):

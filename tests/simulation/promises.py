@@ -111,8 +111,9 @@ def left_in_spool(machine: Machine) -> list[Path]:
 def note_losses(world: World) -> None:
     """Find the recordings that no disk holds any more: nothing could bring them back."""
     images = [m.image for m in (*world.machines.values(), *world.clones)]
-    for call_id in world.told.accepted:
-        if not any(_holds_message(image, call_id) for image in images):
+    for call_id, accepted in world.told.accepted.items():
+        name = str(accepted.message.message_id).encode()
+        if not any(_holds_message(image, call_id, name) for image in images):
             world.told.lost_with_its_disk.add(call_id)
 
 
@@ -139,5 +140,6 @@ def _path_of(machine: Machine, blob: str) -> Path:
     return blobs / blob[:2] / blob[2:]
 
 
-def _holds_message(image: LogImage, call_id: UUID) -> bool:
-    return any(e.topic == "message-stored" for e in image.streams.get(call_id, ()))
+def _holds_message(image: LogImage, call_id: UUID, message: bytes) -> bool:
+    stream = image.streams.get(call_id, ())
+    return any(e.topic == "message-stored" and message in e.plain for e in stream)

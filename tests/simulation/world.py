@@ -7,6 +7,7 @@ import gc
 import hashlib
 import random
 import sys
+import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -330,9 +331,11 @@ def graveyard() -> Iterator[Callable[[], None]]:
     gc.collect()
     gc.freeze()
     try:
-        yield gc.collect
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # their coroutines were never awaited
+            yield gc.collect
+            gc.collect()
     finally:
-        gc.collect()
         gc.unfreeze()
         sys.unraisablehook = hook
         if was_enabled:
