@@ -171,7 +171,12 @@ class Stamp(msgspec.Struct, frozen=True):
 
 
 class Event(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="event", forbid_unknown_fields=True
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="event",
+    forbid_unknown_fields=True,
+    gc=False,
 ):
     """What every event has. Satisfies the library's ``DomainEventProtocol``."""
 
