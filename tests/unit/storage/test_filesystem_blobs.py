@@ -3,8 +3,6 @@
 import errno
 import hashlib
 import os
-import resource
-import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from ledger.errors import CorruptionError, TransientError
 from ledger.storage.blob_store import NewBlob
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
+from tests.support.small_disk import small_disk
 
 ONE = b"one" * 5_000
 DIGEST = hashlib.sha256(ONE).hexdigest()
@@ -96,22 +95,13 @@ def test_reader_is_not_disturbed_by_a_drop(store):
         assert first + reader.read() == ONE
 
 
-@pytest.fixture
-def full_disk():
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
-def test_disk_that_fills_up_changes_nothing(store, full_disk):
-    with pytest.raises(TransientError):
-        store.put(DIGEST, ONE)
-    with pytest.raises(TransientError):
-        store.put_pack([NewBlob(DIGEST, ONE)])
-    assert files(store) == []
+def test_disk_that_fills_up_changes_nothing(store):
+    with small_disk():
+        with pytest.raises(TransientError):
+            store.put(DIGEST, ONE)
+        with pytest.raises(TransientError):
+            store.put_pack([NewBlob(DIGEST, ONE)])
+        assert files(store) == []
 
 
 class Steps:

@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import resource
-import signal
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -13,6 +11,7 @@ from ledger.errors import ConflictError, CorruptionError, TransientError
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.spool import Spool
 from ledger.storage.stored_form import RecordingMetadata, decode, encode, intact_prefix
+from tests.support.small_disk import small_disk
 
 CALL = UUID(int=1)
 METADATA = RecordingMetadata(
@@ -59,17 +58,6 @@ def syncs(monkeypatch):
 
     monkeypatch.setattr(os, "fdatasync", counting)
     return calls
-
-
-@pytest.fixture
-def nearly_full_disk():
-    """No file may grow beyond 4 000 bytes: a write fails half done, as on a full disk."""
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, hard))
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, handler)
 
 
 def on_disk(recording):
@@ -270,34 +258,36 @@ def test_an_upload_begun_anew_sets_its_fragment_aside(spool):
     assert decode(anew.path.read_bytes()) == NOISE
 
 
-def test_full_disk_is_transient_and_keeps_what_is_there(spool, nearly_full_disk):
-    recording = spool.open(CALL, METADATA)
-    recording.append(b"kept", force=True)
-    with pytest.raises(TransientError, match="the disk is full"):
-        recording.append(NOISE, force=True)
-    assert on_disk(recording) == b"kept"
-    assert recording.path.read_bytes() == encode(b"kept", METADATA)
+def test_full_disk_is_transient_and_keeps_what_is_there(spool):
+    with small_disk():
+        recording = spool.open(CALL, METADATA)
+        recording.append(b"kept", force=True)
+        with pytest.raises(TransientError, match="the disk is full"):
+            recording.append(NOISE, force=True)
+        assert on_disk(recording) == b"kept"
+        assert recording.path.read_bytes() == encode(b"kept", METADATA)
 
 
-def test_recording_goes_on_when_the_disk_has_room_again(spool, nearly_full_disk):
-    recording = spool.open(CALL, METADATA)
-    recording.append(b"before ", force=True)
-    with pytest.raises(TransientError):
-        recording.append(NOISE, force=True)
-    make_room = nearly_full_disk
-    make_room()
-    recording.append(b" after")
-    finished = recording.finish()
-    assert finished.read(max_bytes=10_000) == b"before " + NOISE + b" after"
-    assert finished.blob_digest == hashlib.sha256(finished.path.read_bytes()).hexdigest()
+def test_recording_goes_on_when_the_disk_has_room_again(spool):
+    with small_disk() as make_room:
+        recording = spool.open(CALL, METADATA)
+        recording.append(b"before ", force=True)
+        with pytest.raises(TransientError):
+            recording.append(NOISE, force=True)
+        make_room()
+        recording.append(b" after")
+        finished = recording.finish()
+        assert finished.read(max_bytes=10_000) == b"before " + NOISE + b" after"
+        assert finished.blob_digest == hashlib.sha256(finished.path.read_bytes()).hexdigest()
 
 
-def test_recording_on_a_full_disk_can_be_set_aside(spool, nearly_full_disk):
-    recording = spool.open(CALL, METADATA)
-    recording.append(b"kept", force=True)
-    with pytest.raises(TransientError):
-        recording.append(NOISE)
-    assert decode(recording.set_aside("disk full").read_bytes()) == b"kept"
+def test_recording_on_a_full_disk_can_be_set_aside(spool):
+    with small_disk():
+        recording = spool.open(CALL, METADATA)
+        recording.append(b"kept", force=True)
+        with pytest.raises(TransientError):
+            recording.append(NOISE)
+        assert decode(recording.set_aside("disk full").read_bytes()) == b"kept"
 
 
 def test_failed_sync_is_fatal_and_never_tried_again(spool, monkeypatch):

@@ -2,30 +2,18 @@
 
 import errno
 import os
-import resource
-import signal
 from pathlib import Path
 
 import pytest
 
 from ledger.errors import CorruptionError, TransientError
 from ledger.storage.files import SystemFiles
+from tests.support.small_disk import small_disk
 
 
 @pytest.fixture
 def files():
     return SystemFiles()
-
-
-@pytest.fixture
-def small_disk():
-    """No file may grow beyond 4 000 bytes: a write fails half done, as on a full disk."""
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
 
 
 def failing(number):
@@ -56,21 +44,23 @@ def test_every_folder_that_is_made_has_its_name_synced(files, tmp_path, monkeypa
     assert synced == [tmp_path.parent, tmp_path, tmp_path / "a"]
 
 
-def test_write_that_finds_no_room_is_undone_and_the_next_goes_on(files, tmp_path, small_disk):
-    file = files.create(tmp_path / "a")
-    file.write(b"before")
-    with pytest.raises(TransientError, match=r"the disk is full.*free some space"):
-        file.write(b"x" * 5_000)
-    assert files.read(tmp_path / "a") == b"before"
-    file.write(b", after")
-    assert files.read(tmp_path / "a") == b"before, after"
+def test_write_that_finds_no_room_is_undone_and_the_next_goes_on(files, tmp_path):
+    with small_disk():
+        file = files.create(tmp_path / "a")
+        file.write(b"before")
+        with pytest.raises(TransientError, match=r"the disk is full.*free some space"):
+            file.write(b"x" * 5_000)
+        assert files.read(tmp_path / "a") == b"before"
+        file.write(b", after")
+        assert files.read(tmp_path / "a") == b"before, after"
 
 
-def test_write_that_cannot_be_undone_is_corruption(files, tmp_path, small_disk, monkeypatch):
-    file = files.create(tmp_path / "a")
-    monkeypatch.setattr(os, "ftruncate", failing(errno.EIO))
-    with pytest.raises(CorruptionError, match="could not be undone"):
-        file.write(b"x" * 5_000)
+def test_write_that_cannot_be_undone_is_corruption(files, tmp_path, monkeypatch):
+    with small_disk():
+        file = files.create(tmp_path / "a")
+        monkeypatch.setattr(os, "ftruncate", failing(errno.EIO))
+        with pytest.raises(CorruptionError, match="could not be undone"):
+            file.write(b"x" * 5_000)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
