@@ -17,7 +17,15 @@ import sqlalchemy as sa
 from projections.builds import BuildTables, read_records
 from projections.bulk import BulkWriter, Row
 from projections.projection import LoggedEvent, Projection
-from projections.records import ColumnType, RecordT, RecordTable, State, Tally, to_row
+from projections.records import (
+    ColumnType,
+    RecordT,
+    RecordTable,
+    State,
+    Tally,
+    to_row,
+    writers_of,
+)
 
 _KEYS_A_QUERY: Final = 1000
 """Both databases allow many more parameters; beyond this, queries get no quicker."""
@@ -99,7 +107,7 @@ class PageState(State):
     def _write(self, table: RecordTable[Any], changes: Iterable[tuple[Any, Any, Any]]) -> None:
         dialect = self._connection.dialect.name
         sql_table = self._tables.tables[table.name]
-        writers = table.writers(dialect)
+        writers = writers_of(sql_table.columns, dialect)
         inserted: list[Row] = []
         replaced: list[Row] = []
         deleted: list[Any] = []

@@ -16,7 +16,7 @@ from __future__ import annotations
 import types
 import typing
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -241,13 +241,17 @@ class RecordTable(Generic[RecordT]):
 
     def writers(self, dialect_name: str) -> list[tuple[int, Converter]]:
         """Give the conversions that a row needs: place in the row, function for a value."""
-        kinds = [column.type for column in self.sql_columns()]
-        found = [
-            (place, kind.writer(dialect_name))
-            for place, kind in enumerate(kinds)
-            if isinstance(kind, ColumnType)
-        ]
-        return [(place, writer) for place, writer in found if writer is not _itself]
+        return writers_of(self.sql_columns(), dialect_name)
+
+
+def writers_of(columns: Iterable[sa.Column[Any]], dialect_name: str) -> list[tuple[int, Converter]]:
+    """Give the conversions that a row of these columns needs; see `RecordTable.writers`."""
+    found = [
+        (place, column.type.writer(dialect_name))
+        for place, column in enumerate(columns)
+        if isinstance(column.type, ColumnType)
+    ]
+    return [(place, writer) for place, writer in found if writer is not _itself]
 
 
 def to_row(record: msgspec.Struct, writers: Sequence[tuple[int, Converter]]) -> list[Any]:
