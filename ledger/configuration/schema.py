@@ -150,8 +150,9 @@ class Replication(Section, frozen=True, kw_only=True):
     """How long a connection to a server may take."""
     request_timeout_s: Seconds = 60.0
     """How long one batch may take, from its first byte to the answer."""
-    batch_max_messages: Count = 64
-    """Most messages in one request."""
+    batch_max_messages: Count = 256
+    """Most messages in one request. Each request costs a few syncs at either end, however many
+    messages it holds: 256 of 20 KB travel a good deal faster than four times 64."""
     batch_max_bytes: Annotated[int, Meta(ge=64 * 1024, le=1 << 30)] = 8 * MIB
     """Most bytes in one request. A single message that is larger travels alone."""
     in_flight: Annotated[int, Meta(ge=1, le=16)] = 2
