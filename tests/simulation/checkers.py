@@ -151,15 +151,9 @@ def custody_is_with_one_server(world: World) -> Findings:
     """Origin and home agree about who answers for each message."""
     for name in world.machines:
         view = world.view(name)
-        for message_id, receipts in view.migrated.items():
-            home = receipts[-1].home
-            if message_id in view.refused:
-                continue  # asked for again since, and that it cannot be sent any more is recorded
-            is_there = any(e.message_id == message_id for _, e in world.view(home).delivered)
-            if not is_there and view.stored[message_id].originator_id not in (
-                world.told.lost_with_its_disk
-            ):
-                yield f"{name} holds a receipt of {home} for {message_id}, which is not there"
+        for message_id in world.lost_at_home(view):
+            if view.stored[message_id].originator_id not in world.told.lost_with_its_disk:
+                yield f"{name} holds a receipt for {message_id}, which is not at its home"
         for message_id in view.waiting():
             for home in world.machines:
                 if any(e.message_id == message_id for _, e in world.view(home).delivered):
