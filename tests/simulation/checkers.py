@@ -72,7 +72,8 @@ def nothing_was_delivered_twice(world: World) -> Findings:
         if count > 1:
             yield f"message {message_id} was delivered {count} times"
     for (call_id, _), count in recordings.items():
-        if count > 1:
+        # A log that went back has forgotten the message that a repeated upload already became.
+        if count > 1 and not world.told.restored:
             yield f"the recording of call {call_id} was delivered {count} times"
 
 
