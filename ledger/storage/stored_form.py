@@ -196,7 +196,7 @@ def read_metadata(stored: bytes, *, place: str = "blob") -> RecordingMetadata:
     frame = _metadata_frame(stored, place)
     try:
         return msgspec.json.decode(stored[frame.start + 8 : frame.end], type=RecordingMetadata)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptionError(
             f"frame 0 holds no recording metadata: {error}", place=place
         ) from error

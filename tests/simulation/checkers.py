@@ -72,7 +72,8 @@ def nothing_was_delivered_twice(world: World) -> Findings:
         if count > 1:
             yield f"message {message_id} was delivered {count} times"
     for (call_id, _), count in recordings.items():
-        if count > 1:
+        # A log that went back has forgotten the message that a repeated upload already became.
+        if count > 1 and not world.told.restored:
             yield f"the recording of call {call_id} was delivered {count} times"
 
 
@@ -151,15 +152,9 @@ def custody_is_with_one_server(world: World) -> Findings:
     """Origin and home agree about who answers for each message."""
     for name in world.machines:
         view = world.view(name)
-        for message_id, receipts in view.migrated.items():
-            home = receipts[-1].home
-            if message_id in view.refused:
-                continue  # asked for again since, and that it cannot be sent any more is recorded
-            is_there = any(e.message_id == message_id for _, e in world.view(home).delivered)
-            if not is_there and view.stored[message_id].originator_id not in (
-                world.told.lost_with_its_disk
-            ):
-                yield f"{name} holds a receipt of {home} for {message_id}, which is not there"
+        for message_id in world.lost_at_home(view):
+            if view.stored[message_id].originator_id not in world.told.lost_with_its_disk:
+                yield f"{name} holds a receipt for {message_id}, which is not at its home"
         for message_id in view.waiting():
             for home in world.machines:
                 if any(e.message_id == message_id for _, e in world.view(home).delivered):
@@ -262,6 +257,8 @@ def no_voice_vanishes(world: World) -> Findings:
 
 def no_voice_is_only_in_a_nameless_blob(world: World) -> Findings:
     """A blob that no event names is dropped some day: its sound must be elsewhere too."""
+    if world.told.rotted:
+        return
     for name, machine in world.machines.items():
         named = {message.blob for message in world.view(name).stored.values()}
         for path, inode in machine.disk.names.items():

@@ -65,11 +65,12 @@ def copy_code(source: Path, target: Path) -> None:
         shutil.copytree(source / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
-def hunt(mutant: Mutant, source: Path, most: int) -> Finding | None:
-    """Run the mutant until a checker objects; None when none does."""
+def hunt(mutant: Mutant | None, source: Path, most: int) -> Finding | None:
+    """Run the mutant (None: the program as it is) until a checker objects; None when none does."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         copy_code(source, Path(folder))
-        apply(mutant, Path(folder))
+        if mutant is not None:
+            apply(mutant, Path(folder))
         done = subprocess.run(
             [sys.executable, "-m", "tests.simulation", "--until-failure", f"--schedules={most}"],
             cwd=folder,
@@ -80,7 +81,7 @@ def hunt(mutant: Mutant, source: Path, most: int) -> Finding | None:
         )
     last = done.stdout.strip().splitlines()[-1:]
     if done.returncode not in (0, 1) or not last:
-        raise SystemExit(f"mutant {mutant.name!r} does not run: {done.stderr[-2000:]}")
+        raise SystemExit(f"{mutant} does not run: {done.stderr[-2000:]}")
     found = json.loads(last[0])
     return Finding(**found) if found else None
 
@@ -115,6 +116,8 @@ def main() -> int:
     found: dict[str, Finding | None] = {}
     with tempfile.TemporaryDirectory(prefix="mutants-of-") as source:
         copy_code(ROOT, Path(source))  # whoever edits the code meanwhile does not disturb
+        if (wrong := hunt(None, Path(source), asked.schedules)) is not None:
+            raise SystemExit(f"the program fails as it is, mend that first: {wrong}")
         for mutant in chosen:
             finding = found[mutant.name] = hunt(mutant, Path(source), asked.schedules)
             told = f"seed {finding.seed}: {finding.words[:110]}" if finding else "NOT FOUND"

@@ -153,12 +153,21 @@ class World:
         views = {name: self.view(name) for name in self.machines}
         if any(left_in_spool(machine) for machine in self.machines.values()):
             return False
-        if any(view.waiting() for view in views.values()):
+        if any(view.waiting() or self.lost_at_home(view) for view in views.values()):
             return False
         arrived = {call for view in views.values() for call in view.delivered_calls}
         held = {call for view in views.values() for call in view.held_calls()}
         wanted = self.told.accepted.keys() - self.told.lost_with_its_disk
         return wanted <= arrived | held
+
+    def lost_at_home(self, view: LogView) -> list[UUID]:
+        """Messages that a server has receipts for and that are not at their homes."""
+        there = {n: {e.message_id for _, e in self.view(n).delivered} for n in self.machines}
+        return [
+            message_id
+            for message_id, receipts in view.migrated.items()
+            if message_id not in there[receipts[-1].home] and message_id not in view.refused
+        ]
 
     async def _requeue_held(self, done: set[UUID]) -> None:
         """An operator sends messages that were refused on their way again, once."""

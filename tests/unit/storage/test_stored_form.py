@@ -191,3 +191,10 @@ def test_standard_tool_opens_a_stored_form(tmp_path):
     path.write_bytes(encode(noise(100_000, 3), METADATA))
     shown = subprocess.run(["zstd", "-dc", os.fspath(path)], capture_output=True, check=True)
     assert shown.stdout == noise(100_000, 3)
+
+
+@pytest.mark.parametrize("document", [b'{"format":"\xe5"}', b"[" * 50_000], ids=["utf-8", "deep"])
+def test_metadata_that_is_no_json_is_corruption(document):
+    frame = b"\x50\x2a\x4d\x18" + len(document).to_bytes(4, "little") + document
+    with pytest.raises(CorruptionError, match="no recording metadata"):
+        read_metadata(frame)
