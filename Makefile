@@ -15,10 +15,10 @@ ifeq ($(PYTHON),)
 unexport UV_PYTHON
 endif
 
-# Debian packages whose programs some tests run.
 # Servers are started by the dozen: let Python keep what it has compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Debian packages whose programs some tests run.
 TEST_PACKAGES := rsync
 
 .PHONY: help
@@ -30,7 +30,7 @@ venv: $(VENV)/.synced ## build the environment that all others use
 
 .PHONY: demo
 demo: $(VENV)/.synced ## three servers: one dies, calls come in, it returns (ARGS=--json)
-	$(BIN)/vmledger demo $(ARGS)
+	@$(BIN)/vmledger demo $(ARGS)
 
 .PHONY: test
 test: packages check ## all checks and all tests (ARGS="-k name" for some, PYTHON=3.13 or a path)
@@ -76,5 +76,5 @@ packages:
 	@scripts/install_uv .venv-tools
 
 $(VENV)/.synced: pyproject.toml uv.lock | $(filter .venv-tools/%,$(UV))
-	$(UV) sync --locked --all-extras --compile-bytecode
+	@$(UV) sync --locked --all-extras --compile-bytecode >&2
 	@touch $@
