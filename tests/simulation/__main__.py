@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.simulation.faults import draw_schedule
+from tests.simulation.schedules import draw_schedule
 from tests.simulation.story import shrink, tell, trace
 from tests.simulation.world import World, graveyard
 

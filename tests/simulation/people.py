@@ -15,7 +15,8 @@ from ledger.errors import (
     NotFoundError,
     TransientError,
 )
-from ledger.events import AudioFacts, CallStatus, DomainEvent, Stamp
+from ledger.events import AudioFacts, CallStatus, DomainEvent, GreetingRecorded, Stamp
+from ledger.ids import MailboxAddress, mailbox_stream_id
 from ledger.message import Action
 from ledger.server import CallReport, NotInCustodyError, StoredMessage
 from ledger.server.streams import change_call
@@ -25,7 +26,7 @@ from tests.simulation.promises import accept
 from tests.simulation.server import Process, Unanswered, chunks_of
 
 if TYPE_CHECKING:
-    from tests.simulation.faults import Call, Poison
+    from tests.simulation.faults import Call, Greet, Poison
     from tests.simulation.world import World
 
 
@@ -106,8 +107,53 @@ async def poison(world: World, poison: Poison) -> None:
     call_id = poison.call_id
     report = CallReport(called_extension=poison.extension, status=CallStatus.BUSY, call_id=call_id)
     await process.ask(process.server.report_call(report))
+    world.told.no_calls.add(call_id)
     await process.ask(_store_poison(process, call_id, poison.message_id))
     world.told.poison.add(poison.message_id)
+
+
+async def greet(world: World, greet: Greet) -> None:
+    """Record a greeting: its sound, then its event in the mailbox's own stream."""
+    process = world.listener(greet.server)
+    if process is not None:
+        mailbox = MailboxAddress(greet.extension)
+        world.told.no_calls.add(mailbox_stream_id(mailbox))
+        await process.ask(_record_greeting(process, mailbox))
+
+
+async def _record_greeting(process: Process, mailbox: MailboxAddress) -> None:
+    parts = process.server.parts
+    stream, now = mailbox_stream_id(mailbox), parts.clock.now()
+    version = len((await parts.log.read_streams([stream])).get(stream, [])) + 1
+    sound = f"greeting {version} of {mailbox} by {process.name}".encode()
+    metadata = RecordingMetadata(call_id=stream, server=parts.config.server, started_at=now)
+    stored = encode(sound, metadata)
+    blob = hashlib.sha256(stored).hexdigest()
+    await parts.offload(lambda: parts.blobs.put(blob, stored))
+    event = GreetingRecorded(
+        originator_id=stream,
+        originator_version=version,
+        recorded_at=now,
+        recorded_by=parts.config.server,
+        mailbox=str(mailbox),
+        kind="unavailable",
+        blob=blob,
+        blob_size_bytes=len(stored),
+        audio=_facts(sound, hashlib.sha256(sound).hexdigest()),
+    )
+    await parts.log.append_events([event])
+
+
+def _facts(sound: bytes, digest: str) -> AudioFacts:
+    return AudioFacts(
+        digest=digest,
+        size_bytes=len(sound),
+        container="raw",
+        codec="pcmu",
+        sample_rate_hz=8000,
+        channels=1,
+        duration_ms=1,
+    )
 
 
 async def _store_poison(process: Process, call_id: UUID, message_id: UUID) -> None:
@@ -118,15 +164,7 @@ async def _store_poison(process: Process, call_id: UUID, message_id: UUID) -> No
     stored = encode(POISON, metadata)
     digest = hashlib.sha256(stored).hexdigest()
     await parts.offload(lambda: parts.blobs.put(digest, stored))
-    facts = AudioFacts(
-        digest=hashlib.sha256(b"other").hexdigest(),
-        size_bytes=6,
-        container="raw",
-        codec="pcmu",
-        sample_rate_hz=8000,
-        channels=1,
-        duration_ms=1,
-    )
+    facts = _facts(POISON, hashlib.sha256(b"other").hexdigest())
     recording = Recording(
         message_id=message_id, blob=digest, blob_size_bytes=len(stored), audio=facts
     )

@@ -43,6 +43,9 @@ class Told:
     rotted: bool = False
     """A bit of some file flipped."""
     poison: set[UUID] = field(default_factory=set)
+    """Messages that no home can take."""
+    no_calls: set[UUID] = field(default_factory=set)
+    """Streams whose sounds no caller spoke: greetings, poison."""
     restored: list[float] = field(default_factory=list)
     """When a machine went back in time."""
     spooled: list[tuple[float, str, UUID, bytes]] = field(default_factory=list)

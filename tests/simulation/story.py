@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.simulation.faults import Schedule
+from tests.simulation.schedules import Schedule
 from tests.simulation.world import World
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.faults import draw_schedule
+from tests.simulation.mutants import MUTANTS, ROOT
+from tests.simulation.schedules import draw_schedule
 from tests.simulation.story import shrink, tell
 from tests.simulation.world import World, graveyard
 
@@ -56,6 +57,13 @@ def test_fresh_seeds_keep_every_promise(bury):
             bury()
     assert accepted > FRESH, "the schedules place calls"
     assert sent > 10 * FRESH, "the servers talk to each other"
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_deliberate_fault_fits_the_code(mutant):
+    """The hunt for them takes long; this only sees that each can still be put into its file."""
+    assert (ROOT / mutant.file).read_text().count(mutant.old) == 1
+    assert mutant.old != mutant.new
 
 
 def test_same_seed_is_the_same_run_in_another_process():

@@ -49,7 +49,7 @@ from tests.simulation.server import (
 )
 
 if TYPE_CHECKING:
-    from tests.simulation.faults import Schedule
+    from tests.simulation.schedules import Schedule
 
 SETTLES_WITHIN_S = 400.0
 """Virtual time after the last fault within which everything must be at its home."""
@@ -151,6 +151,8 @@ class World:
     def is_settled(self) -> bool:
         """Is nothing on its way any more?"""
         views = {name: self.view(name) for name in self.machines}
+        if self.unknown_greetings():
+            return False
         if any(left_in_spool(machine) for machine in self.machines.values()):
             return False
         if any(view.waiting() or self.lost_at_home(view) for view in views.values()):
@@ -159,6 +161,17 @@ class World:
         held = {call for view in views.values() for call in view.held_calls()}
         wanted = self.told.accepted.keys() - self.told.lost_with_its_disk
         return wanted <= arrived | held
+
+    def unknown_greetings(self) -> list[str]:
+        """Greetings that some server has not heard of; of logs that went back nothing is said."""
+        if self.told.restored or self.told.rotted or len(self.layouts_used) > 1:
+            return []
+        known = {
+            name: {e.plain for e in machine.image.entries if e.topic == "greeting-recorded"}
+            for name, machine in self.machines.items()
+        }
+        every = set().union(*known.values())
+        return [f"{name} lacks {len(every - has)}" for name, has in known.items() if every - has]
 
     def lost_at_home(self, view: LogView) -> list[UUID]:
         """Messages that a server has receipts for and that are not at their homes."""
