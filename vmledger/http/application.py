@@ -22,9 +22,9 @@ MAX_BODY_BYTES: Final = 64 * 1024
 """Of every request but a recording, which has a limit of its own in the configuration."""
 
 
-@get("/openapi.json", include_in_schema=False, opt={"access": ANY_TOKEN}, sync_to_thread=True)
+@get("/openapi.json", include_in_schema=False, opt={"access": ANY_TOKEN}, sync_to_thread=False)
 def get_description() -> Response[bytes]:
-    """Serve the description of this API."""
+    """Serve the description of this API: made once, in the event loop, which making it needs."""
     return Response(describe_api(), media_type="application/json")
 
 
