@@ -29,6 +29,8 @@ import msgspec
 from ledger.errors import CorruptionError
 
 Version: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+Epoch: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+"""Counts the homes of a mailbox: 1 for the one that the configuration names."""
 Position: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 Digest: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 """SHA-256 in lower-case hexadecimal. (To ``$`` a line feed at the end would be fine.)"""
@@ -360,13 +362,15 @@ class MailboxOpened(Event, frozen=True, kw_only=True, tag="mailbox-opened"):
     """A mailbox exists, and this server is its home."""
 
     mailbox: str
-    epoch: int = 1
+    epoch: Epoch = 1
 
 
 class GreetingRecorded(Event, frozen=True, kw_only=True, tag="greeting-recorded"):
     """The mailbox has a new greeting. Every server gets it, to play it while the home is down."""
 
     mailbox: str
+    epoch: Epoch = 1
+    """Of the home that recorded it: what a home of a higher epoch recorded counts more."""
     kind: str
     """``name``, ``busy``, ``unavailable``, ``temporary``."""
     blob: Digest
@@ -374,20 +378,46 @@ class GreetingRecorded(Event, frozen=True, kw_only=True, tag="greeting-recorded"
     audio: AudioFacts
 
 
-class PinChanged(Event, frozen=True, kw_only=True, tag="pin-changed"):
-    """The mailbox has a new PIN. Neither the PIN nor a hash of it is in the log."""
+class GreetingRemoved(Event, frozen=True, kw_only=True, tag="greeting-removed"):
+    """The mailbox has no greeting of this kind any more."""
 
     mailbox: str
+    epoch: Epoch = 1
+    kind: str
+    by: str
+
+
+class PinChanged(Event, frozen=True, kw_only=True, tag="pin-changed"):
+    """The mailbox has a new PIN. Neither the PIN nor a hash of it is in the log.
+
+    What a PIN is checked against is kept beside the audio, where it can be thrown away, and goes
+    to every server like a greeting.
+    """
+
+    mailbox: str
+    epoch: Epoch = 1
+    verifier: Digest | None
+    """Content address of what a PIN is checked against; None: the mailbox has no PIN any more."""
+    verifier_size_bytes: int = 0
     by: str
 
 
 class MailboxRehomed(Event, frozen=True, kw_only=True, tag="mailbox-rehomed"):
-    """The mailbox has a new home. The higher epoch wins."""
+    """The mailbox has a new home. The higher epoch wins; of equal epochs, the higher name.
+
+    Recorded by the home that gives the mailbox away, or, when that one is lost for good and an
+    operator says so, by the one that takes it.
+    """
 
     mailbox: str
     from_home: ServerId
     to_home: ServerId
-    epoch: int
+    epoch: Epoch
+    """One more than that of the home before."""
+    by: str
+    """Who asked for it."""
+    is_forced: bool = False
+    """The mailbox was taken, not given: its former home was not there to agree."""
 
 
 # --- Server: written by itself, one stream an incarnation --------------------------------------
@@ -454,6 +484,7 @@ DomainEvent: TypeAlias = (
     | MessageErased
     | MailboxOpened
     | GreetingRecorded
+    | GreetingRemoved
     | PinChanged
     | MailboxRehomed
     | ServerStarted

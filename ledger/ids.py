@@ -62,9 +62,13 @@ def new_id_factory(now: Callable[[], datetime], random_bytes: RandomBytes) -> Id
     return lambda: uuid7(int(now().timestamp() * 1000), random_bytes(10))
 
 
-def mailbox_stream_id(mailbox: MailboxAddress) -> UUID:
-    """Give the stream that holds this mailbox's own events: the same on every server."""
-    return uuid5(LEDGER_NAMESPACE, f"mailbox:{mailbox}")
+def mailbox_stream_id(mailbox: MailboxAddress, home: str, incarnation: UUID) -> UUID:
+    """Give the stream of what a mailbox's home records about the mailbox itself.
+
+    One stream for each home that the mailbox ever had, so that each stream has one writer; and one
+    for each incarnation of that home's log, for the reason given at `server_stream_id`.
+    """
+    return uuid5(LEDGER_NAMESPACE, f"mailbox:{mailbox}:{home}:{incarnation}")
 
 
 def server_stream_id(server: str, incarnation: UUID) -> UUID:

@@ -28,6 +28,7 @@ from ledger.events import (
     DomainEvent,
     Event,
     GreetingRecorded,
+    GreetingRemoved,
     MailboxOpened,
     MailboxRehomed,
     MessageDeleted,
@@ -101,6 +102,7 @@ _RULES: Final[dict[type[Event], tuple[StreamKind, Role]]] = {
     MessageErased: (_CALL, Role.FOLLOWS),
     MailboxOpened: (_MAILBOX, Role.INFORMS),
     GreetingRecorded: (_MAILBOX, Role.INFORMS),
+    GreetingRemoved: (_MAILBOX, Role.INFORMS),
     PinChanged: (_MAILBOX, Role.INFORMS),
     MailboxRehomed: (_MAILBOX, Role.INFORMS),
 }

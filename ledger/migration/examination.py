@@ -27,7 +27,7 @@ from ledger.events import (
     ServerId,
     decode,
 )
-from ledger.ids import MailboxAddress, mailbox_stream_id
+from ledger.ids import MailboxAddress
 from ledger.migration.audience import (
     TRAVELLING,
     AnyEvent,
@@ -209,16 +209,19 @@ def _why_not_ours(
 def _expect_profile_of_sender(
     events: tuple[ForeignEvent, ...], sender: ServerId, directory: Directory
 ) -> None:
-    for foreign in events:
-        name = getattr(foreign.event, "mailbox", None)
-        if name is None:
-            continue
-        mailbox = _mailbox(name)
-        home = directory.home_of(mailbox)
-        is_its_stream = foreign.event.originator_id == mailbox_stream_id(mailbox)
-        if not is_its_stream or home is None or home.id != sender:
-            detail = f"{sender} is not home to mailbox {name}, or this is not its stream"
-            raise RefusedError(_R.NOT_ITS_MAILBOX, detail)
+    """A stream tells of one mailbox, and the sender is its home.
+
+    Which stream that is, is the home's affair: it has one for each incarnation of its log.
+    """
+    told = (getattr(foreign.event, "mailbox", None) for foreign in events)
+    names = {name for name in told if name is not None}
+    if len(names) > 1:
+        detail = f"one stream tells of several mailboxes: {', '.join(sorted(names))}"
+        raise RefusedError(_R.BAD_EVENTS, detail)
+    for name in names:
+        home = directory.home_of(_mailbox(name))
+        if home is None or home.id != sender:
+            raise RefusedError(_R.NOT_ITS_MAILBOX, f"{sender} is not home to mailbox {name}")
 
 
 def _mailbox(name: str) -> MailboxAddress:

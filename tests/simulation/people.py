@@ -117,13 +117,14 @@ async def greet(world: World, greet: Greet) -> None:
     process = world.listener(greet.server)
     if process is not None:
         mailbox = MailboxAddress(greet.extension)
-        world.told.no_calls.add(mailbox_stream_id(mailbox))
-        await process.ask(_record_greeting(process, mailbox))
+        await process.ask(_record_greeting(world, process, mailbox))
 
 
-async def _record_greeting(process: Process, mailbox: MailboxAddress) -> None:
+async def _record_greeting(world: World, process: Process, mailbox: MailboxAddress) -> None:
     parts = process.server.parts
-    stream, now = mailbox_stream_id(mailbox), parts.clock.now()
+    incarnation = (await parts.log.head()).incarnation
+    stream, now = mailbox_stream_id(mailbox, parts.config.server, incarnation), parts.clock.now()
+    world.told.no_calls.add(stream)
     version = len((await parts.log.read_streams([stream])).get(stream, [])) + 1
     sound = f"greeting {version} of {mailbox} by {process.name}".encode()
     metadata = RecordingMetadata(call_id=stream, server=parts.config.server, started_at=now)

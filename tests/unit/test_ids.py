@@ -55,14 +55,22 @@ def test_id_factory_takes_time_and_randomness_from_its_arguments():
 
 def test_stream_ids_never_change():
     """Stored events depend on them: whoever makes this fail has orphaned every mailbox."""
-    assert mailbox_stream_id(MailboxAddress("2001")) == UUID("df25ce90-d342-5534-9710-0dbc4cb6e488")
+    mailbox = MailboxAddress("2001")
+    stream = UUID("e2572def-59b7-55a5-9465-67646f74f841")
+    assert mailbox_stream_id(mailbox, "bravo", UUID(int=1)) == stream
     assert server_stream_id("alpha", UUID(int=1)) == UUID("76eead00-7c4a-5508-b2da-84b13ac550ff")
 
 
 def test_same_extension_in_another_context_is_another_mailbox():
-    assert mailbox_stream_id(MailboxAddress("2001")) != mailbox_stream_id(
-        MailboxAddress("2001", "tenant")
-    )
+    one, other = MailboxAddress("2001"), MailboxAddress("2001", "tenant")
+    home, incarnation = "bravo", UUID(int=1)
+    assert mailbox_stream_id(one, home, incarnation) != mailbox_stream_id(other, home, incarnation)
+
+
+def test_each_home_and_each_incarnation_of_it_has_its_own_stream_of_a_mailbox():
+    mailbox = MailboxAddress("2001")
+    homes = [("bravo", UUID(int=1)), ("bravo", UUID(int=2)), ("charlie", UUID(int=1))]
+    assert len({mailbox_stream_id(mailbox, *home) for home in homes}) == 3
 
 
 def test_each_incarnation_has_its_own_server_stream():

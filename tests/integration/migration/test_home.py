@@ -16,7 +16,7 @@ from ledger.events import (
     PinChanged,
     encode,
 )
-from ledger.ids import MailboxAddress, mailbox_stream_id, server_stream_id
+from ledger.ids import server_stream_id
 from ledger.migration.link import Route
 from ledger.migration.wire import (
     Accepted,
@@ -262,7 +262,7 @@ def test_profile_of_a_mailbox_reaches_every_server():
         sites = make_sites(["alpha", "bravo", "charlie"])
         for site in sites.values():
             await site.start()
-        stream = mailbox_stream_id(MailboxAddress("1001"))
+        stream = UUID(int=1001)
         common: dict[str, Any] = {
             "originator_id": stream,
             "recorded_at": START,
@@ -272,7 +272,7 @@ def test_profile_of_a_mailbox_reaches_every_server():
         alpha = sites["alpha"]
         await alpha.log.append_events([MailboxOpened(**common, originator_version=1)])
         for version in (2, 3):
-            pin = PinChanged(**common, originator_version=version, by="1001")
+            pin = PinChanged(**common, originator_version=version, verifier=None, by="1001")
             await alpha.log.append_events([pin])
         for other in ("bravo", "charlie"):
             await eventually(lambda o=other: len(sites[o].of_kind(PinChanged)) == 2)
@@ -284,13 +284,14 @@ def test_profile_of_a_mailbox_reaches_every_server():
 def test_profile_from_a_server_that_is_not_the_mailbox_home_is_refused():
     async def main():
         alpha, bravo = await only()
-        stream = mailbox_stream_id(MailboxAddress("2001"))
+        stream = UUID(int=2001)
         forged = PinChanged(
             originator_id=stream,
             originator_version=1,
             recorded_at=START,
             recorded_by="alpha",
             mailbox="2001@default",
+            verifier=None,
             by="mallory",
         )
         entry = LogEntry(1, stream, 1, forged.topic, encode(forged), None, None)

@@ -138,7 +138,9 @@ def test_what_a_home_records_of_its_own_messages_goes_nowhere():
 
 
 def test_profile_goes_to_every_server():
-    assert audience_of(event(PinChanged, mailbox="1001@default", by="x"), None) is EVERY
+    assert (
+        audience_of(event(PinChanged, mailbox="1001@default", verifier=None, by="x"), None) is EVERY
+    )
 
 
 def test_server_events_go_nowhere():
