@@ -46,6 +46,10 @@ class TransientError(LedgerError):
         self.retry_after_s = retry_after_s
 
 
+class NoRoomError(TransientError):
+    """The disk is full, or so nearly that what can wait has to. The operator must make room."""
+
+
 class CorruptionError(LedgerError):
     """What is stored is not what was stored. Never retried, never repaired silently."""
 

@@ -20,6 +20,7 @@ import psycopg
 import sqlalchemy as sa
 
 from ledger.errors import TransientError
+from ledger.storage.postgres_patience import patience
 from projections.builds import (
     Build,
     BuildTables,
@@ -35,6 +36,12 @@ Answer = TypeVar("Answer")
 
 _REGISTRY_LOCK: Final = 0x766D_6C65_6467_6572
 """Advisory lock (PostgreSQL) of whoever creates or drops tables."""
+
+_KEPT_CONNECTIONS: Final = 4
+_MOST_CONNECTIONS: Final = 8
+"""The runner needs one or two; the others answer questions."""
+_POOL_TIMEOUT_S: Final = 5.0
+"""How long a question waits for a connection before it is asked to come back."""
 
 _ATTEMPTS: Final = 3
 """A question can meet at most a few swaps in a row; each is rarer than the one before."""
@@ -120,9 +127,12 @@ class ProjectionStore:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_REGISTRY_LOCK)))
 
     def builds(self, name: str | None = None) -> list[Build]:
-        """Read the registry."""
-        with self.reading() as connection:
-            return list_builds(connection, name)
+        """Read the registry; raises TransientError when the database cannot be used now."""
+        try:
+            with self.reading() as connection:
+                return list_builds(connection, name)
+        except sa.exc.SQLAlchemyError as error:
+            raise _unavailable("registry", error) from error
 
     def ask(self, projection: Projection, question: Callable[[Asked], Answer]) -> Answer:
         """Answer a question from one snapshot of the build that serves.
@@ -133,9 +143,9 @@ class ProjectionStore:
         for _ in range(_ATTEMPTS - 1):
             try:
                 return self._ask_once(projection, question)
-            except sa.exc.DBAPIError as error:
+            except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
                 if not _is_missing_table(error):
-                    raise _unavailable(projection, error) from error
+                    raise _unavailable(projection.name, error) from error
         return self._ask_once(projection, question)
 
     def _ask_once(self, projection: Projection, question: Callable[[Asked], Answer]) -> Answer:
@@ -148,9 +158,9 @@ class ProjectionStore:
             return question(Asked(connection, tables, serving.position))
 
 
-def _unavailable(projection: Projection, error: sa.exc.DBAPIError) -> Exception:
+def _unavailable(name: str, error: sa.exc.SQLAlchemyError) -> Exception:
     if is_passing_trouble(error):
-        return TransientError(f"projection {projection.name} cannot be read now: {error.orig}")
+        return TransientError(f"projection {name} cannot be read now: {_driver_error(error)}")
     return error
 
 
@@ -158,7 +168,15 @@ def _open_engine(url: str) -> sa.Engine:
     address = sa.make_url(url)
     if address.drivername in ("postgresql", "postgres"):
         address = address.set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(address, pool_pre_ping=address.drivername != "sqlite")
+    is_sqlite = address.drivername == "sqlite"
+    engine = sa.create_engine(
+        address,
+        pool_pre_ping=not is_sqlite,
+        pool_size=_KEPT_CONNECTIONS,
+        max_overflow=_MOST_CONNECTIONS - _KEPT_CONNECTIONS,
+        pool_timeout=_POOL_TIMEOUT_S,
+        connect_args={} if is_sqlite else patience(url),
+    )
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
@@ -196,7 +214,7 @@ def _driver_error(error: BaseException) -> BaseException | None:
     return error.orig if isinstance(error, sa.exc.DBAPIError) else error
 
 
-def _is_missing_table(error: sa.exc.DBAPIError) -> bool:
+def _is_missing_table(error: sa.exc.SQLAlchemyError) -> bool:
     cause = _driver_error(error)
     is_sqlite = isinstance(cause, sqlite3.OperationalError) and "no such table" in str(cause)
     return is_sqlite or isinstance(cause, psycopg.errors.UndefinedTable)

@@ -16,7 +16,8 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +26,7 @@ import msgspec
 import sqlalchemy as sa
 
 from ledger.clock import Clock
-from ledger.errors import CallerError, ConflictError, NotFoundError
+from ledger.errors import CallerError, ConflictError, NotFoundError, TransientError
 from ledger.ids import MailboxAddress
 from ledger.storage.schema import ACCESS_TOKEN
 from vmledger.access import Principal, Scope
@@ -35,6 +36,9 @@ OPERATOR_TOKEN_FILE: Final = "operator.token"  # noqa: S105 - the name of a file
 LOCAL_OPERATOR: Final = "local-operator"
 CACHE_S: Final = 3.0
 """How long a revoked token may still work: what it costs not to ask the database each time."""
+TRUSTED_S: Final = 300.0
+"""How long a token that was fine goes on working while the database cannot be asked: who watches
+the server, and a switch, are needed most just then."""
 _CACHED_TOKENS: Final = 1000
 
 
@@ -57,7 +61,8 @@ class TokenStore:
         self._engine = engine
         self._table = ACCESS_TOKEN
         self._clock = clock
-        self._cache: dict[str, tuple[float, Principal]] = {}
+        self._cache: dict[str, tuple[float, Principal, datetime | None]] = {}
+        """By digest: when it was looked up, whose it is, and until when it is valid."""
 
     def create(
         self,
@@ -85,14 +90,14 @@ class TokenStore:
             "expires_at": _stored_time(now + valid_for) if valid_for is not None else None,
             "revoked_at": None,
         }
-        with self._engine.begin() as connection:
+        with _translated(), self._engine.begin() as connection:
             connection.execute(sa.insert(self._table).values(row))
         return token
 
     def list_tokens(self) -> list[TokenInfo]:
         """Give all tokens, the oldest first, revoked and expired ones among them."""
         query = sa.select(self._table).order_by(self._table.c.created_at, self._table.c.id)
-        with self._engine.connect() as connection:
+        with _translated(), self._engine.connect() as connection:
             return [_info(row) for row in connection.execute(query).mappings()]
 
     def revoke(self, token_id: str) -> None:
@@ -101,7 +106,7 @@ class TokenStore:
         Raises NotFoundError for an unknown id, ConflictError for one revoked before.
         """
         columns = self._table.c
-        with self._engine.begin() as connection:
+        with _translated(), self._engine.begin() as connection:
             revoked = connection.execute(
                 sa.update(self._table)
                 .where(columns.id == token_id, columns.revoked_at.is_(None))
@@ -117,17 +122,31 @@ class TokenStore:
 
     def recall(self, token: str) -> Principal | None:
         """Give whose token this is if that was found out moments ago; never asks the database."""
-        held = self._cache.get(_digest(token))
-        if held is None or held[0] < self._clock.monotonic_s():
+        return self._held(token, CACHE_S)
+
+    def _held(self, token: str, for_s: float) -> Principal | None:
+        looked_up_s, principal, expires_at = self._cache.get(_digest(token), (0.0, None, None))
+        is_expired = expires_at is not None and expires_at <= self._clock.now()
+        if principal is None or is_expired or self._clock.monotonic_s() > looked_up_s + for_s:
             return None
-        return held[1]
+        return principal
 
     def authenticate(self, token: str) -> Principal | None:
-        """Say whose token this is; None if it is none of ours, expired or revoked."""
+        """Say whose token this is; None if it is none of ours, expired or revoked.
+
+        Raises TransientError when the database cannot be asked about a token that was not seen
+        within `TRUSTED_S`.
+        """
         recalled = self.recall(token)
         if recalled is not None:
             return recalled
-        info = self._look_up(token)
+        try:
+            info = self._look_up(token)
+        except TransientError:
+            trusted = self._held(token, TRUSTED_S)
+            if trusted is None:
+                raise
+            return trusted
         if info is None or not _is_valid(info, self._clock.now()):
             return None
         principal = Principal(
@@ -136,13 +155,10 @@ class TokenStore:
             scopes=frozenset(info.scopes),
             mailboxes=frozenset(info.mailboxes),
         )
-        self._remember(token, principal)
-        return principal
-
-    def _remember(self, token: str, principal: Principal) -> None:
         if len(self._cache) >= _CACHED_TOKENS:
             self._cache.clear()
-        self._cache[_digest(token)] = (self._clock.monotonic_s() + CACHE_S, principal)
+        self._cache[_digest(token)] = (self._clock.monotonic_s(), principal, info.expires_at)
+        return principal
 
     def _look_up(self, token: str) -> TokenInfo | None:
         prefix, _, rest = token.partition("_")
@@ -150,7 +166,7 @@ class TokenStore:
         if prefix != PREFIX or not secret:
             return None
         query = sa.select(self._table).where(self._table.c.id == token_id)
-        with self._engine.connect() as connection:
+        with _translated(), self._engine.connect() as connection:
             row = connection.execute(query).mappings().one_or_none()
         if row is None or not hmac.compare_digest(row["digest"], _digest(token)):
             return None
@@ -191,6 +207,15 @@ def _checked(
     if any(" " in address for address in addresses):
         raise CallerError("a mailbox that a token names must not contain a space")
     return granted, addresses
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+        reason = getattr(error, "orig", None) or error
+        raise TransientError(f"the access tokens cannot be looked up now: {reason}") from error
 
 
 def _digest(token: str) -> str:

@@ -21,7 +21,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -128,6 +128,15 @@ def tracking_name(origin: str, incarnation: UUID) -> str:
     return f"{origin}/{incarnation}"
 
 
+class Readers(NamedTuple):
+    """How many connections read a log."""
+
+    busy: int
+    """That read now."""
+    most: int
+    """That may read at a time; further ones wait. 0: there is no bound."""
+
+
 class LogRecorder(ProcessRecorder):
     """What an adapter of the log implements. All methods may be called from any thread.
 
@@ -137,6 +146,11 @@ class LogRecorder(ProcessRecorder):
 
     group: GroupCommit
     """Joins concurrent appends to this recorder."""
+
+    @property
+    def readers(self) -> Readers:
+        """Say how many read this log now."""
+        return Readers(0, 0)
 
     @abstractmethod
     def commit(self, appends: Sequence[Append]) -> list[Appended | Exception]:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from ledger.errors import CorruptionError, LedgerError, TransientError
+from ledger.errors import CorruptionError, LedgerError, NoRoomError, TransientError
 
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CANNOT_LINK: Final = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
@@ -237,7 +237,7 @@ def _translated(doing: str, path: Path) -> Iterator[None]:
 
 def _our_error(error: OSError, doing: str, path: Path) -> LedgerError:
     if error.errno in _NO_ROOM:
-        return TransientError(
+        return NoRoomError(
             f"the disk is full, so {doing} {path} failed; free some space",
             retry_after_s=_RETRY_AFTER_S,
         )

@@ -24,7 +24,7 @@ from uuid import UUID
 import psycopg
 from psycopg import errors
 
-from ledger.errors import CorruptionError, LedgerError, TransientError
+from ledger.errors import CorruptionError, LedgerError, NoRoomError, TransientError
 from ledger.storage.binary_arrays import bytea_array, int8_array, register, text_array, uuid_array
 from ledger.storage.binary_copy import copy_data
 from ledger.storage.compression import compress, decompress
@@ -35,13 +35,20 @@ from ledger.storage.event_log import (
     LogEntry,
     LogHead,
     PeerTracking,
+    Readers,
     TrackedOrigin,
 )
 from ledger.storage.merkle import Frontier
+from ledger.storage.postgres_patience import STATEMENT_TIMEOUT_S, patience
 from ledger.storage.recorder import BaseLogRecorder, Clash, Head, Plan, Row, check_tracking, plan
 
 _RECONNECT_PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Before each try to find out what became of a commit: a restart of PostgreSQL fits in."""
+_CONNECT_PAUSES_S: Final = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Before each try to connect when PostgreSQL turns us away: it has too many clients, or restarts.
+Who reads gives up half-way."""
+_READERS: Final = 10
+_NO_ROOM_RETRY_S: Final = 5.0
 _APPEND: Final = """
 WITH swapped AS (
     UPDATE log_head SET position = %(position)b, frontier = %(frontier)b
@@ -97,7 +104,13 @@ class PostgresLogRecorder(BaseLogRecorder):
         self._writing = threading.Lock()
         self._writer: psycopg.Connection[Any] | None = None
         self._head: Head | None = None
-        self._readers = ConnectionPool(self._connect, is_usable=lambda c: not c.closed, spare=4)
+        self._patience = patience(url, statement_timeout_s=STATEMENT_TIMEOUT_S)
+        self._readers = ConnectionPool(
+            lambda: self._connect(_CONNECT_PAUSES_S[:4]),
+            is_usable=lambda c: not c.closed,
+            spare=4,
+            most=_READERS,
+        )
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -105,7 +118,7 @@ class PostgresLogRecorder(BaseLogRecorder):
         was_lost = False
         with self._writing, _translated():
             while True:
-                connection = self._writing_connection()
+                connection = self._writing_connection(_CONNECT_PAUSES_S)
                 result = plan(self._head or _read_head(connection), appends)
                 self._head = None
                 try:
@@ -185,9 +198,12 @@ class PostgresLogRecorder(BaseLogRecorder):
             return False
         return self.root_at(size) == result.after.frontier.root()
 
-    def _writing_connection(self) -> psycopg.Connection[Any]:
+    def _writing_connection(self, pauses_s: Sequence[float] = (0.0,)) -> psycopg.Connection[Any]:
+        """Give the one connection that writes; it is kept for as long as it lives."""
         if self._writer is None or self._writer.closed:
-            self._writer = self._connect()
+            # When PostgreSQL has no place left, calls go before questions.
+            self._readers.drop_idle()
+            self._writer = self._connect(pauses_s)
             self._writer.execute("SET synchronous_commit = on")
             self._head = None
         return self._writer
@@ -211,6 +227,10 @@ class PostgresLogRecorder(BaseLogRecorder):
         return self.head()
 
     # --- reading ---------------------------------------------------------------------------
+
+    @property
+    def readers(self) -> Readers:
+        return Readers(self._readers.borrowed, self._readers.most)
 
     def head(self) -> LogHead:
         return _head(self._select(_HEAD, ())).to_log_head()
@@ -278,8 +298,16 @@ class PostgresLogRecorder(BaseLogRecorder):
             if self._writer is not None:
                 self._writer.close()
 
-    def _connect(self) -> psycopg.Connection[Any]:
-        connection = psycopg.connect(self._url, autocommit=True, connect_timeout=10)
+    def _connect(self, pauses_s: Sequence[float]) -> psycopg.Connection[Any]:
+        for pause_s in pauses_s[:-1]:
+            time.sleep(pause_s)
+            with suppress(psycopg.OperationalError):
+                return self._connect_once()
+        time.sleep(pauses_s[-1])
+        return self._connect_once()
+
+    def _connect_once(self) -> psycopg.Connection[Any]:
+        connection = psycopg.connect(self._url, autocommit=True, **self._patience)
         register(connection)
         return connection
 
@@ -365,6 +393,11 @@ def _translated() -> Iterator[None]:
             f"the log is damaged: {error}",
             place="PostgreSQL",
             advice="stop the server and restore the log from a backup or a mirror",
+        ) from error
+    except errors.DiskFull as error:
+        raise NoRoomError(
+            f"the disk of PostgreSQL is full ({error}); free some space there",
+            retry_after_s=_NO_ROOM_RETRY_S,
         ) from error
     except psycopg.Error as error:
         raise TransientError(f"the log in PostgreSQL cannot be used now: {error}") from error

@@ -17,6 +17,7 @@ from ledger.errors import TransientError
 from ledger.events import ServerId
 from ledger.storage.open_recorder import sqlalchemy_url
 from ledger.storage.peer_cursors import PeerCursor
+from ledger.storage.postgres_patience import patience
 from ledger.storage.schema import PEER_CURSOR
 
 _BUSY_TIMEOUT_S: Final = 5.0
@@ -29,8 +30,15 @@ class SqlCursorStore:
         """Open the store of this URL, whose schema must be there already."""
         parsed = sqlalchemy_url(url)
         self._is_sqlite = parsed.get_backend_name() == "sqlite"
-        arguments: dict[str, Any] = {"timeout": _BUSY_TIMEOUT_S} if self._is_sqlite else {}
-        self._engine = sa.create_engine(parsed, connect_args=arguments, pool_pre_ping=True)
+        arguments = {"timeout": _BUSY_TIMEOUT_S} if self._is_sqlite else patience(url)
+        self._engine = sa.create_engine(
+            parsed,
+            connect_args=arguments,
+            pool_pre_ping=True,
+            pool_size=1,
+            max_overflow=1,
+            pool_timeout=_BUSY_TIMEOUT_S,
+        )
         if self._is_sqlite:
             sa.event.listen(self._engine, "connect", _spare_the_disk)
 
