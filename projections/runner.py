@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
@@ -55,6 +55,10 @@ class ProjectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     stopped_error: str | None
 
 
+def _always() -> bool:
+    return True
+
+
 class ProjectionRunner:
     """Runs the projections of one server."""
 
@@ -68,8 +72,12 @@ class ProjectionRunner:
         page_events: int = PAGE_EVENTS,
         poll_interval_s: float = 1.0,
         gather_s: float = 0.1,
+        may_build: Callable[[], bool] = _always,
     ) -> None:
-        """``gather_s``: how long events gather before they are folded, unless somebody waits."""
+        """``gather_s``: how long events gather before they are folded, unless somebody waits.
+
+        While ``may_build`` says no, only the builds that serve go on: those beside them rest.
+        """
         self._reader = reader
         self._store = store
         self._projections = {projection.name: projection for projection in projections}
@@ -77,6 +85,7 @@ class ProjectionRunner:
         self._page_events = page_events
         self._poll_interval_s = poll_interval_s
         self._gather_s = gather_s
+        self._may_build = may_build
         self._hurry = threading.Event()
         """Set while somebody waits for a position."""
         self._waiting = 0
@@ -146,25 +155,24 @@ class ProjectionRunner:
                 self._lifecycle.prepare()
                 self._prepared_for = head.incarnation
             self._lifecycle.replace_those_ahead_of(head, self._builds())
-            self._advance(head)
+            may_build = self._may_build()
+            self._advance(head, may_build)
             builds = self._builds()
             self._lifecycle.swap_in(builds, head)
             builds = self._builds()
             self._tell(builds)
-            running = [build for build in builds if build.state is BuildState.RUNNING]
-            return any(build.position < head.position for build in running)
+            return bool(_behind(builds, head, may_build))
 
     def _builds(self) -> list[Build]:
         """Read the registry every time: another process may build and swap too."""
         return [build for build in self._store.builds() if build.name in self._projections]
 
-    def _advance(self, head: LogHead) -> None:
+    def _advance(self, head: LogHead, may_build: bool = True) -> None:
         def root_at(position: int) -> bytes:
             return head.root if position == head.position else self._reader.root_at(position)
 
         advance = Advance(self._store, root_at, self._clock.now)
-        running = [build for build in self._builds() if build.state is BuildState.RUNNING]
-        behind = [build for build in running if build.position < head.position]
+        behind = _behind(self._builds(), head, may_build)
         for position in sorted({build.position for build in behind}, reverse=True):
             page = self._read_page(position + 1, head.position)
             for build in (build for build in behind if build.position == position):
@@ -264,3 +272,14 @@ class ProjectionRunner:
         recorded_at = getattr(self._read_one(build.position + 1).event, "recorded_at", None)
         age_s = (self._clock.now() - recorded_at).total_seconds() if recorded_at else 0.0
         return max(0.0, age_s)
+
+
+def _behind(builds: Sequence[Build], head: LogHead, may_build: bool) -> list[Build]:
+    """Give the builds that can go further now."""
+    return [
+        build
+        for build in builds
+        if build.state is BuildState.RUNNING
+        and build.position < head.position
+        and (build.is_serving or may_build)
+    ]

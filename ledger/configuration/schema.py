@@ -168,6 +168,9 @@ class Replication(Section, frozen=True, kw_only=True):
     """Successes in a row after which a server that was down is called up."""
     alarm_pending_age_s: Annotated[float, Meta(gt=0, le=31_536_000)] = 3600.0
     """A message that waits longer for its home raises an alarm."""
+    alarm_held_age_s: Annotated[float, Meta(ge=0, le=31_536_000)] = 3600.0
+    """A message that its home has refused, and about which nobody has decided for longer, raises
+    an alarm."""
 
 
 class Retention(Section, frozen=True, kw_only=True):
@@ -188,7 +191,26 @@ class Limits(Section, frozen=True, kw_only=True):
     concurrent_batches: Count = 4
     """Batches of other servers taken in at a time; further ones are asked to try again."""
     min_free_disk_bytes: Annotated[int, Meta(ge=0, le=1 << 50)] = 64 * MIB
-    """With less free space no new recording is begun, so that running ones can finish."""
+    """With less free space no new recording is begun, so that running ones can finish and the log
+    can go on. A recording that says how long it is has to fit in above this."""
+    min_free_disk_for_batches_bytes: Annotated[int, Meta(ge=0, le=1 << 50)] = 256 * MIB
+    """With less free space batches of other servers are asked to come back later, for they keep
+    their copy, and no read model is rebuilt: calls that arrive here have nowhere else to go.
+    Never less than ``min_free_disk_bytes``."""
+    log_reserve_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 16 * MIB
+    """Size of a file beside a SQLite log that is given up piece by piece when the disk is full, so
+    that events can still be recorded and messages shipped; made whole again by itself. 0: none."""
+    api_connections: Count = 1000
+    """Connections to the HTTP API at a time. A new client is let in all the same, and of the
+    address with the most connections the one that was silent the longest is ended."""
+    replication_connections: Count = 500
+    """The same for the replication listener. A server keeps a few connections to each other."""
+    head_timeout_s: Seconds = 10.0
+    """How long a client may take to say what it wants: from connecting, or from the first byte of
+    a further request, to the end of the headers."""
+    body_timeout_s: Seconds = 30.0
+    """How long a body may stand still. After this time it must also have come at 250 bytes a
+    second on average, which is far below any recording that is sent while it is spoken."""
     shutdown_grace_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
     """How long running uploads may take to finish when the server is told to stop."""
 

@@ -48,6 +48,8 @@ MOST_EVENTS_A_COMMIT: Final = 5_000
 """Events after which a transaction takes no further append: it bounds the wait of the next."""
 
 
+_RECENT_S: Final = 15.0
+"""How long a failure is held to last when nobody tries again."""
 _YIELDS: Final = 4
 """Times that a thread lets others run before it commits for those who are there."""
 
@@ -65,6 +67,15 @@ class GroupCommit:
         """Held by the one who waits for its turn. All others wait for their results only: a crowd
         before a lock would keep those whose append is long done."""
         self._listeners: list[Listener] = []
+        self._failed: tuple[float, str] | None = None
+        """When the last group failed as a whole, and why; None after one that did not."""
+
+    def trouble(self) -> str:
+        """Say why nothing could be committed moments ago; empty when that worked."""
+        failed = self._failed
+        if failed is None or time.monotonic() - failed[0] > _RECENT_S:
+            return ""
+        return failed[1]
 
     def add_listener(self, listener: Listener) -> None:
         """Call ``listener`` after each commit, in the thread that committed; it must not block."""
@@ -134,11 +145,13 @@ class GroupCommit:
         try:
             results = self._commit([append for append, _ in jobs])
         except BaseException as error:
+            self._failed = time.monotonic(), str(error)
             for _, future in jobs:
                 future.set_exception(error)
             if not isinstance(error, Exception):
                 raise
             return
+        self._failed = None
         for (_, future), result in zip(jobs, results, strict=True):
             if isinstance(result, Exception):
                 future.set_exception(result)

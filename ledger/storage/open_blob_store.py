@@ -35,6 +35,12 @@ def open_blob_store(url: str) -> BlobStore:
     )
 
 
+def blob_directory(url: str) -> Path | None:
+    """Give the directory of a store that is one on this machine; None for others."""
+    parts = urlsplit(url)
+    return _directory(url, parts) if parts.scheme == "file" else None
+
+
 def _directory(url: str, parts: SplitResult) -> Path:
     path = Path(unquote(parts.path))
     if parts.netloc not in {"", "localhost"} or not path.is_absolute() or parts.query:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from ledger.errors import CallerError, TransientError
 from ledger.storage.event_log import LogRecorder
+from ledger.storage.log_reserve import LogReserve
 from ledger.storage.schema import LOG_HEAD, NEWEST_REVISION
 
 _KINDS: Final = "write sqlite:///PATH or postgresql://USER@HOST/DATABASE"
@@ -28,8 +29,10 @@ _ONE_AT_A_TIME: Final = threading.Lock()
 """Alembic keeps what it works on in one place for the whole process."""
 
 
-def open_recorder(url: str) -> LogRecorder:
+def open_recorder(url: str, reserve: LogReserve | None = None) -> LogRecorder:
     """Open ``sqlite:///PATH`` or ``postgresql://…``; makes or upgrades the tables first.
+
+    ``reserve`` is room for a log that is a file; see `open_reserve`.
 
     Raises CallerError for another kind of URL, or a database of a newer program.
     """
@@ -38,10 +41,22 @@ def open_recorder(url: str) -> LogRecorder:
     if parsed.drivername == "sqlite":
         from ledger.storage.sqlite import SqliteLogRecorder  # noqa: PLC0415  (one adapter is loaded)
 
-        return SqliteLogRecorder(Path(str(parsed.database)))
+        return SqliteLogRecorder(Path(str(parsed.database)), reserve)
     from ledger.storage.postgres import PostgresLogRecorder  # noqa: PLC0415  (one adapter is loaded)
 
     return PostgresLogRecorder(url)
+
+
+def log_file(url: str) -> Path | None:
+    """Give the file of a log that is one; None for a log in a database server."""
+    parsed = sqlalchemy_url(url)
+    return Path(str(parsed.database)) if parsed.drivername == "sqlite" else None
+
+
+def open_reserve(url: str, size_bytes: int) -> LogReserve | None:
+    """Give the reserve of a log that is a file, as an earlier run has left it; None for others."""
+    file = log_file(url)
+    return LogReserve(file.with_name(f"{file.name}.reserve"), size_bytes) if file else None
 
 
 def upgrade(url: str, *, to: str = "head", incarnation: UUID | None = None) -> None:

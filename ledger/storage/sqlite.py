@@ -19,7 +19,7 @@ from uuid import UUID
 
 from eventsourcing.persistence import Tracking
 
-from ledger.errors import CorruptionError, LedgerError, TransientError
+from ledger.errors import CorruptionError, LedgerError, NoRoomError, TransientError
 from ledger.storage.compression import compress, decompress
 from ledger.storage.connection_pool import ConnectionPool
 from ledger.storage.event_log import (
@@ -28,12 +28,15 @@ from ledger.storage.event_log import (
     LogEntry,
     LogHead,
     PeerTracking,
+    Readers,
     TrackedOrigin,
 )
+from ledger.storage.log_reserve import LogReserve
 from ledger.storage.merkle import Frontier
 from ledger.storage.recorder import BaseLogRecorder, Clash, Head, Plan, check_tracking, plan
 
 _BUSY_TIMEOUT_S: Final = 30.0
+_NO_ROOM_RETRY_S: Final = 5.0
 _KEYS_A_QUERY: Final = 500
 _BROKEN: Final = (
     "SQLITE_IOERR_FSYNC",
@@ -44,6 +47,8 @@ _BROKEN: Final = (
     "SQLITE_NOTADB",
 )
 """After these nothing is known about what reached the disk: never tried again."""
+_NO_ROOM: Final = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
+"""What a full disk looks like, depending on which of the files had to grow."""
 _ENTRY: Final = (
     "SELECT position, originator_id, originator_version, topic, state, origin, origin_position "
     "FROM events "
@@ -53,9 +58,11 @@ _ENTRY: Final = (
 class SqliteLogRecorder(BaseLogRecorder):
     """The log contract over one SQLite file whose schema is up to date."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reserve: LogReserve | None = None) -> None:
+        """Open the file. When its disk is full, room is taken from ``reserve``."""
         super().__init__()
         self.path = path
+        self._reserve = reserve
         self._writer = _connect(path)
         self._writing = threading.Lock()
         self._readers = ConnectionPool(lambda: _connect(path))
@@ -63,7 +70,17 @@ class SqliteLogRecorder(BaseLogRecorder):
     # --- writing ---------------------------------------------------------------------------
 
     def _transact(self, appends: Sequence[Append]) -> Plan:
-        with self._writing, _translated(self.path), self._transaction() as cursor:
+        with self._writing, _translated(self.path):
+            while True:
+                try:
+                    return self._transact_once(appends)
+                except sqlite3.OperationalError as error:
+                    # Nothing of the group is in the log then, and what came before it is.
+                    if not _is_no_room(error) or self._reserve is None or not self._reserve.give():
+                        raise
+
+    def _transact_once(self, appends: Sequence[Append]) -> Plan:
+        with self._transaction() as cursor:
             result = plan(_read_head(cursor), appends)
             try:
                 self._write(cursor, result)
@@ -129,6 +146,10 @@ class SqliteLogRecorder(BaseLogRecorder):
         return self.head()
 
     # --- reading ---------------------------------------------------------------------------
+
+    @property
+    def readers(self) -> Readers:
+        return Readers(self._readers.borrowed, self._readers.most)
 
     def head(self) -> LogHead:
         with _translated(self.path), self._readers.borrow() as connection:
@@ -270,6 +291,10 @@ def _write_tracking(cursor: sqlite3.Cursor, tracking: Tracking) -> None:
     )
 
 
+def _is_no_room(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorname", "") in _NO_ROOM
+
+
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
     try:
@@ -278,6 +303,11 @@ def _translated(path: Path) -> Iterator[None]:
         raise
     except sqlite3.DatabaseError as error:
         is_broken = getattr(error, "sqlite_errorname", "").startswith(_BROKEN)
+        if _is_no_room(error):
+            raise NoRoomError(
+                f"the disk of the log {path} is full ({error}); free some space",
+                retry_after_s=_NO_ROOM_RETRY_S,
+            ) from error
         if isinstance(error, sqlite3.OperationalError) and not is_broken:
             raise TransientError(f"the log {path} cannot be used now: {error}") from error
         raise CorruptionError(

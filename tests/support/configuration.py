@@ -72,6 +72,7 @@ backoff_max_s = 20
 down_after_failures = 4
 up_after_successes = 2
 alarm_pending_age_s = 60
+alarm_held_age_s = 30
 
 [retention]
 keep_audio_days_after_delivery = 7
@@ -81,6 +82,12 @@ gc_min_age_s = 3600
 concurrent_uploads = 10
 concurrent_batches = 2
 min_free_disk_bytes = 1
+min_free_disk_for_batches_bytes = 2
+log_reserve_bytes = 4096
+api_connections = 20
+replication_connections = 10
+head_timeout_s = 5
+body_timeout_s = 7
 shutdown_grace_s = 1
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -42,6 +42,7 @@ class Bench:
         *,
         page_events: int = 1000,
         poll_interval_s: float = 60.0,
+        may_build: Callable[[], bool] = lambda: True,
     ) -> ProjectionRunner:
         return ProjectionRunner(
             reader,
@@ -50,6 +51,7 @@ class Bench:
             clock=FixedClock(),
             page_events=page_events,
             poll_interval_s=poll_interval_s,
+            may_build=may_build,
         )
 
     def run(self, reader: LogReader, projections: Sequence[Projection] = ALL) -> ProjectionRunner:

@@ -68,6 +68,22 @@ def test_while_a_rebuild_grows_the_old_build_serves_and_follows_the_log(
     assert page.position == history.position
 
 
+def test_while_the_disk_is_too_full_a_rebuild_rests_and_the_old_build_goes_on(
+    bench: Bench, history: History
+):
+    bench.run(history.log)
+    has_room = False
+    runner = bench.runner(history.log, may_build=lambda: has_room)
+    runner.rebuild("mailboxes")
+    history.call("2001")
+    runner.catch_up()
+    assert serving(runner, "mailboxes").position == history.position
+    assert next(s for s in runner.status() if not s.is_serving).position == 0
+    has_room = True
+    runner.catch_up()
+    assert serving(runner, "mailboxes").number == 2
+
+
 def test_a_rebuild_asked_for_twice_is_one(bench: Bench, history: History):
     runner = bench.run(history.log)
     assert runner.rebuild("mailboxes") == runner.rebuild("mailboxes")

@@ -91,6 +91,26 @@ def test_failed_commit_reaches_all_who_waited_and_the_next_one_works(
     assert group.append(_append(1)).first_position == 1
 
 
+def test_trouble_is_told_until_a_commit_works_again(group: GroupCommit, recorded: Recorded) -> None:
+    assert group.trouble() == ""
+    recorded.failures.append(TransientError("the disk is full"))
+    with pytest.raises(TransientError):
+        group.append(_append(1))
+    assert group.trouble() == "the disk is full"
+    group.append(_append(1))
+    assert group.trouble() == ""
+
+
+def test_trouble_that_nobody_tried_again_is_not_told_for_ever(
+    group: GroupCommit, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "_RECENT_S", -1.0)
+    recorded.failures.append(TransientError("the disk is full"))
+    with pytest.raises(TransientError):
+        group.append(_append(1))
+    assert group.trouble() == ""
+
+
 def test_caller_who_gave_up_gets_nothing_written_and_disturbs_nobody(
     group: GroupCommit, recorded: Recorded
 ) -> None:
