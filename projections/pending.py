@@ -71,6 +71,13 @@ class PendingHome(msgspec.Struct, frozen=True, kw_only=True):
     """Of those: refused, waiting for a decision."""
     held_reasons: dict[str, int]
     """How many are held for which reason."""
+    held_since: datetime | None = None
+    """When the first of those was refused."""
+
+    def held_age_s(self, now: datetime) -> float:
+        """Seconds that the oldest refusal has waited for a decision; 0 when nothing is held."""
+        since = self.held_since
+        return max(0.0, (now - since).total_seconds()) if since is not None else 0.0
 
     def oldest_age_s(self, now: datetime) -> float:
         """Seconds that the oldest message has waited; never negative, whatever clocks do."""
@@ -197,8 +204,11 @@ def _homes(asked: Asked) -> list[PendingHome]:
         reasons.group_by(table.c.home, table.c.reason).order_by(table.c.home, table.c.reason)
     ):
         held.setdefault(home, {})[reason] = count
+    first = sa.func.min(table.c.changed_at, type_=table.c.changed_at.type)
+    firsts = sa.select(table.c.home, first).where(refused).group_by(table.c.home)
+    since = {row[0]: row[1] for row in asked.connection.execute(firsts)}
     rows = asked.connection.execute(_sums(table))
-    return [_home(row, held.get(row.home, {})) for row in rows]
+    return [_home(row, held.get(row.home, {}), since.get(row.home)) for row in rows]
 
 
 def _sums(table: sa.Table) -> sa.Select[Any]:
@@ -215,7 +225,7 @@ def _sums(table: sa.Table) -> sa.Select[Any]:
     )
 
 
-def _home(row: sa.Row[Any], reasons: dict[str, int]) -> PendingHome:
+def _home(row: sa.Row[Any], reasons: dict[str, int], since: datetime | None) -> PendingHome:
     return PendingHome(
         home=row.home,
         count=row.messages,
@@ -223,4 +233,5 @@ def _home(row: sa.Row[Any], reasons: dict[str, int]) -> PendingHome:
         oldest_at=row.oldest_at,
         held_count=sum(reasons.values()),
         held_reasons=reasons,
+        held_since=since,
     )

@@ -15,14 +15,14 @@ import logging
 import os
 import random
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-import sqlalchemy as sa
 import uvloop
 from litestar.types import ASGIApp
 
@@ -38,13 +38,17 @@ from ledger.migration.tls import client_context, server_context
 from ledger.offload import ThreadOffload
 from ledger.server import ServerParts, VoicemailServer
 from ledger.storage.blob_store import BlobStore
+from ledger.storage.disk_room import DiskRoom
 from ledger.storage.event_log import LogRecorder
 from ledger.storage.group_commit import EventLog
+from ledger.storage.log_reserve import LogReserve
 from ledger.storage.open_blob_store import open_blob_store
-from ledger.storage.open_recorder import open_recorder, sqlalchemy_url
+from ledger.storage.open_recorder import open_recorder, open_reserve
 from ledger.storage.server_stream import ServerStream
 from ledger.storage.spool import Spool
 from ledger.storage.sql_peer_cursors import SqlCursorStore
+from projections.pending import Pending
+from vmledger.connections import Doorkeeper, DoorLimits
 from vmledger.data_lock import DataLock
 from vmledger.http.application import create_app
 from vmledger.http.measures import Measures
@@ -54,11 +58,22 @@ from vmledger.http.upload import UploadGate
 from vmledger.logs import LogFormat, configure_logs
 from vmledger.read_models import ReadModels
 from vmledger.replication import Replication
-from vmledger.serving import Server, bind, make_server, serve_until_stopped, stop_on_signals
+from vmledger.serving import (
+    Server,
+    allow_many_files,
+    bind,
+    make_server,
+    serve_until_stopped,
+    stop_on_signals,
+)
+from vmledger.stores import open_room, token_engine
 from vmledger.tokens import TokenStore, ensure_local_operator_token
+from vmledger.watch import Watch, stop_watch
 
 _LOG: Final = logging.getLogger(__name__)
 SPOOL_DIRECTORY: Final = "spool"
+API: Final = "api"
+REPLICATION: Final = "replication"
 DISTRIBUTION: Final = "voicemail-ledger"
 
 
@@ -76,6 +91,8 @@ class Stores:
     server_stream: ServerStream
     offload: ThreadOffload
     clock: SystemClock
+    room: DiskRoom
+    reserve: LogReserve | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +107,8 @@ class Program:
     """The HTTP API."""
     peers_app: ReplicationApp
     """What the other servers talk to."""
+    doors: Mapping[str, Doorkeeper]
+    """Who keeps the two listeners: API and REPLICATION."""
 
     @property
     def tokens(self) -> TokenStore:
@@ -106,7 +125,13 @@ async def compose(config: Configuration) -> AsyncIterator[Program]:
     """
     async with AsyncExitStack() as stack:
         stores = _open_stores(config, stack)
+        measures = Measures()
+        doors = _make_doors(config, measures)
+        watch = _make_watch(config, stores, doors)
+        watching = asyncio.create_task(watch.run(), name="watch")
+        stack.push_async_callback(stop_watch, watching)
         replication, peers_app = _make_replication(config, stores)
+        replication.receiver.on_busy = partial(measures.note_busy, "batches")
         stack.push_async_callback(replication.stop)
         server = _make_server(config, stores, replication)
         stack.push_async_callback(server.stop)
@@ -117,23 +142,28 @@ async def compose(config: Configuration) -> AsyncIterator[Program]:
             stores=stores,
             server=server,
             replication=replication,
-            api=_make_api(config, stores, server, replication),
+            api=_make_api(
+                config, stores, server, replication, measures=measures, watch=watch, doors=doors
+            ),
             peers_app=peers_app,
+            doors=doors,
         )
 
 
 def _open_stores(config: Configuration, stack: AsyncExitStack) -> Stores:
     """Open all stores, each with its end on the stack: threads end before what they use."""
     clock = SystemClock()
-    recorder = open_recorder(config.stores.events)
+    room = open_room(config)
+    reserve = open_reserve(config.stores.events, config.limits.log_reserve_bytes)
+    recorder = open_recorder(config.stores.events, reserve)
     stack.callback(recorder.close)
-    engine = sa.create_engine(sqlalchemy_url(config.stores.events), pool_size=2)
+    engine = token_engine(config.stores.events)
     stack.callback(engine.dispose)
     tokens = TokenStore(engine, clock)
     ensure_local_operator_token(config.data, tokens)
     cursors = SqlCursorStore(config.stores.events)
     stack.callback(cursors.close)
-    read_models = ReadModels(config, recorder, clock)
+    read_models = ReadModels(config, recorder, clock, room)
     stack.callback(read_models.close)
     offload = ThreadOffload()
     stack.callback(offload.close)
@@ -151,6 +181,32 @@ def _open_stores(config: Configuration, stack: AsyncExitStack) -> Stores:
         server_stream=ServerStream(config.server, log, clock),
         offload=offload,
         clock=clock,
+        room=room,
+        reserve=reserve,
+    )
+
+
+def _make_doors(config: Configuration, measures: Measures) -> dict[str, Doorkeeper]:
+    limits = config.limits
+    places = {API: limits.api_connections, REPLICATION: limits.replication_connections}
+    return {
+        name: Doorkeeper(
+            DoorLimits(most, limits.head_timeout_s, limits.body_timeout_s),
+            partial(measures.note_shed_connection, name),
+        )
+        for name, most in places.items()
+    }
+
+
+def _make_watch(config: Configuration, stores: Stores, doors: Mapping[str, Doorkeeper]) -> Watch:
+    return Watch(
+        config,
+        room=stores.room,
+        reserve=stores.reserve,
+        pending=Pending(stores.read_models.store).homes,
+        doors=doors,
+        clock=stores.clock,
+        offload=stores.offload,
     )
 
 
@@ -190,6 +246,7 @@ def _make_replication(config: Configuration, stores: Stores) -> tuple[Replicatio
         clock=stores.clock,
         offload=stores.offload,
         body_timeout_s=config.replication.request_timeout_s,
+        room=stores.room,
     )
     return replication, peers_app
 
@@ -213,7 +270,14 @@ def _make_server(
 
 
 def _make_api(
-    config: Configuration, stores: Stores, server: VoicemailServer, replication: Replication
+    config: Configuration,
+    stores: Stores,
+    server: VoicemailServer,
+    replication: Replication,
+    *,
+    measures: Measures,
+    watch: Watch,
+    doors: Mapping[str, Doorkeeper],
 ) -> ASGIApp:
     evidence = replication.reachability.evidence
     return create_app(
@@ -225,8 +289,12 @@ def _make_api(
             tokens=stores.tokens,
             clock=stores.clock,
             offload=stores.offload,
-            measures=Measures(),
-            uploads=UploadGate(config.limits, config.data),
+            measures=measures,
+            uploads=UploadGate(config.limits, stores.room),
+            room=stores.room,
+            watch=watch,
+            doors=doors,
+            reserve=stores.reserve,
         )
     )
 
@@ -238,6 +306,7 @@ async def serve(config: Configuration) -> None:
     address that cannot be listened at, and what `compose` raises.
     """
     stop = asyncio.Event()
+    allow_many_files()
     async with AsyncExitStack() as stack:
         stack.enter_context(DataLock(config.data))
         api_listener = stack.enter_context(bind(config.api_address, "listen.api"))
@@ -247,8 +316,20 @@ async def serve(config: Configuration) -> None:
         grace_s = config.limits.shutdown_grace_s
         api_tls = _api_tls(config.api_tls)
         servers: list[Server] = [
-            make_server(program.api, api_listener, grace_s=grace_s, tls=api_tls),
-            make_server(program.peers_app, listener, grace_s=grace_s, tls=server_context(config)),
+            make_server(
+                program.api,
+                api_listener,
+                grace_s=grace_s,
+                doorkeeper=program.doors[API],
+                tls=api_tls,
+            ),
+            make_server(
+                program.peers_app,
+                listener,
+                grace_s=grace_s,
+                doorkeeper=program.doors[REPLICATION],
+                tls=server_context(config),
+            ),
         ]
         _LOG.info(
             "action=serving server=%s api=%s replication=%s data=%s",

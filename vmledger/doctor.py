@@ -9,7 +9,7 @@ Source: claims 4, 6, 10 and 13.
 from __future__ import annotations
 
 import os
-import shutil
+import resource
 import socket
 import ssl
 import stat
@@ -26,17 +26,20 @@ from ledger.configuration import Configuration
 from ledger.errors import LedgerError
 from ledger.events import decode
 from ledger.storage.open_blob_store import open_blob_store
+from ledger.storage.open_recorder import open_reserve
 from projections.pending import Pending, PendingHome
 from projections.runner import ProjectionStatus
 from vmledger.cli.api_client import OPERATOR_TOKEN
 from vmledger.cli.output import show_age, show_size
-from vmledger.stores import open_log, open_read_models
+from vmledger.stores import open_log, open_read_models, open_room
 
 _PEER_TIMEOUT_S: Final = 3.0
 _CLOCK_TOLERANCE: Final = timedelta(seconds=5)
 _MANY_EVENTS: Final = 1000
 _LOW_DISK_FACTOR: Final = 10
 """A warning comes at this many times the free space at which the server refuses recordings."""
+_OTHER_FILES: Final = 200
+"""Databases, blobs being read, connections to peers, and some air."""
 _SOFTWARE_MADE_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -104,15 +107,56 @@ def _data(config: Configuration) -> Iterator[Check]:
         )
         return
     yield Check("data directory", Verdict.OK, str(data))
-    free = shutil.disk_usage(data).free
-    least = config.limits.min_free_disk_bytes
-    if free < least:
+    yield _disk(config)
+    yield from _reserve(config)
+    yield _open_files(config)
+
+
+def _disk(config: Configuration) -> Check:
+    """Judge the fullest file system that holds data, as the server itself does."""
+    room, limits = open_room(config), config.limits
+    free_bytes = room.free_bytes()
+    if not room.is_open_for_recordings():
         verdict, advice = Verdict.FAIL, "free some space: the server takes no recordings now"
-    elif free < _LOW_DISK_FACTOR * least:
+    elif not room.is_open_for_bulk():
+        verdict, advice = Verdict.WARN, "free some space: batches of other servers wait there now"
+    elif free_bytes < _LOW_DISK_FACTOR * limits.min_free_disk_bytes:
         verdict, advice = Verdict.WARN, "free some space soon"
     else:
         verdict, advice = Verdict.OK, ""
-    yield Check("free disk", verdict, show_size(free), advice)
+    found = (
+        f"{show_size(free_bytes)}; no recordings below {show_size(limits.min_free_disk_bytes)}, "
+        f"no batches below {show_size(limits.min_free_disk_for_batches_bytes)}"
+    )
+    return Check("free disk", verdict, found, advice)
+
+
+def _reserve(config: Configuration) -> Iterator[Check]:
+    reserve = open_reserve(config.stores.events, config.limits.log_reserve_bytes)
+    if reserve is None or not reserve.size_bytes:
+        return
+    held_bytes = reserve.held_bytes()
+    found = f"{show_size(held_bytes)} of {show_size(reserve.size_bytes)}"
+    if not reserve.is_there():
+        yield Check("log reserve", Verdict.OK, "none yet: the first start makes it")
+    elif held_bytes < reserve.size_bytes:
+        advice = "free some space: the server makes it whole again while it runs"
+        yield Check("log reserve", Verdict.WARN, found, advice)
+    else:
+        yield Check("log reserve", Verdict.OK, found)
+
+
+def _open_files(config: Configuration) -> Check:
+    """Judge what this user may open: the server raises its own limit up to that."""
+    limits = config.limits
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = limits.api_connections + limits.replication_connections
+    needed += limits.concurrent_uploads + _OTHER_FILES
+    found = f"{most} allowed, up to {needed} needed"
+    if most < needed:
+        advice = "raise it (LimitNOFILE=, ulimit -n), or lower the keys of [limits]"
+        return Check("open files", Verdict.WARN, found, advice)
+    return Check("open files", Verdict.OK, found)
 
 
 def _log(config: Configuration) -> Iterator[Check]:

@@ -13,6 +13,7 @@ from uuid import UUID
 from ledger.clock import Clock
 from ledger.configuration import Configuration
 from ledger.ids import MailboxAddress
+from ledger.storage.disk_room import DiskRoom
 from ledger.storage.event_log import LogHead
 from projections.calls import CALLS
 from projections.mailboxes import MAILBOXES, MailboxEntry, Mailboxes, MailboxPage, PageKey
@@ -34,12 +35,16 @@ class ReadModels:
     ``reader`` must stay open until `close` has returned.
     """
 
-    def __init__(self, config: Configuration, reader: LogReader, clock: Clock) -> None:
+    def __init__(
+        self, config: Configuration, reader: LogReader, clock: Clock, room: DiskRoom
+    ) -> None:
         self.store = ProjectionStore(config.stores.projections, config.server)
         self._server = config.server
         self._reader = reader
         self._mailboxes = Mailboxes(self.store)
-        self.runner = ProjectionRunner(reader, self.store, ALL, clock=clock)
+        self.runner = ProjectionRunner(
+            reader, self.store, ALL, clock=clock, may_build=room.is_open_for_bulk
+        )
 
     def start(self) -> None:
         """Start the thread; returns when the first answers can be given, or after some seconds.

@@ -11,30 +11,45 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
 
 from ledger.configuration import Address
 from ledger.errors import CallerError
+from vmledger.connections import Doorkeeper
+from vmledger.serving_protocol import WatchedConnection
 
 _LOG: Final = logging.getLogger(__name__)
 _BACKLOG: Final = 2048
 _KEEP_ALIVE_S: Final = 75
 """How long an idle connection stays open: a switch comes back for the next call."""
+_TICKS_A_SWEEP: Final = 10
+"""The server's main loop ticks ten times a second."""
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class Server(uvicorn.Server):
     """A server that leaves the process's signals alone: they end all servers together."""
 
-    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
+    def __init__(
+        self, config: uvicorn.Config, listener: socket.socket, doorkeeper: Doorkeeper
+    ) -> None:
         super().__init__(config)
         self.listener = listener
+        self._doorkeeper = doorkeeper
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_A_SWEEP == 0:
+            self._doorkeeper.sweep(time.monotonic())
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -55,29 +70,35 @@ def bind(address: Address, key: str) -> socket.socket:
         ) from error
 
 
+def allow_many_files() -> None:
+    """Let this process open as many files and sockets as the system lets it."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def make_server(
     app: Any,
     listener: socket.socket,
     *,
     grace_s: float,
+    doorkeeper: Doorkeeper,
     tls: ssl.SSLContext | None = None,
-    most_connections: int | None = None,
 ) -> Server:
-    """Make a server for an ASGI application on a bound socket."""
+    """Make a server for an ASGI application on a bound socket, with somebody at its door."""
+    protocol: Any = partial(WatchedConnection, doorkeeper=doorkeeper)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=protocol,
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=most_connections,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(grace_s)),
         ssl_context_factory=(lambda *_: tls) if tls is not None else None,
     )
-    return Server(config, listener)
+    return Server(config, listener, doorkeeper)
 
 
 async def serve_until_stopped(servers: Sequence[Server], stop: asyncio.Event) -> None:

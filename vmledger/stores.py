@@ -12,15 +12,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ledger.clock import SystemClock
 from ledger.configuration import Configuration
+from ledger.storage.disk_room import DiskRoom
 from ledger.storage.event_log import LogRecorder
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from vmledger.read_models import ReadModels
     from vmledger.tokens import TokenStore
+
+_POOL_TIMEOUT_S: Final = 5.0
+"""How long a request waits for a connection before it is asked to come back."""
 
 
 @contextlib.contextmanager
@@ -35,20 +41,47 @@ def open_log(config: Configuration) -> Iterator[LogRecorder]:
         recorder.close()
 
 
+def token_engine(url: str) -> sa.Engine:
+    """Open the database of the access tokens: they stand beside the events."""
+    import sqlalchemy as sa
+
+    from ledger.storage.open_recorder import sqlalchemy_url
+    from ledger.storage.postgres_patience import patience
+
+    parsed = sqlalchemy_url(url)
+    is_sqlite = parsed.drivername == "sqlite"
+    return sa.create_engine(
+        parsed,
+        pool_size=2,
+        max_overflow=2,
+        pool_timeout=_POOL_TIMEOUT_S,
+        pool_pre_ping=not is_sqlite,
+        connect_args={} if is_sqlite else patience(url),
+    )
+
+
 @contextlib.contextmanager
 def open_tokens(config: Configuration) -> Iterator[TokenStore]:
     """Open the access tokens, which stand beside the events."""
-    import sqlalchemy as sa
-
-    from ledger.storage.open_recorder import sqlalchemy_url, upgrade
+    from ledger.storage.open_recorder import upgrade
     from vmledger.tokens import TokenStore
 
     upgrade(config.stores.events)
-    engine = sa.create_engine(sqlalchemy_url(config.stores.events))
+    engine = token_engine(config.stores.events)
     try:
         yield TokenStore(engine, SystemClock())
     finally:
         engine.dispose()
+
+
+def open_room(config: Configuration) -> DiskRoom:
+    """Look after the file systems that hold a server's data: its log, its recordings, the rest."""
+    from ledger.storage.open_blob_store import blob_directory
+    from ledger.storage.open_recorder import log_file
+
+    blobs, log = blob_directory(config.stores.blobs), log_file(config.stores.events)
+    others = [place for place in (blobs, log.parent if log else None) if place and place.is_dir()]
+    return DiskRoom([config.data, *others], config.limits)
 
 
 @contextlib.contextmanager
@@ -56,7 +89,7 @@ def open_read_models(config: Configuration, log: LogRecorder) -> Iterator[ReadMo
     """Open the read models without their thread; ``log`` stays the caller's to close."""
     from vmledger.read_models import ReadModels
 
-    models = ReadModels(config, log, SystemClock())
+    models = ReadModels(config, log, SystemClock(), open_room(config))
     try:
         yield models
     finally:

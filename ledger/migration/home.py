@@ -85,6 +85,10 @@ def _nothing(_peer: ServerId) -> None:
     pass
 
 
+def _unheard(_error: TransientError) -> None:
+    pass
+
+
 class Receiver:
     """Takes in batches of all origins: each origin's one by one, different origins' side by side.
 
@@ -116,6 +120,8 @@ class Receiver:
         self._safe = SafePositions()
         self.admission = Admission(limits.concurrent_batches, rng)
         """Whoever reads a body for `handle` from a network holds a place here first."""
+        self.on_busy: Callable[[TransientError], None] = _unheard
+        """Told of every request that is asked to come back later."""
 
     async def handle(self, sender: ServerId, route: Route, body: bytes) -> bytes:
         """Answer a message of a peer whose identity is proved. Never raises a LedgerError."""
@@ -132,6 +138,7 @@ class Receiver:
             _LOG.warning("action=rejected peer=%s error=%s", sender, error)
             return Rejected(reason=error.message)
         except TransientError as error:
+            self.on_busy(error)
             _LOG.warning("action=busy peer=%s error=%s", sender, error)
             return Busy(retry_after_s=error.retry_after_s)
         except CorruptionError:

@@ -31,6 +31,7 @@ from ledger.migration.http_signature import SignatureCheck, check_body
 from ledger.migration.link import Route
 from ledger.migration.wire import MAX_BODY_BYTES, MEDIA_TYPE, Busy, encode_answer
 from ledger.offload import Offload
+from ledger.storage.disk_room import DiskRoom
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -61,12 +62,14 @@ class ReplicationApp:
         clock: Clock,
         offload: Offload,
         body_timeout_s: float,
+        room: DiskRoom,
     ) -> None:
         self._receiver = receiver
         self._this_server = directory.this_server
         self._signatures = SignatureCheck(directory, clock)
         self._offload = offload
         self._body_timeout_s = body_timeout_s
+        self._room = room
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -104,6 +107,8 @@ class ReplicationApp:
                 await self._check_body(headers, body, sender)
                 answer = await self._receiver.handle(sender, route, body)
         except TransientError as error:
+            self._receiver.on_busy(error)
+            _LOG.info("action=busy peer=%s error=%s", sender, error)
             answer = encode_answer(Busy(retry_after_s=error.retry_after_s))
             retry_after = ("retry-after", str(max(1, round(error.retry_after_s))))
             busy_headers = [("content-type", MEDIA_TYPE), retry_after, ("connection", "close")]
@@ -122,7 +127,12 @@ class ReplicationApp:
         if route is not Route.BATCH:
             yield
             return
-        with self._receiver.admission.enter(sender, size_bytes):
+        # On an almost full disk it goes back unread: its origin keeps it, and calls that arrive
+        # here have nowhere else to go.
+        with (
+            self._receiver.admission.enter(sender, size_bytes),
+            self._room.for_batch(size_bytes),
+        ):
             yield
 
     async def _read_body(self, receive: Receive, size_bytes: int) -> bytes:

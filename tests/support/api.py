@@ -102,7 +102,8 @@ def running_api(config: Configuration) -> Iterator[Api]:
         async with compose(config) as program:
             found.append((program, asyncio.get_running_loop(), stop))
             ready.set()
-            await serve_until_stopped([make_server(program.api, listener, grace_s=1)], stop)
+            server = make_server(program.api, listener, grace_s=1, doorkeeper=program.doors["api"])
+            await serve_until_stopped([server], stop)
 
     def target() -> None:
         try:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ledger.errors import NoRoomError
 from vmledger.cli.options import ConfigOption, JsonOption, load_config
 from vmledger.cli.output import print_json, print_table, progress_bar, show_age
-from vmledger.stores import open_log, open_read_models
+from vmledger.stores import open_log, open_read_models, open_room
 
 if TYPE_CHECKING:
     from projections.runner import ProjectionStatus
@@ -78,6 +79,11 @@ def rebuild(
     Safe while the server runs. Exit code 1 if an event stops one.
     """
     loaded = load_config(config)
+    if not open_room(loaded).is_open_for_bulk():
+        raise NoRoomError(
+            "the disk is too full to build read models anew (min_free_disk_for_batches_bytes); "
+            "free some space first"
+        )
     with open_log(loaded) as log, open_read_models(loaded, log) as models:
         _rebuild(models, names or [], log.head().position)
         found = models.statuses()

@@ -15,11 +15,8 @@ from vmledger.http import calls, health, log, mailboxes, operations, sound
 from vmledger.http.description import describe, openapi_config
 from vmledger.http.guard import check_rules, guard
 from vmledger.http.parts import ApiParts
-from vmledger.http.problems import EXCEPTION_HANDLERS
+from vmledger.http.problems import EXCEPTION_HANDLERS, MAX_BODY_BYTES
 from vmledger.http.request_log import RequestLog
-
-MAX_BODY_BYTES: Final = 64 * 1024
-"""Of every request but a recording, which has a limit of its own in the configuration."""
 
 
 @get("/openapi.json", include_in_schema=False, opt={"access": ANY_TOKEN}, sync_to_thread=False)

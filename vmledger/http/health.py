@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -46,16 +47,28 @@ async def get_readiness(parts: Parts) -> Response[Health]:
 
     A read model that is stopped is shown and does not count: calls are taken without it.
     """
-    log = await _check(parts.log.head)
-    disk = _disk_state(parts)
-    stopped = [p.name for p in await parts.offload(parts.questions.projections) if p.error]
-    checks = {"log": log, "disk": disk} | {f"projection {name}": "stopped" for name in stopped}
-    is_ready = log == disk == _OK
+    needed = {
+        "log": await _log_state(parts),
+        "disk": _disk_state(parts),
+        "uploads": _OK if parts.uploads.has_place() else "as many as may be run already",
+    }
+    is_ready = all(found == _OK for found in needed.values())
+    stopped = await _stopped_projections(parts)
     health = Health(
-        status=_OK if is_ready else "not ready", server=parts.config.server, checks=checks
+        status=_OK if is_ready else "not ready",
+        server=parts.config.server,
+        checks=needed | {f"projection {name}": "stopped" for name in stopped},
     )
     status = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
     return Response(health, status_code=status)
+
+
+async def _stopped_projections(parts: ApiParts) -> list[str]:
+    try:
+        found = await parts.offload(parts.questions.projections)
+    except LedgerError:
+        return []  # Calls are taken without them.
+    return [projection.name for projection in found if projection.error]
 
 
 async def _check(ask: Callable[[], Awaitable[object]]) -> str:
@@ -67,22 +80,54 @@ async def _check(ask: Callable[[], Awaitable[object]]) -> str:
     return _OK
 
 
+async def _log_state(parts: ApiParts) -> str:
+    """Can the log be read, and could it be written to when somebody tried last?"""
+    trouble = parts.log.recorder.group.trouble()
+    return f"nothing can be recorded: {trouble}" if trouble else await _check(parts.log.head)
+
+
 def _disk_state(parts: ApiParts) -> str:
     if not os.access(parts.config.data, os.W_OK):
         return "not writable"
-    return _OK if parts.uploads.has_room() else "almost full"
+    return _OK if parts.room.is_open_for_recordings() else "almost full: no recording is begun"
 
 
 @get("/metrics", tags=["health"], media_type=CONTENT_TYPE_LATEST, **declare(READ))
 async def get_metrics(parts: Parts) -> Response[bytes]:
-    """Give the numbers of this server, as Prometheus reads them."""
+    """Give the numbers of this server, as Prometheus reads them.
+
+    What cannot be found out now is left as it was: the others are needed most when a store is away.
+    """
     measures, questions = parts.measures, parts.questions
-    measures.log_position.set((await parts.log.head()).position)
-    measures.disk_free.set(parts.uploads.free_bytes())
-    _show_pending(measures, await parts.offload(lambda: questions.pending(0)))
-    _show_peers(measures, await parts.offload(questions.servers))
-    _show_projections(measures, await parts.offload(questions.projections))
+    _show_limits(measures, parts)
+    with contextlib.suppress(LedgerError):
+        measures.log_position.set((await parts.log.head()).position)
+    with contextlib.suppress(LedgerError):
+        _show_pending(measures, await parts.offload(lambda: questions.pending(0)))
+    with contextlib.suppress(LedgerError):
+        _show_peers(measures, await parts.offload(questions.servers))
+    with contextlib.suppress(LedgerError):
+        _show_projections(measures, await parts.offload(questions.projections))
     return Response(generate_latest(measures.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _show_limits(measures: Measures, parts: ApiParts) -> None:
+    limits = parts.config.limits
+    measures.disk_free.set(parts.room.free_bytes())
+    measures.disk_least.labels("recordings").set(limits.min_free_disk_bytes)
+    measures.disk_least.labels("batches").set(limits.min_free_disk_for_batches_bytes)
+    measures.disk_reserve.set(parts.reserve.held_bytes() if parts.reserve is not None else 0)
+    measures.uploads.set(parts.uploads.running)
+    measures.uploads_most.set(limits.concurrent_uploads)
+    readers = parts.log.recorder.readers
+    measures.log_readers.set(readers.busy)
+    measures.log_readers_most.set(readers.most)
+    for name, door in parts.doors.items():
+        measures.connections.labels(name).set(len(door.guests))
+        measures.connections_most.labels(name).set(door.limits.most)
+    measures.alarm.clear()
+    for alarm in parts.watch.alarms:
+        measures.alarm.labels(alarm).set(1)
 
 
 def _show_pending(measures: Measures, pending: PendingView) -> None:
@@ -91,6 +136,7 @@ def _show_pending(measures: Measures, pending: PendingView) -> None:
         measures.pending_bytes,
         measures.pending_oldest_age,
         measures.held_messages,
+        measures.held_oldest_age,
     ):
         gauge.clear()
     for home in pending.homes:
@@ -98,6 +144,7 @@ def _show_pending(measures: Measures, pending: PendingView) -> None:
         measures.pending_bytes.labels(home.home).set(home.size_bytes)
         measures.pending_oldest_age.labels(home.home).set(home.oldest_age_s)
         measures.held_messages.labels(home.home).set(home.held)
+        measures.held_oldest_age.labels(home.home).set(home.held_oldest_age_s)
 
 
 def _show_peers(measures: Measures, view: ServersView) -> None:

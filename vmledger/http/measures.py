@@ -5,7 +5,10 @@ Counters grow where things happen; gauges are read when somebody asks.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from ledger.errors import NoRoomError, TransientError
+from vmledger.connections import Shed
 
 
 class Measures:
@@ -14,6 +17,13 @@ class Measures:
     def __init__(self) -> None:
         registry = CollectorRegistry()
         self.registry = registry
+        ProcessCollector(registry=registry)
+        self.shed = Counter(
+            "vmledger_shed",
+            "Requests and connections turned away to keep the others going, by place and reason.",
+            ["place", "reason"],
+            registry=registry,
+        )
         self.calls = Counter(
             "vmledger_calls",
             "Calls reported by a switch, by what was decided.",
@@ -58,7 +68,39 @@ class Measures:
         self.projection_failed = self._gauge(
             "projection_failed", "1 when a read model stopped at an event.", "projection"
         )
-        self.disk_free = self._gauge("disk_free_bytes", "Free space for the data directory.")
+        self.held_oldest_age = self._gauge(
+            "held_oldest_age_seconds", "How long the oldest refused message has waited.", "home"
+        )
+        self.disk_free = self._gauge(
+            "disk_free_bytes", "Free space of the fullest file system that holds data."
+        )
+        self.disk_least = self._gauge(
+            "disk_least_free_bytes", "With less free space these are turned away.", "what"
+        )
+        self.disk_reserve = self._gauge(
+            "disk_reserve_bytes", "Room that is kept for the log on a full disk."
+        )
+        self.uploads = self._gauge("uploads_running", "Recordings that arrive now.")
+        self.uploads_most = self._gauge("uploads_limit", "Most of them at a time.")
+        self.connections = self._gauge("connections", "Open HTTP connections.", "listener")
+        self.connections_most = self._gauge(
+            "connections_limit", "Most of them at a time.", "listener"
+        )
+        self.log_readers = self._gauge(
+            "log_readers", "Connections to the log's database that are reading now."
+        )
+        self.log_readers_most = self._gauge("log_readers_limit", "Most of them at a time.")
+        self.alarm = self._gauge(
+            "alarm", "1 while the server itself finds that something gets tight.", "alarm"
+        )
+
+    def note_shed_connection(self, listener: str, why: Shed) -> None:
+        """Count a connection that was ended or turned away."""
+        self.shed.labels(f"{listener}-connections", why.value).inc()
+
+    def note_busy(self, place: str, error: TransientError) -> None:
+        """Count a request that was asked to come back later."""
+        self.shed.labels(place, "disk" if isinstance(error, NoRoomError) else "busy").inc()
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"vmledger_{name}", text, labels, registry=self.registry)

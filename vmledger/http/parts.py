@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -11,11 +11,15 @@ from ledger.clock import Clock
 from ledger.configuration import Configuration
 from ledger.offload import Offload
 from ledger.server import VoicemailServer
+from ledger.storage.disk_room import DiskRoom
 from ledger.storage.group_commit import EventLog
+from ledger.storage.log_reserve import LogReserve
+from vmledger.connections import Doorkeeper
 from vmledger.http.measures import Measures
 from vmledger.http.questions import Questions
 from vmledger.http.upload import UploadGate
 from vmledger.tokens import TokenStore
+from vmledger.watch import Watch
 
 Answer = TypeVar("Answer")
 
@@ -37,6 +41,11 @@ class ApiParts:
     """For work that takes as long as it takes: blocking stores, rendering."""
     measures: Measures
     uploads: UploadGate
+    room: DiskRoom
+    watch: Watch
+    doors: Mapping[str, Doorkeeper]
+    """Who keeps the listeners, by name."""
+    reserve: LogReserve | None = None
 
     async def ask(self, question: Callable[[], Answer]) -> Answer:
         """Ask the read models once they show all that is recorded by now.

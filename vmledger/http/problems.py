@@ -26,6 +26,7 @@ from ledger.errors import (
     ConflictError,
     CorruptionError,
     LedgerError,
+    NoRoomError,
     NotFoundError,
     PeerError,
     TransientError,
@@ -34,6 +35,8 @@ from ledger.server import NotInCustodyError, TooLargeError
 
 _LOG: Final = logging.getLogger(__name__)
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
+MAX_BODY_BYTES: Final = 64 * 1024
+"""Of every request but a recording, which has a limit of its own in the configuration."""
 
 
 class FieldProblem(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +104,12 @@ _LEDGER_PROBLEMS: Final[tuple[tuple[type[LedgerError], HTTPStatus, str, str], ..
     (ConflictError, HTTPStatus.CONFLICT, "conflict", "read what is recorded, then decide again"),
     (CallerError, HTTPStatus.BAD_REQUEST, "bad-request", "correct the request"),
     (PeerError, HTTPStatus.BAD_GATEWAY, "peer-error", "the operators of both servers must look"),
+    (
+        NoRoomError,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "disk-full",
+        "keep it and repeat the same request later, or hand it to another server",
+    ),
     (TransientError, HTTPStatus.SERVICE_UNAVAILABLE, "try-again", "repeat the same request later"),
     (
         CorruptionError,
@@ -121,7 +130,7 @@ _FRAMEWORK_CODES: Final[dict[int, tuple[str, str]]] = {
     403: ("forbidden", "use a token with the scope that this route asks for"),
     404: ("not-found", "see /openapi.json for what there is"),
     405: ("method-not-allowed", "use a method that the Allow header names"),
-    413: ("too-large", "send less"),
+    413: ("too-large", "send less; only a recording may be larger"),
     415: ("unsupported-media-type", "send application/json"),
 }
 
@@ -250,7 +259,7 @@ def _sentence(error: HTTPException, status: HTTPStatus, request: Request[Any, An
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         return f"{request.method} is not possible on {request.url.path}"
     if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return "the body is larger than this route takes"
+        return f"a body here has at most {MAX_BODY_BYTES} bytes, and this one has more"
     return error.detail or status.phrase
 
 

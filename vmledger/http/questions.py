@@ -151,6 +151,7 @@ class Questions:
                     oldest_age_s=home.oldest_age_s(now),
                     held=home.held_count,
                     held_reasons=home.held_reasons,
+                    held_oldest_age_s=home.held_age_s(now),
                 )
                 for home in homes
             ],

@@ -6,55 +6,53 @@ Source: claims 1 and 12.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any, Final
 
 from litestar import Request
 
 from ledger.configuration import Limits
 from ledger.errors import TransientError
+from ledger.storage.disk_room import DiskRoom
 
 _BUSY_RETRY_S: Final = 1.0
-_FULL_RETRY_S: Final = 30.0
+
+
+class TooManyUploadsError(TransientError):
+    """As many recordings as this server takes at a time arrive already."""
 
 
 class UploadGate:
     """Keeps a burst of callers, or a full disk, from spoiling the recordings that run already."""
 
-    def __init__(self, limits: Limits, data_dir: Path) -> None:
+    def __init__(self, limits: Limits, room: DiskRoom) -> None:
         self._limits = limits
-        self._data_dir = data_dir
-        self._running = 0
+        self._room = room
+        self.running = 0
+        """How many arrive now."""
+
+    def has_place(self) -> bool:
+        """May another one begin, as far as their number goes?"""
+        return self.running < self._limits.concurrent_uploads
 
     @contextlib.contextmanager
-    def pass_one(self) -> Iterator[None]:
-        """Let one recording begin; raises TransientError when none may begin now."""
-        if self._running >= self._limits.concurrent_uploads:
-            raise TransientError(
-                f"{self._running} recordings arrive already; send this one again",
+    def pass_one(self, size_bytes: int = 0) -> Iterator[None]:
+        """Let a recording of a declared size (0: not declared) begin.
+
+        Raises TooManyUploadsError or NoRoomError when none may begin now: nothing of it was read.
+        """
+        if not self.has_place():
+            raise TooManyUploadsError(
+                f"{self.running} recordings arrive already; send this one again",
                 retry_after_s=_BUSY_RETRY_S,
             )
-        if not self.has_room():
-            raise TransientError(
-                "the disk is almost full and no new recording is begun; the operator must act",
-                retry_after_s=_FULL_RETRY_S,
-            )
-        self._running += 1
-        try:
-            yield
-        finally:
-            self._running -= 1
-
-    def has_room(self) -> bool:
-        """Is there room for recordings?"""
-        return self.free_bytes() >= self._limits.min_free_disk_bytes
-
-    def free_bytes(self) -> int:
-        """Give the free space for this server's data."""
-        return shutil.disk_usage(self._data_dir).free
+        with self._room.for_recording(size_bytes):
+            self.running += 1
+            try:
+                yield
+            finally:
+                self.running -= 1
 
 
 class Upload:
@@ -63,6 +61,12 @@ class Upload:
     def __init__(self, request: Request[Any, Any, Any]) -> None:
         self._request = request
         self._ended_s = time.monotonic()
+
+    @property
+    def declared_bytes(self) -> int:
+        """How long it is, as its Content-Length says; 0 when it does not."""
+        length = self._request.headers.get("content-length", "")
+        return int(length) if length.isascii() and length.isdigit() else 0
 
     @property
     def since_end_s(self) -> float:

@@ -166,6 +166,8 @@ class PendingHome(msgspec.Struct, frozen=True, kw_only=True):
     """Among them, refused by the home and waiting for a decision."""
     held_reasons: dict[str, int]
     """How many are held for which reason."""
+    held_oldest_age_s: float = 0.0
+    """How long the oldest of those has been held."""
 
 
 class PendingView(msgspec.Struct, frozen=True, kw_only=True):

@@ -202,6 +202,9 @@ def test_what_waits_is_summed_up_for_each_home(bench: Bench, history: History):
     assert bravo.oldest_at == entry.received_at
     assert (charlie.held_count, charlie.held_reasons) == (1, {"bad-audio": 1})
     assert charlie.oldest_age_s(charlie.oldest_at + timedelta(seconds=9)) == 9
+    assert bravo.held_age_s(bravo.oldest_at + timedelta(seconds=9)) == 0
+    assert charlie.held_since > charlie.oldest_at
+    assert charlie.held_age_s(charlie.held_since + timedelta(seconds=9)) == 9
     assert charlie.oldest_age_s(charlie.oldest_at - timedelta(seconds=9)) == 0
 
 

@@ -15,6 +15,7 @@ from ledger.storage.event_log import Append
 from ledger.storage.mapper import to_stored_event
 from ledger.storage.open_recorder import open_recorder
 from tests.support.command_line import PROGRAM, CommandLine, environment
+from tests.support.pair import set_keys
 
 
 def database(fresh: CommandLine) -> Path:
@@ -213,3 +214,26 @@ def test_projections_are_rebuilt_and_their_standing_is_shown(fresh: CommandLine)
 
 def test_unknown_projection_is_not_rebuilt(fresh: CommandLine):
     assert "nonsense" in fresh("projections", "rebuild", "nonsense", code=1).err
+
+
+def test_a_rebuild_on_a_disk_that_is_too_full_is_refused_with_what_to_do(fresh: CommandLine):
+    keep_free(fresh, 1 << 50)
+    assert "free some space" in fresh("projections", "rebuild", code=1).err
+
+
+def test_doctor_warns_where_batches_wait_and_fails_where_recordings_are_refused(
+    fresh: CommandLine,
+):
+    keep_free(fresh, 1 << 50)
+    checks = {c["name"]: c for c in fresh("doctor", "--json").json["checks"]}
+    assert checks["free disk"]["verdict"] == "warn"
+    assert "batches" in checks["free disk"]["advice"]
+    keep_free(fresh, 1 << 50, "min_free_disk_bytes")
+    checks = {c["name"]: c for c in fresh("doctor", "--json", code=1).json["checks"]}
+    assert checks["free disk"]["verdict"] == "fail"
+
+
+def keep_free(
+    fresh: CommandLine, size_bytes: int, key: str = "min_free_disk_for_batches_bytes"
+) -> None:
+    set_keys(fresh.folder / "alpha" / "vmledger.toml", **{key: size_bytes})

@@ -81,7 +81,10 @@ def test_a_probe_of_life_needs_no_token(api):
 
 def test_readiness_says_what_it_rests_on(api):
     ready = api.client(Scope.SWITCH).get("/readyz")
-    assert (ready.status_code, ready.json()["checks"]) == (200, {"log": "ok", "disk": "ok"})
+    assert (ready.status_code, ready.json()["checks"]) == (
+        200,
+        {"log": "ok", "disk": "ok", "uploads": "ok"},
+    )
 
 
 def test_the_metrics_tell_what_waits_and_how_far_the_log_is(api):

@@ -25,11 +25,13 @@ from ledger.migration.receipts import verify_receipt
 from ledger.migration.tls import client_context, server_context
 from ledger.migration.wire import MEDIA_TYPE, MissingRequest, decode_answer, encode_request
 from ledger.offload import ThreadOffload
+from ledger.storage.disk_room import DiskRoom
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.open_recorder import open_recorder
 from ledger.storage.sql_peer_cursors import SqlCursorStore
 from tests.support.sites import Disk, Site, eventually
 from vmledger.cluster import write_cluster
+from vmledger.connections import Doorkeeper, DoorLimits
 from vmledger.init import init_server
 from vmledger.serving import bind, make_server, serve_until_stopped
 
@@ -66,10 +68,12 @@ class LoopbackSite(Site):
             clock=self.clock,
             offload=self.offload,
             body_timeout_s=2,
+            room=DiskRoom([self.config.data], self.config.limits),
         )
         listener = bind(self.config.replication_address, "listen.replication")
         tls = server_context(self.config)
-        self.server = make_server(app, listener, grace_s=1, tls=tls)
+        doorkeeper = Doorkeeper(DoorLimits(most=100, head_timeout_s=10, body_timeout_s=10))
+        self.server = make_server(app, listener, grace_s=1, doorkeeper=doorkeeper, tls=tls)
         self.ended = asyncio.Event()
         self.serving = asyncio.create_task(serve_until_stopped([self.server], self.ended))
 
