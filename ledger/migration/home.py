@@ -218,13 +218,15 @@ class Receiver:
     ) -> Accepted:
         header = batch.header
         assembly, here = await self._assemble(batch, examined)
-        new = [d for d in batch.blobs if d in assembly.needed_blobs and d not in here]
+        new = [
+            NewBlob(digest, data)
+            for digest, data in batch.blobs.items()
+            if digest in assembly.needed_blobs and digest not in here
+        ]
         secret = {d for p in examined if isinstance(p, Examined) and p.is_secret for d in p.blobs}
-        await self._keep_secrets([NewBlob(d, batch.blobs[d]) for d in new if d in secret])
-        locations = await self._keep_blobs(
-            [NewBlob(d, batch.blobs[d]) for d in new if d not in secret]
-        )
-        # A crash before this commit leaves an orphan pack; after it, only the answer is lost.
+        await self._keep_secrets([blob for blob in new if blob.digest in secret])
+        locations = await self._keep_blobs([blob for blob in new if blob.digest not in secret])
+        # A crash before this commit leaves orphan blobs; after it, only the answer is lost.
         head = await self._commit(header, assembly, locations, rows)
         reached = _reached(header, tracked_of(rows, header.incarnation))
         self._safe.note((header.origin, header.incarnation), head.position, reached.position)
