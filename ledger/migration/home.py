@@ -226,7 +226,7 @@ class Receiver:
         secret = {d for p in examined if isinstance(p, Examined) and p.is_secret for d in p.blobs}
         await self._keep_secrets([blob for blob in new if blob.digest in secret])
         locations = await self._keep_blobs([blob for blob in new if blob.digest not in secret])
-        # A crash before this commit leaves orphan blobs; after it, only the answer is lost.
+        # A crash before this commit leaves an orphan pack; after it, only the answer is lost.
         head = await self._commit(header, assembly, locations, rows)
         reached = _reached(header, tracked_of(rows, header.incarnation))
         self._safe.note((header.origin, header.incarnation), head.position, reached.position)
@@ -267,7 +267,8 @@ class Receiver:
     async def _keep_secrets(self, blobs: Sequence[NewBlob]) -> None:
         """Keep what PINs are checked against, each alone: it must go when a PIN is changed.
 
-        A pack goes only as a whole, which may be years later.
+        A pack goes only as a whole, which may be years later. A crash before the commit that
+        follows leaves blobs that no event names.
         """
         for blob in blobs:
             await self._offload(partial(self._blobs.put, blob.digest, blob.data))
