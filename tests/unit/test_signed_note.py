@@ -72,7 +72,7 @@ def test_line_of_an_unknown_signer_is_kept_and_means_nothing():
         ("text\n\n—  AAAAAAA=\n", "NAME SIGNATURE"),
         ("text\n\n— a AAAA\n", "NAME SIGNATURE"),
         ("text\n\n— a not base64\n", "NAME SIGNATURE"),
-        ("te\0xt\n\n— a AAAAAAA=\n", "control characters"),
+        ("t\0ext\n\n— a AAAAAAA=\n", "control characters"),
         ("x" * 70_000 + "\n\n— a AAAAAAA=\n", "at most 65536 bytes"),
         ("text\n\n" + "— a AAAAAAA=\n" * 101, "at most 100 signatures"),
     ],
