@@ -117,12 +117,20 @@ def verify(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read the whole log and hold it against its Merkle root. Exit code 1 for any difference."""
+    """Read the whole log and hold it against its tree and the others' receipts.
+
+    Names the place of whatever is not as it was written, and exits with 1.
+    """
     loaded = load_config(config)
     with open_log(loaded) as recorder, progress_bar() as bar:
         task = bar.add_task("log", total=None)
+        servers = loaded.directory.servers.values()
         verification = verify_log(
-            recorder, lambda done, total: bar.update(task, completed=done, total=total)
+            recorder,
+            lambda done, total: bar.update(task, completed=done, total=total),
+            server=loaded.server,
+            keys={server.id: server.public_key for server in servers},
+            url=loaded.stores.events,
         )
     report = verify_all(loaded) if with_blobs and verification.is_intact else None
     if as_json:
@@ -143,6 +151,8 @@ def _print_verification(verification: LogVerification) -> None:
             ("events", verification.position),
             ("streams", verification.streams),
             ("not understood", verification.opaque_events or None),
+            ("receipts", verification.receipts or None),
+            ("of unknown servers", verification.unchecked_receipts or None),
             ("root", verification.root),
             ("log", "intact" if verification.is_intact else "NOT intact"),
         )
