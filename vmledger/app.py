@@ -224,6 +224,7 @@ def _make_api(
     return create_app(
         ApiParts(
             config=config,
+            identity=load_identity(config.server, config.identity.signing_key),
             server=server,
             log=stores.log,
             questions=Questions(config, stores.read_models, stores.clock, evidence),
