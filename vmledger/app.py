@@ -42,6 +42,7 @@ from ledger.storage.disk_room import DiskRoom
 from ledger.storage.event_log import LogRecorder
 from ledger.storage.group_commit import EventLog
 from ledger.storage.log_reserve import LogReserve
+from ledger.storage.mailbox_states import MailboxStates
 from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_recorder, open_reserve
 from ledger.storage.server_stream import ServerStream
@@ -83,6 +84,7 @@ class Stores:
 
     recorder: LogRecorder
     log: EventLog
+    mailboxes: MailboxStates
     blobs: BlobStore
     spool: Spool
     cursors: SqlCursorStore
@@ -173,6 +175,7 @@ def _open_stores(config: Configuration, stack: AsyncExitStack) -> Stores:
     return Stores(
         recorder=recorder,
         log=log,
+        mailboxes=MailboxStates(log),
         blobs=open_blob_store(config.stores.blobs),
         spool=Spool(config.data / SPOOL_DIRECTORY),
         cursors=cursors,
@@ -257,11 +260,13 @@ def _make_server(
     parts = ServerParts(
         config=config,
         log=stores.log,
+        mailboxes=stores.mailboxes,
         blobs=stores.blobs,
         spool=stores.spool,
         clock=stores.clock,
         offload=stores.offload,
         new_id=new_id_factory(stores.clock.now, os.urandom),
+        random_bytes=os.urandom,
         server_stream=stores.server_stream,
         reachability=replication.reachability,
         deliveries=replication.deliveries,
@@ -283,6 +288,7 @@ def _make_api(
     return create_app(
         ApiParts(
             config=config,
+            identity=load_identity(config.server, config.identity.signing_key),
             server=server,
             log=stores.log,
             questions=Questions(config, stores.read_models, stores.clock, evidence),
@@ -290,7 +296,7 @@ def _make_api(
             clock=stores.clock,
             offload=stores.offload,
             measures=measures,
-            uploads=UploadGate(config.limits, stores.room),
+            uploads=UploadGate(config.limits, stores.room, partial(measures.note_busy, "uploads")),
             room=stores.room,
             watch=watch,
             doors=doors,

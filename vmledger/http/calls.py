@@ -13,12 +13,12 @@ from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody, QueryParameter
 
 from ledger.audio.errors import AudioError
-from ledger.errors import LedgerError, NoRoomError
-from ledger.server import CallDecision, StoredMessage, TooLargeError
+from ledger.errors import LedgerError
+from ledger.server import CallDecision, StoredMessage
 from vmledger.access import READ, TAKE_CALLS
 from vmledger.http.parameters import Cursor, Id, PageLimit, Parts
 from vmledger.http.routes import declare
-from vmledger.http.upload import TooManyUploadsError, Upload
+from vmledger.http.upload import Upload
 from vmledger.http.views import CallPage, ReportedCall
 
 _ABANDONED: Final = "hung-up"
@@ -66,7 +66,7 @@ async def put_recording(
     began_at = parts.clock.now()
     upload = Upload(request)
     try:
-        _refuse_too_large(upload.declared_bytes, parts.config.calls.max_upload_bytes)
+        upload.expect_at_most(parts.config.calls.max_upload_bytes, "recording")
         with parts.uploads.pass_one(upload.declared_bytes):
             message = await parts.server.record_message(
                 call_id, upload.chunks(), request.headers.get("content-type")
@@ -74,8 +74,6 @@ async def put_recording(
     except LedgerError as error:
         kind = "audio" if isinstance(error, AudioError) else type(error).__name__
         parts.measures.recordings_refused.labels(kind).inc()
-        if isinstance(error, TooManyUploadsError | NoRoomError):
-            parts.measures.note_busy("recordings", error)
         raise
     parts.measures.recording_seconds.observe(upload.since_end_s)
     is_repeat = message.stored_at < began_at
@@ -83,15 +81,6 @@ async def put_recording(
         parts.measures.messages.labels("pending" if message.is_pending else "home").inc()
     status = HTTPStatus.OK if is_repeat else HTTPStatus.CREATED
     return Response(message, status_code=status)
-
-
-def _refuse_too_large(declared_bytes: int, limit_bytes: int) -> None:
-    """Refuse a recording by its Content-Length, before a byte of it is read or kept."""
-    if declared_bytes > limit_bytes:
-        raise TooLargeError(
-            f"the recording has {declared_bytes} bytes and this server takes {limit_bytes}; "
-            "nothing of it was kept"
-        )
 
 
 @delete("/v1/calls/{call_id:uuid}", tags=["calls"], **declare(TAKE_CALLS, 404, 409))

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from ledger.clock import Clock
 from ledger.configuration import Configuration
+from ledger.identity import ServerIdentity
 from ledger.offload import Offload
 from ledger.server import VoicemailServer
 from ledger.storage.disk_room import DiskRoom
@@ -32,6 +33,7 @@ class ApiParts:
     """The ports of the HTTP API."""
 
     config: Configuration
+    identity: ServerIdentity
     server: VoicemailServer
     log: EventLog
     questions: Questions

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
 from litestar import Request
 
 from ledger.configuration import Limits
-from ledger.errors import TransientError
+from ledger.errors import NoRoomError, TransientError
+from ledger.server import TooLargeError
 from ledger.storage.disk_room import DiskRoom
 
 _BUSY_RETRY_S: Final = 1.0
@@ -26,9 +27,13 @@ class TooManyUploadsError(TransientError):
 class UploadGate:
     """Keeps a burst of callers, or a full disk, from spoiling the recordings that run already."""
 
-    def __init__(self, limits: Limits, room: DiskRoom) -> None:
+    def __init__(
+        self, limits: Limits, room: DiskRoom, on_busy: Callable[[TransientError], None]
+    ) -> None:
+        """``on_busy`` is told of every upload that is asked to come back later."""
         self._limits = limits
         self._room = room
+        self._on_busy = on_busy
         self.running = 0
         """How many arrive now."""
 
@@ -42,17 +47,25 @@ class UploadGate:
 
         Raises TooManyUploadsError or NoRoomError when none may begin now: nothing of it was read.
         """
+        try:
+            with self._place(), self._room.for_recording(size_bytes):
+                yield
+        except (TooManyUploadsError, NoRoomError) as error:
+            self._on_busy(error)
+            raise
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
         if not self.has_place():
             raise TooManyUploadsError(
                 f"{self.running} recordings arrive already; send this one again",
                 retry_after_s=_BUSY_RETRY_S,
             )
-        with self._room.for_recording(size_bytes):
-            self.running += 1
-            try:
-                yield
-            finally:
-                self.running -= 1
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
 
 
 class Upload:
@@ -72,6 +85,14 @@ class Upload:
     def since_end_s(self) -> float:
         """Seconds since the last byte arrived."""
         return time.monotonic() - self._ended_s
+
+    def expect_at_most(self, limit_bytes: int, what: str) -> None:
+        """Raise TooLargeError for a declared length beyond that, before a byte of it is read."""
+        if self.declared_bytes > limit_bytes:
+            raise TooLargeError(
+                f"the {what} has {self.declared_bytes} bytes and this server takes {limit_bytes}; "
+                "nothing of it was kept"
+            )
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Give the body; raises TransientError when it breaks off."""

@@ -31,12 +31,14 @@ from ledger.configuration import Replication as ReplicationSettings
 from ledger.errors import TransientError
 from ledger.events import DomainEvent, OpaqueEvent, decode
 from ledger.identity import ServerIdentity
-from ledger.ids import uuid7
+from ledger.ids import MailboxAddress, uuid7
 from ledger.migration.link import Route
+from ledger.pin import ScryptCost
 from ledger.server import ServerParts, VoicemailServer
 from ledger.storage.event_log import LogEntry, LogRecorder
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.group_commit import EventLog
+from ledger.storage.mailbox_states import MailboxStates
 from ledger.storage.memory import MemoryLogRecorder
 from ledger.storage.peer_cursors import MemoryCursorStore
 from ledger.storage.server_stream import ServerStream
@@ -58,6 +60,9 @@ from vmledger.replication import Replication
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 CLAIMS = {"alpha": "1*", "bravo": "2*"}
+OWN_MAILBOX = MailboxAddress("100")
+"""Lives at alpha."""
+PIN = "2580"
 AUDIO = speech_codes()
 MEDIA_TYPE = "audio/basic"
 SETTINGS = ReplicationSettings(probe_interval_s=5.0, backoff_max_s=8.0)
@@ -234,6 +239,7 @@ class Site:
             ServerParts(
                 config=self.config,
                 log=log,
+                mailboxes=MailboxStates(log),
                 blobs=blobs,
                 spool=Spool(
                     SPOOL, files=files, monotonic_s=clock.monotonic_s, now_s=clock.monotonic_s
@@ -241,6 +247,8 @@ class Site:
                 clock=clock,
                 offload=offload,
                 new_id=self.new_id,
+                random_bytes=self._rng.randbytes,
+                pin_cost=ScryptCost(n=2, r=1),
                 server_stream=stream,
                 reachability=self.replication.reachability,
                 deliveries=self.replication.deliveries,

@@ -16,6 +16,7 @@ WHO = {
     "read": {"reader", "operator"},
     "read-mailbox": {"reader", "operator", "owner"},
     "use-mailbox": {"operator", "owner"},
+    "serve-callers": {"switch", "operator", "owner"},
     "operate": {"operator"},
 }
 EXPECTED = {
@@ -29,6 +30,13 @@ EXPECTED = {
     ("DELETE", "/v1/mailboxes/{extension:str}/messages/{message_id:uuid}"): "use-mailbox",
     ("GET", "/v1/mailboxes/{extension:str}/messages/{message_id:uuid}/audio"): "use-mailbox",
     ("GET", "/v1/mailboxes/{extension:str}/messages/{message_id:uuid}/peaks"): "use-mailbox",
+    ("GET", "/v1/mailboxes/{extension:str}/profile"): "read-mailbox",
+    ("PUT", "/v1/mailboxes/{extension:str}/greetings/{kind:str}"): "use-mailbox",
+    ("GET", "/v1/mailboxes/{extension:str}/greetings/{kind:str}"): "serve-callers",
+    ("DELETE", "/v1/mailboxes/{extension:str}/greetings/{kind:str}"): "use-mailbox",
+    ("PUT", "/v1/mailboxes/{extension:str}/pin"): "use-mailbox",
+    ("DELETE", "/v1/mailboxes/{extension:str}/pin"): "use-mailbox",
+    ("POST", "/v1/mailboxes/{extension:str}/pin/check"): "serve-callers",
     ("GET", "/v1/pending"): "read",
     ("GET", "/v1/servers"): "read",
     ("GET", "/v1/projections"): "read",
@@ -36,7 +44,10 @@ EXPECTED = {
     ("POST", "/v1/messages/{message_id:uuid}/requeue"): "operate",
     ("GET", "/v1/log"): "operate",
     ("GET", "/v1/log/checkpoint"): "read",
-    ("GET", "/v1/log/proof/{event_id:uuid}"): "read",
+    ("GET", "/v1/log/proof/{message_id:uuid}"): "operate",
+    ("GET", "/v1/log/tlog/checkpoint"): "read",
+    ("GET", "/v1/log/tlog/tile/{level:int}/{place:path}"): "read",
+    ("GET", "/v1/log/tlog/tile/entries/{place:path}"): "operate",
     ("POST", "/v1/log/backups"): "operate",
     ("GET", "/healthz"): "open",
     ("GET", "/readyz"): "any-token",
@@ -72,6 +83,7 @@ def test_every_route_has_the_rule_that_is_expected_of_it():
 @pytest.mark.parametrize(("method", "path"), sorted(EXPECTED))
 def test_a_route_serves_exactly_whom_it_should(clients, method, path, who):
     concrete = re.sub(r"{\w+:uuid}", str(some_id()), path).replace("{extension:str}", "1901")
+    concrete = concrete.replace("{level:int}", "0").replace("{place:path}", "000.p/1")
     answer = clients[who].request(method, concrete)
     if who in WHO[EXPECTED[method, path]]:
         assert answer.status_code not in {401, 403}

@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 
+from ledger.mailbox import GreetingKind
 from tests.support.api import wav
 from tests.support.pair import Client, set_keys, write_pair
 from tests.support.processes import Servers
@@ -17,6 +18,8 @@ JSON_ROUTES = [
     ("POST", "/v1/calls"),
     ("PATCH", f"/v1/mailboxes/1001/messages/{ID}"),
     ("POST", "/v1/log/backups"),
+    ("PUT", "/v1/mailboxes/1001/pin"),
+    ("POST", "/v1/mailboxes/1001/pin/check"),
 ]
 
 
@@ -101,6 +104,19 @@ def test_a_recording_is_refused_by_its_declared_length_and_nothing_is_kept(alpha
     assert f"takes {LIMIT_BYTES}" in said
     assert kept_files(alpha) == before
     assert switch.record(place).status_code == 201
+
+
+def test_a_greeting_is_refused_by_its_declared_length(alpha):
+    said = answer_to_head_alone(
+        alpha,
+        Client(alpha),
+        "PUT",
+        f"/v1/mailboxes/1001/greetings/{GreetingKind.UNAVAILABLE.value}",
+        "Content-Type: audio/wav",
+        f"Content-Length: {10 * GIB}",
+    )
+    assert said.startswith("HTTP/1.1 413 ")
+    assert "the greeting has" in said
 
 
 def test_a_recording_without_a_length_is_cut_at_the_limit_and_set_aside(alpha):

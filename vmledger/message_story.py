@@ -1,0 +1,35 @@
+"""The whole story of one message, as one log tells it: every event of its call and of itself.
+
+The home's log holds what the server that took the call recorded, verbatim, so the story is complete
+there; where the call was taken it goes on to the home's receipt.
+
+Source: claims 1, 5 and 7.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from ledger.storage.event_log import LogEntry, LogRecorder
+
+
+def read_story(log: LogRecorder, call_id: UUID, message_id: UUID) -> list[LogEntry]:
+    """Read all that a log tells of a message, in the order of the log."""
+    streams = log.read_streams([call_id, message_id])
+    told = sorted((e for found in streams.values() for e in found), key=lambda e: e.position)
+    return [entry for entry in told if _is_about(entry, message_id)]
+
+
+def _is_about(entry: LogEntry, message_id: UUID) -> bool:
+    """A call may have a second message: what names that one is another story."""
+    named = event_fields(entry).get("message_id")
+    return named in (None, str(message_id))
+
+
+def event_fields(entry: LogEntry) -> dict[str, Any]:
+    """Read an event as plain JSON, also one that this program does not know."""
+    fields: dict[str, Any] = msgspec.json.decode(entry.plain)
+    return fields
