@@ -311,10 +311,10 @@ class Model:
         for request in now.requests:
             rest = now._replace(requests=now.requests - {request})
             kept = now._replace(repeats=now.repeats + 1)
-            befores = [("", rest)]
+            moments = [("", rest)]
             if request.is_batch and now.repeats < self._bounds.repeats:
-                befores.append((", and will again", kept))
-            for word, before in befores:
+                moments.append((", and will again", kept))
+            for word, before in moments:
                 for what, then in self._take(before, request):
                     yield f"{what}{word}", then
 
