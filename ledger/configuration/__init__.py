@@ -9,6 +9,7 @@ Source: claims 6 and 13.
 """
 
 from ledger.configuration import schema
+from ledger.configuration.bandwidth import UNLIMITED, BandwidthPlan, Hours, parse_hours
 from ledger.configuration.configuration import (
     Address,
     ApiTls,
@@ -33,13 +34,16 @@ from ledger.configuration.schema import (
 )
 
 __all__ = [
+    "UNLIMITED",
     "Address",
     "ApiTls",
+    "BandwidthPlan",
     "Calls",
     "Claim",
     "Configuration",
     "ConfigurationError",
     "Directory",
+    "Hours",
     "IdentityFiles",
     "Limits",
     "Listen",
@@ -54,6 +58,7 @@ __all__ = [
     "load_configuration",
     "parse_address",
     "parse_claim",
+    "parse_hours",
     "parse_pattern",
     "schema",
 ]

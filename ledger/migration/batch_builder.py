@@ -109,6 +109,8 @@ class BatchBuilder:
         self._waiting: deque[Shipment] = deque()
         self.max_parcels = settings.batch_max_messages
         """Lowered to find out which message a peer cannot bear."""
+        self.max_bytes = settings.batch_max_bytes
+        """Lowered where no more may be sent at once."""
         self.incarnation = UUID(int=0)
         """Whose batches are made; of no log before the first `restart`."""
         self._made = self._scanned = self._known_until = self._seen_until = 0
@@ -153,7 +155,7 @@ class BatchBuilder:
     def _is_full(self) -> bool:
         size_bytes = sum(_size(shipment) for shipment in self._waiting)
         is_long = len(self._waiting) >= self.max_parcels
-        return is_long or size_bytes >= self._settings.batch_max_bytes
+        return is_long or size_bytes >= self.max_bytes
 
     async def _scan_page(self, head: int) -> None:
         page = await self._log.read(self._scanned + 1, _PAGE, head)
@@ -183,7 +185,7 @@ class BatchBuilder:
         size_bytes = 0
         while self._waiting and len(taken) < self.max_parcels:
             size_bytes += _size(self._waiting[0])
-            if taken and size_bytes > self._settings.batch_max_bytes:
+            if taken and size_bytes > self.max_bytes:
                 break
             taken.append(self._waiting.popleft())
         return taken

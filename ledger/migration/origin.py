@@ -37,6 +37,7 @@ from ledger.migration.link import (
     RejectedError,
     UnreachableError,
 )
+from ledger.migration.pace import Pace
 from ledger.migration.progress import Progress
 from ledger.migration.protocol import (
     LIVE_FOR_S,
@@ -117,6 +118,7 @@ class PeerWorker:
         self._client = PeerClient(link)
         self._parts = parts
         self._on_migrated = on_migrated
+        self._pace = Pace(peer.bandwidth, parts.clock)
         self._builder = BatchBuilder(
             directory=parts.directory,
             peer=peer.id,
@@ -306,13 +308,18 @@ class PeerWorker:
             head = await self._parts.log.head()
             if head.incarnation != self._builder.incarnation:
                 return False
+            self._builder.max_bytes = self._pace.batch_bytes(self._parts.settings.batch_max_bytes)
             draft = await self._builder.next(head.position)
             if draft is None:
                 break
             await self._report_left_out(draft.left_out)
-            task = asyncio.create_task(self._client.send(draft.body), name=f"ship-{self.peer}")
+            task = asyncio.create_task(self._send(draft.body), name=f"ship-{self.peer}")
             self._in_flight.append((draft, task))
         return True
+
+    async def _send(self, body: bytes) -> Accepted | Gap:
+        await self._pace.wait_for(len(body))
+        return await self._client.send(body)
 
     async def _suspect(self, draft: Draft, error: RejectedError) -> None:
         """Find the parcel that the peer cannot bear, and let the others go on without it."""

@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from ledger.clock import Clock
-from ledger.configuration import Configuration
+from ledger.configuration import Configuration, ServerEntry
 from ledger.errors import CallerError
 from ledger.events import AudioFacts, PeerState, ReachabilityEvidence, ServerId
 from ledger.ids import MailboxAddress
@@ -203,7 +203,7 @@ class Questions:
             servers=[
                 self._own_view(entry.id, entry.url, own_safe)
                 if entry.id == self._config.server
-                else self._peer_view(entry.id, entry.url, known.get(entry.id))
+                else self._peer_view(entry, known.get(entry.id))
                 for entry in self._config.directory.servers.values()
             ],
         )
@@ -213,12 +213,12 @@ class Questions:
             id=server, url=url, is_self=True, state=PeerState.UP, safe_position=safe_position
         )
 
-    def _peer_view(self, server: ServerId, url: str, record: PeerRecord | None) -> ServerView:
-        peer = record if record is not None else PeerRecord(peer=server)
-        live = self._live_evidence(server)
+    def _peer_view(self, entry: ServerEntry, record: PeerRecord | None) -> ServerView:
+        peer = record if record is not None else PeerRecord(peer=entry.id)
+        live = self._live_evidence(entry.id)
         return ServerView(
-            id=server,
-            url=url,
+            id=entry.id,
+            url=entry.url,
             is_self=False,
             state=live.state if live is not None else peer.state,
             since=peer.since,
@@ -228,6 +228,7 @@ class Questions:
             safe_position=peer.receipt_safe_position,
             migrated_count=peer.migrated_count,
             delivered_count=peer.delivered_count,
+            send_limit_bytes_per_s=entry.bandwidth.limit_at(self._clock.now()),
         )
 
     def projections(self) -> list[ProjectionView]:

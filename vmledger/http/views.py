@@ -248,6 +248,8 @@ class ServerView(msgspec.Struct, frozen=True, kw_only=True):
     """Messages handed over to it."""
     delivered_count: int = 0
     """Messages that it handed over to us."""
+    send_limit_bytes_per_s: int | None = None
+    """Most bytes a second that may be sent there at this hour; null: no limit."""
 
 
 class ServersView(msgspec.Struct, frozen=True, kw_only=True):
