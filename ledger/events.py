@@ -27,6 +27,7 @@ from uuid import UUID
 import msgspec
 
 from ledger.errors import CorruptionError
+from ledger.ids import message_stream_id
 
 Version: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 Epoch: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
@@ -299,15 +300,22 @@ class MessageDelivered(Event, frozen=True, kw_only=True, tag="message-delivered"
     """The message is in its mailbox at its home: first event of every ``Message`` stream (claim 7).
 
     Committed in one transaction with the events that came with it and the tracking of their origin.
+    Recorded once more when the message comes back to a home that it had left.
     """
 
     message_id: UUID
     call_id: UUID
     mailbox: str
     origin: ServerId
-    """The server that took the call (this one, for a call that landed at its home)."""
+    """The server that handed it over: the one that took the call (this one, for a call that landed
+    at its home), or the former home."""
     origin_position: Position
     """Position in the origin's log; 0 for the home's own calls, which stand in the same commit."""
+
+    @property
+    def earlier_streams(self) -> tuple[UUID, UUID]:
+        """Where the message's story before this stands: its call, and the former home if any."""
+        return self.call_id, message_stream_id(self.message_id, self.origin)
 
 
 class MessageHeard(Event, frozen=True, kw_only=True, tag="message-heard"):

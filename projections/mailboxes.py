@@ -37,6 +37,7 @@ from ledger.events import (
     MessageStored,
     TransferDecided,
 )
+from ledger.ids import message_stream_id
 from projections.projection import Projection, Rule
 from projections.records import Index, RecordTable, State, Tally
 from projections.store import Asked, ProjectionStore, comes_before
@@ -406,7 +407,7 @@ class Mailboxes:
     def streams(self, mailbox: str, position: int) -> list[UUID] | None:
         """Give the streams that told of this mailbox's messages up to a position.
 
-        None when the projection has not come that far.
+        Those of former homes are found from these. None when the projection has not come that far.
         """
 
         def question(asked: Asked) -> list[UUID] | None:
@@ -418,7 +419,9 @@ class Mailboxes:
                     table.c.mailbox == mailbox, table.c.position <= position
                 )
             )
-            return list(dict.fromkeys(stream for row in rows for stream in row))
+            this_server = self._store.this_server
+            streams = ((call, message_stream_id(message, this_server)) for call, message in rows)
+            return list(dict.fromkeys(stream for both in streams for stream in both))
 
         return self._store.ask(MAILBOXES, question)
 

@@ -19,6 +19,7 @@ from uuid import UUID
 from eventsourcing.persistence import StoredEvent
 
 from ledger.events import MessageDelivered, MessageStored, ServerId, encode
+from ledger.ids import message_stream_id
 from ledger.migration.audience import Role
 from ledger.migration.examination import Examined, ForeignEvent, RefusedError
 from ledger.migration.wire import Refusal, RefusalReason
@@ -77,7 +78,7 @@ class Assembly:
 
     def _take(self, parcel: Examined) -> None:
         message = parcel.message
-        is_delivered = message is not None and bool(self._held.get(message.message_id))
+        is_delivered = message is not None and self._has(message.message_id)
         if parcel.unless_held is not None and not is_delivered:
             raise parcel.unless_held
         if parcel.role is Role.FOLLOWS and not self._is_here(parcel):
@@ -105,7 +106,13 @@ class Assembly:
             self._deliver(message, parcel)
 
     def _is_here(self, parcel: Examined) -> bool:
-        return parcel.message_id is not None and bool(self._held.get(parcel.message_id))
+        return parcel.message_id is not None and self._has(parcel.message_id)
+
+    def _has(self, message_id: UUID) -> bool:
+        return bool(self._held.get(self._own_stream(message_id)))
+
+    def _own_stream(self, message_id: UUID) -> UUID:
+        return message_stream_id(message_id, self._this_server)
 
     def _new_events(self, parcel: Examined) -> list[ForeignEvent]:
         held = self._held.get(parcel.stream, {})
@@ -144,7 +151,7 @@ class Assembly:
 
     def _deliver(self, message: MessageStored, parcel: Examined) -> None:
         delivered = MessageDelivered(
-            originator_id=message.message_id,
+            originator_id=self._own_stream(message.message_id),
             originator_version=1,
             recorded_at=self._now,
             recorded_by=self._this_server,
@@ -155,4 +162,4 @@ class Assembly:
             origin_position=parcel.position,
         )
         self._delivered.append(delivered)
-        self._held[message.message_id] = {1: encode(delivered)}
+        self._held[delivered.originator_id] = {1: encode(delivered)}

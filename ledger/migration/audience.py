@@ -144,9 +144,8 @@ def audience_of(event: AnyEvent, destination: ServerId | None) -> Audience:
         return EVERY
     if isinstance(event, MessageStored | MessageRequeued):
         return destination if event.home == destination != event.recorded_by else None
-    # What a home records of its own messages stands in the message's stream and stays there.
-    is_in_call_stream = getattr(event, "message_id", None) != event.originator_id
-    return destination if is_in_call_stream and destination != event.recorded_by else None
+    # What a home records of its own messages names no destination, and stays there.
+    return destination if destination != event.recorded_by else None
 
 
 def destination_of(message_id: UUID, events: Sequence[AnyEvent]) -> ServerId | None:

@@ -29,7 +29,7 @@ from ledger.configuration import Directory, Limits
 from ledger.errors import CorruptionError, PeerError, TransientError
 from ledger.events import BackupVerified, Receipt, ServerId, decode
 from ledger.identity import ServerIdentity
-from ledger.ids import server_stream_id
+from ledger.ids import message_stream_id, server_stream_id
 from ledger.migration.admission import Admission
 from ledger.migration.assembly import Assembly
 from ledger.migration.examination import Examined, examine_all
@@ -240,19 +240,20 @@ class Receiver:
     ) -> tuple[Assembly, frozenset[str]]:
         """Compare with what is held; give the assembly and those of its blobs that are here."""
         parcels = [parcel for parcel in examined if isinstance(parcel, Examined)]
-        streams = {p.stream for p in parcels} | {p.message_id for p in parcels if p.message_id}
-        held = await self._log.read_streams(list(streams))
-        here = await self._held_blobs(dict.fromkeys(d for p in parcels for d in p.blobs))
+        here = self._directory.this_server
+        own = {message_stream_id(p.message_id, here) for p in parcels if p.message_id}
+        held = await self._log.read_streams(list({p.stream for p in parcels} | own))
+        blobs = await self._held_blobs(dict.fromkeys(d for p in parcels for d in p.blobs))
         assembly = Assembly(
             this_server=self._directory.this_server,
             origin=batch.header.origin,
             held=held,
-            reachable_blobs=here | batch.blobs.keys(),
+            reachable_blobs=blobs | batch.blobs.keys(),
             now=self._clock.now(),
         )
         for parcel in examined:
             assembly.add(parcel)
-        return assembly, here
+        return assembly, blobs
 
     async def _keep_blobs(self, blobs: Sequence[NewBlob]) -> Sequence[BlobLocation]:
         return await self._offload(lambda: self._blobs.put_pack(blobs)) if blobs else ()

@@ -31,7 +31,7 @@ from ledger.events import (
     Stamp,
     decode,
 )
-from ledger.ids import MailboxAddress
+from ledger.ids import MailboxAddress, message_stream_id
 from ledger.migration.audience import AnyEvent, stored_of
 from ledger.migration.batch_builder import Delivery
 from ledger.storage.group_commit import EventLog
@@ -80,7 +80,7 @@ class _Writer:
         """The message turned out to live here: as if it had been stored at its home."""
         self._new.append(
             MessageDelivered(
-                originator_id=message.message_id,
+                originator_id=message_stream_id(message.message_id, self._stamp.by),
                 originator_version=1,
                 recorded_at=self._stamp.at,
                 recorded_by=self._stamp.by,

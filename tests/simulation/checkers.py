@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from ledger.errors import LedgerError, PeerError
+from ledger.ids import message_stream_id
 from ledger.migration.receipts import verify_receipt
 from ledger.storage.merkle import Frontier, leaf_hash
 from ledger.storage.stored_form import decode as decode_stored_form
@@ -20,7 +21,7 @@ from ledger.storage.stored_form import intact_prefix, read_metadata
 from projections.mailboxes import MESSAGE
 from projections.replay import replay_mailboxes
 from tests.simulation.promises import is_rotten, left_in_spool
-from tests.simulation.server import DATA, Machine, SimulatedRecorder
+from tests.simulation.server import DATA, NAMES, Machine, SimulatedRecorder
 from tests.simulation.tables import tables_equal_replay
 
 if TYPE_CHECKING:
@@ -232,7 +233,8 @@ def actions_are_known_at_home(world: World) -> Findings:
             if all(e.message_id != message_id for _, e in view.delivered):
                 continue
             streams = world.machines[name].image.streams
-            entries = [*streams.get(call_id, ()), *streams.get(message_id, ())]
+            told = [call_id, *(message_stream_id(message_id, home) for home in NAMES)]
+            entries = [entry for stream in told for entry in streams.get(stream, ())]
             if not any(by.encode() in entry.plain for entry in entries):
                 yield f"{name} does not know what {by} did to message {message_id}"
 

@@ -16,7 +16,7 @@ from ledger.errors import (
     TransientError,
 )
 from ledger.events import AudioFacts, CallStatus, DomainEvent, GreetingRecorded, Stamp
-from ledger.ids import MailboxAddress, mailbox_stream_id
+from ledger.ids import MailboxAddress, mailbox_stream_id, message_stream_id
 from ledger.message import Action
 from ledger.server import CallReport, NotInCustodyError, StoredMessage
 from ledger.server.streams import change_call
@@ -93,7 +93,8 @@ async def act(world: World, which: float, action: Action, by: str) -> None:
         except (LedgerError, Unanswered):
             return
         streams = process.machine.image.streams
-        entries = [*streams.get(accepted.call_id, ()), *streams.get(message_id, ())]
+        own = message_stream_id(message_id, name)
+        entries = [*streams.get(accepted.call_id, ()), *streams.get(own, ())]
         if any(by.encode() in entry.plain for entry in entries):  # else nothing had to change
             world.told.actions.append((world.now_s, accepted.call_id, message_id, by))
         return

@@ -14,7 +14,9 @@ from uuid import UUID
 import msgspec
 
 from ledger.errors import NotFoundError
+from ledger.ids import message_stream_id
 from ledger.storage.event_log import LogEntry
+from ledger.storage.message_streams import in_log_order, read_with_earlier
 from vmledger.cli.options import ConfigOption, JsonOption, MessageId, load_config
 from vmledger.cli.output import entry_document, print_json, print_table, show_time
 from vmledger.stores import open_log, open_read_models
@@ -33,9 +35,9 @@ def story(message_id: MessageId, config: ConfigOption = None, as_json: JsonOptio
         entry = models.find_message(message_id)
         if entry is None:
             raise NotFoundError(f"nothing is recorded here of message {message_id}")
-        streams = log.read_streams([entry.call_id, message_id])
-    told = sorted((e for found in streams.values() for e in found), key=lambda e: e.position)
-    told = [e for e in told if _is_about(e, message_id)]
+        own = message_stream_id(message_id, loaded.server)
+        streams = read_with_earlier(log.read_streams, [entry.call_id, own])
+    told = [e for e in in_log_order(streams) if _is_about(e, message_id)]
     if as_json:
         print_json({"message_id": message_id, "events": [entry_document(e) for e in told]})
         return
