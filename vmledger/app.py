@@ -40,6 +40,7 @@ from ledger.server import ServerParts, VoicemailServer
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.event_log import LogRecorder
 from ledger.storage.group_commit import EventLog
+from ledger.storage.mailbox_states import MailboxStates
 from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_recorder, sqlalchemy_url
 from ledger.storage.server_stream import ServerStream
@@ -68,6 +69,7 @@ class Stores:
 
     recorder: LogRecorder
     log: EventLog
+    mailboxes: MailboxStates
     blobs: BlobStore
     spool: Spool
     cursors: SqlCursorStore
@@ -143,6 +145,7 @@ def _open_stores(config: Configuration, stack: AsyncExitStack) -> Stores:
     return Stores(
         recorder=recorder,
         log=log,
+        mailboxes=MailboxStates(log),
         blobs=open_blob_store(config.stores.blobs),
         spool=Spool(config.data / SPOOL_DIRECTORY),
         cursors=cursors,
@@ -200,11 +203,13 @@ def _make_server(
     parts = ServerParts(
         config=config,
         log=stores.log,
+        mailboxes=stores.mailboxes,
         blobs=stores.blobs,
         spool=stores.spool,
         clock=stores.clock,
         offload=stores.offload,
         new_id=new_id_factory(stores.clock.now, os.urandom),
+        random_bytes=os.urandom,
         server_stream=stores.server_stream,
         reachability=replication.reachability,
         deliveries=replication.deliveries,

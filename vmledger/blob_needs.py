@@ -2,7 +2,9 @@
 
 A blob is needed by a message that this server answers for, by one that it handed over and must
 still keep (until a verified backup of the home covers it, or the retention period has passed), and
-by greetings. Everything else may be collected.
+by greetings. What a PIN is checked against is needed until the PIN is changed; the server that set
+it keeps the last one of each of its streams, for whoever has not heard of it yet. Everything else
+may be collected.
 
 Source: claims 3, 5 and 10.
 """
@@ -22,8 +24,10 @@ from ledger.events import (
     MessageRequeued,
     MessageStored,
     OpaqueEvent,
+    PinChanged,
     decode,
 )
+from ledger.mailbox import MailboxState, evolve, mailbox_of
 from ledger.migration.deliveries import is_releasable
 from ledger.storage.event_log import LogRecorder
 
@@ -39,11 +43,15 @@ class BlobNeeds:
         self._now = now
         self._stored: dict[UUID, tuple[str, int]] = {}
         self._greetings: set[str] = set()
+        self._mailboxes: dict[str, MailboxState] = {}
+        self._own_verifiers: dict[UUID, str | None] = {}
+        """The last of each mailbox stream of this server."""
         self._safe: dict[str, int] = {}
         self._handed_over: dict[UUID, tuple[str, datetime]] = {}
 
     def take(self, event: DomainEvent | OpaqueEvent, position: int) -> None:
         """Fold the next event."""
+        self._take_profile(event)
         match event:
             case MessageStored():
                 self._stored[event.message_id] = (event.blob, position)
@@ -61,6 +69,18 @@ class BlobNeeds:
             case _:
                 pass
 
+    def _take_profile(self, event: DomainEvent | OpaqueEvent) -> None:
+        name = mailbox_of(event)
+        if name is not None:
+            state = self._mailboxes.get(name) or MailboxState(mailbox=name)
+            self._mailboxes[name] = evolve(state, event)
+        if isinstance(event, PinChanged) and event.recorded_by == self._this_server:
+            self._own_verifiers[event.originator_id] = event.verifier
+
+    def _verifiers(self) -> set[str]:
+        newest = {state.pin.verifier for state in self._mailboxes.values() if state.pin}
+        return {v for v in newest | set(self._own_verifiers.values()) if v is not None}
+
     def needed(self) -> set[str]:
         """Give the addresses of all needed blobs."""
         kept = {
@@ -68,7 +88,7 @@ class BlobNeeds:
             for message_id, (blob, position) in self._stored.items()
             if not self._is_released(message_id, position)
         }
-        return kept | self._greetings
+        return kept | self._greetings | self._verifiers()
 
     def _is_released(self, message_id: UUID, position: int) -> bool:
         home, migrated_at = self._handed_over.get(message_id, ("", None))

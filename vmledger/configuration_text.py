@@ -55,6 +55,7 @@ def configuration_text(form: schema.ConfigurationFile) -> str:
         _servers(form),
         _table("calls", form.calls),
         _mailboxes(),
+        _table("profiles", form.profiles),
         _table("replication", form.replication),
         _table("retention", form.retention),
         _table("limits", form.limits),

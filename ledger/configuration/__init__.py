@@ -22,7 +22,15 @@ from ledger.configuration.loading import load_configuration
 from ledger.configuration.patterns import Claim, Pattern, parse_pattern
 from ledger.configuration.problems import ConfigurationError
 from ledger.configuration.rules import is_peer_url
-from ledger.configuration.schema import Calls, Limits, Listen, Mailboxes, Replication, Retention
+from ledger.configuration.schema import (
+    Calls,
+    Limits,
+    Listen,
+    Mailboxes,
+    Profiles,
+    Replication,
+    Retention,
+)
 
 __all__ = [
     "Address",
@@ -37,6 +45,7 @@ __all__ = [
     "Listen",
     "Mailboxes",
     "Pattern",
+    "Profiles",
     "Replication",
     "Retention",
     "ServerEntry",

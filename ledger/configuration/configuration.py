@@ -19,6 +19,7 @@ from ledger.configuration.schema import (
     Limits,
     Listen,
     Mailboxes,
+    Profiles,
     Replication,
     Retention,
 )
@@ -77,6 +78,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     calls: Calls = Calls()
     exceptions: PatternIndex[Mailboxes] = PatternIndex([])
     """What `[[mailboxes]]` says otherwise than `[calls]`."""
+    profiles: Profiles = Profiles()
     replication: Replication = Replication()
     retention: Retention = Retention()
     limits: Limits = Limits()

@@ -95,6 +95,7 @@ def _resolve(path: Path, form: ConfigurationFile, problems: Problems) -> Configu
         calls=form.calls,
         exceptions=_exceptions(form, problems),
         replication=form.replication,
+        profiles=form.profiles,
         retention=form.retention,
         limits=form.limits,
     )

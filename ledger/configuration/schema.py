@@ -135,6 +135,17 @@ class Mailboxes(Section, frozen=True, kw_only=True):
     """As in `[calls]`."""
 
 
+class Profiles(Section, frozen=True, kw_only=True):
+    """What the owner of a mailbox may record and choose for it."""
+
+    max_greeting_duration_s: Annotated[float, Meta(gt=0, le=3600)] = 180.0
+    """A longer greeting is refused."""
+    max_greeting_bytes: Annotated[int, Meta(ge=1, le=64 * MIB)] = 16 * MIB
+    """A larger greeting is refused. Every server keeps a copy of each greeting."""
+    min_pin_digits: Annotated[int, Meta(ge=4, le=16)] = 4
+    """The shortest PIN that is taken; 16 digits are the most. PINs that are set already stay."""
+
+
 class Replication(Section, frozen=True, kw_only=True):
     """How messages travel to their homes. The defaults suit a WAN with some hundred ms."""
 
@@ -206,6 +217,7 @@ class ConfigurationFile(Section, frozen=True, kw_only=True):
     servers: tuple[Server | None, ...] = ()  # None only while reading: an entry with problems
     calls: Calls = Calls()
     mailboxes: tuple[Mailboxes | None, ...] = ()
+    profiles: Profiles = Profiles()
     replication: Replication = Replication()
     retention: Retention = Retention()
     limits: Limits = Limits()

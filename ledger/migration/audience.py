@@ -172,7 +172,7 @@ class Shipment:
 
     parcel: Parcel
     blobs: tuple[tuple[str, int], ...] = ()
-    """Digest and size of each recording that it needs."""
+    """Digest and size of each blob that it needs: a recording, or what a PIN is checked against."""
     message: MessageStored | None = None
     """The message that it delivers; None for a parcel that only tells more."""
 
@@ -191,10 +191,9 @@ def build_shipment(
     audience = audience_of(event, destination)
     upto = [entry for entry, _ in stream if entry.position <= trigger.position]
     if audience is EVERY:
-        greeting = (
-            (event.blob, event.blob_size_bytes) if isinstance(event, GreetingRecorded) else None
-        )
-        blobs = (greeting,) if greeting is not None else ()
+        if _is_older_pin(event, events):
+            return None
+        blobs = profile_blobs(event)
         return Shipment(_parcel(upto, blobs), blobs)
     if audience != peer:
         return None
@@ -206,6 +205,25 @@ def build_shipment(
         return None
     blobs = ((message.blob, message.blob_size_bytes),)
     return Shipment(_parcel(upto, blobs), blobs, message)
+
+
+def profile_blobs(event: AnyEvent) -> tuple[tuple[str, int], ...]:
+    """Give digest and size of what an event of a mailbox's own stream names: one blob or none."""
+    if isinstance(event, GreetingRecorded):
+        return ((event.blob, event.blob_size_bytes),)
+    if isinstance(event, PinChanged) and event.verifier is not None:
+        return ((event.verifier, event.verifier_size_bytes),)
+    return ()
+
+
+def _is_older_pin(event: AnyEvent, events: Sequence[AnyEvent]) -> bool:
+    """Was the PIN changed again since then?
+
+    The parcel of that change brings this event along, and what the older PIN was checked against is
+    thrown away as soon as it may be: nobody needs it, and whoever has it can find out the PIN.
+    """
+    changes = [e for e in events if isinstance(e, PinChanged)]
+    return isinstance(event, PinChanged) and event is not changes[-1]
 
 
 def _is_elsewhere(message_id: UUID, events: Sequence[AnyEvent], peer: ServerId) -> bool:

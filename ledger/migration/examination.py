@@ -24,6 +24,7 @@ from ledger.events import (
     MessageRequeued,
     MessageStored,
     OpaqueEvent,
+    PinChanged,
     ServerId,
     decode,
 )
@@ -34,13 +35,16 @@ from ledger.migration.audience import (
     Role,
     StreamKind,
     is_forbidden,
+    profile_blobs,
     role_of,
     stored_of,
 )
 from ledger.migration.wire import Batch, Parcel, Refusal, RefusalReason
+from ledger.pin import read_verifier
 from ledger.storage import stored_form
 
 _R: Final = RefusalReason
+_MAX_VERIFIER_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,11 @@ class Examined:
     unless_held: RefusedError | None = None
     """Why it is refused, unless the message is here already: its mailbox moved away since then, and
     the origin must learn that it need not send the message to the new home."""
+
+    @property
+    def is_secret(self) -> bool:
+        """Does its blob tell a PIN to whoever tries them all?"""
+        return isinstance(self.events[-1].event, PinChanged)
 
     @property
     def message_id(self) -> UUID | None:
@@ -126,6 +135,8 @@ def _examine(parcel: Parcel, batch: Batch, directory: Directory) -> Examined:
         _expect_profile_of_sender(events, batch.header.origin, directory)
         if isinstance(last, GreetingRecorded):
             _check_audio(batch, last.blob, last.blob_size_bytes, last.audio)
+        elif isinstance(last, PinChanged) and last.verifier is not None:
+            _check_verifier(batch, last.verifier, last.verifier_size_bytes)
     elif role is Role.DELIVERS:
         message = _message_of(events)
         unless_held = _why_not_ours(message, last, directory)
@@ -233,22 +244,38 @@ def _mailbox(name: str) -> MailboxAddress:
 
 def _check_audio(batch: Batch, digest: str, size_bytes: int, facts: AudioFacts) -> None:
     """Compare a stored form with what its event says; nothing to do when it is not sent along."""
+    received = _received(batch, digest, size_bytes, facts.size_bytes)
+    if received is not None and hashlib.sha256(received).hexdigest() != facts.digest:
+        detail = f"blob {digest} does not hold the recording {facts.digest}"
+        raise RefusedError(_R.BAD_AUDIO, detail)
+
+
+def _check_verifier(batch: Batch, digest: str, size_bytes: int) -> None:
+    """See that a blob is what a PIN can be checked against; nothing to do when it is not sent."""
+    document = _received(batch, digest, size_bytes, _MAX_VERIFIER_BYTES)
+    if document is None:
+        return
+    try:
+        read_verifier(document, f"blob {digest}")
+    except CorruptionError as error:
+        raise RefusedError(_R.BAD_AUDIO, str(error)) from error
+
+
+def _received(batch: Batch, digest: str, size_bytes: int, max_bytes: int) -> bytes | None:
+    """Give what a stored form of a batch holds; None when it is not sent along."""
     stored = batch.blobs.get(digest)
     if stored is None:
-        return
+        return None
     if len(stored) != size_bytes:
         detail = f"blob {digest} has {len(stored)} bytes, its event says {size_bytes}"
         raise RefusedError(_R.BAD_AUDIO, detail)
     try:
-        received = stored_form.decode(stored, max_bytes=facts.size_bytes, place=f"blob {digest}")
+        return stored_form.decode(stored, max_bytes=max_bytes, place=f"blob {digest}")
     except CorruptionError as error:
         raise RefusedError(_R.BAD_AUDIO, str(error)) from error
-    if hashlib.sha256(received).hexdigest() != facts.digest:
-        detail = f"blob {digest} does not hold the recording {facts.digest}"
-        raise RefusedError(_R.BAD_AUDIO, detail)
 
 
 def _blobs_of(last: AnyEvent, message: MessageStored | None) -> tuple[str, ...]:
     if message is not None:
         return (message.blob,)
-    return (last.blob,) if isinstance(last, GreetingRecorded) else ()
+    return tuple(digest for digest, _ in profile_blobs(last))

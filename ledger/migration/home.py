@@ -19,6 +19,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -218,7 +219,11 @@ class Receiver:
         header = batch.header
         assembly, here = await self._assemble(batch, examined)
         new = [d for d in batch.blobs if d in assembly.needed_blobs and d not in here]
-        locations = await self._keep_blobs([NewBlob(d, batch.blobs[d]) for d in new])
+        secret = {d for p in examined if isinstance(p, Examined) and p.is_secret for d in p.blobs}
+        await self._keep_secrets([NewBlob(d, batch.blobs[d]) for d in new if d in secret])
+        locations = await self._keep_blobs(
+            [NewBlob(d, batch.blobs[d]) for d in new if d not in secret]
+        )
         # A crash before this commit leaves an orphan pack; after it, only the answer is lost.
         head = await self._commit(header, assembly, locations, rows)
         reached = _reached(header, tracked_of(rows, header.incarnation))
@@ -257,6 +262,14 @@ class Receiver:
 
     async def _keep_blobs(self, blobs: Sequence[NewBlob]) -> Sequence[BlobLocation]:
         return await self._offload(lambda: self._blobs.put_pack(blobs)) if blobs else ()
+
+    async def _keep_secrets(self, blobs: Sequence[NewBlob]) -> None:
+        """Keep what PINs are checked against, each alone: it must go when a PIN is changed.
+
+        A pack goes only as a whole, which may be years later.
+        """
+        for blob in blobs:
+            await self._offload(partial(self._blobs.put, blob.digest, blob.data))
 
     async def _commit(
         self,

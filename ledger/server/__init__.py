@@ -4,7 +4,9 @@ Source: claims 1-8.
 """
 
 from ledger.server.act_on_message import NotInCustodyError
+from ledger.server.change_mailbox import NotHomeError
 from ledger.server.parts import Deliveries, ReachabilityJudge, ServerParts
+from ledger.server.pin_guesses import PinLockedError
 from ledger.server.record_message import TooLargeError
 from ledger.server.voicemail_server import VoicemailServer
 from ledger.telephony.switch import CallDecision, CallReport, StoredMessage
@@ -13,7 +15,9 @@ __all__ = [
     "CallDecision",
     "CallReport",
     "Deliveries",
+    "NotHomeError",
     "NotInCustodyError",
+    "PinLockedError",
     "ReachabilityJudge",
     "ServerParts",
     "StoredMessage",

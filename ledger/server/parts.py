@@ -14,10 +14,12 @@ from uuid import UUID
 from ledger.clock import Clock
 from ledger.configuration import Configuration
 from ledger.events import ReachabilityEvidence, ServerId
-from ledger.ids import IdFactory
+from ledger.ids import IdFactory, RandomBytes
 from ledger.offload import Offload
+from ledger.pin import USUAL_COST, ScryptCost
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.group_commit import EventLog
+from ledger.storage.mailbox_states import MailboxStates
 from ledger.storage.server_stream import ServerStream
 from ledger.storage.spool import Spool
 
@@ -48,11 +50,15 @@ class ServerParts:
 
     config: Configuration
     log: EventLog
+    mailboxes: MailboxStates
     blobs: BlobStore
     spool: Spool
     clock: Clock
     offload: Offload
     new_id: IdFactory
+    random_bytes: RandomBytes
     server_stream: ServerStream
     reachability: ReachabilityJudge
     deliveries: Deliveries
+    pin_cost: ScryptCost = USUAL_COST
+    """How much work one check of a PIN is, for PINs that are set from now on."""

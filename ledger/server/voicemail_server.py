@@ -17,10 +17,15 @@ from uuid import UUID
 
 from ledger.call import CallState, abandon
 from ledger.errors import CallerError
-from ledger.events import BackupVerified, DomainEvent, ServerStarted, Stamp
+from ledger.events import BackupVerified, DomainEvent, GreetingRecorded, ServerStarted, Stamp
+from ledger.ids import MailboxAddress
+from ledger.mailbox import GreetingKind
 from ledger.message import Action
 from ledger.server.act_on_message import act_on_message
+from ledger.server.greetings import record_greeting, remove_greeting
 from ledger.server.parts import ServerParts
+from ledger.server.pin_guesses import PinGuesses
+from ledger.server.pins import change_pin, check_pin
 from ledger.server.record_message import record_message
 from ledger.server.recover_recordings import recover_recordings
 from ledger.server.streams import change_call
@@ -37,6 +42,7 @@ class VoicemailServer:
     def __init__(self, parts: ServerParts, *, software_version: str) -> None:
         self.parts = parts
         self._version = software_version
+        self._guesses = PinGuesses(parts.clock)
         self._recovery: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -90,6 +96,29 @@ class VoicemailServer:
     ) -> None:
         """Record that a message was heard, saved, deleted or restored."""
         await act_on_message(self.parts, call_id, message_id, action, by)
+
+    async def record_greeting(
+        self,
+        mailbox: MailboxAddress,
+        kind: GreetingKind,
+        audio: AsyncIterator[bytes],
+        content_type: str | None,
+    ) -> GreetingRecorded:
+        """Make a sound the greeting of a mailbox that lives here; durable on return."""
+        return await record_greeting(self.parts, mailbox, kind, audio, content_type)
+
+    async def remove_greeting(self, mailbox: MailboxAddress, kind: GreetingKind, by: str) -> None:
+        """Leave a mailbox that lives here without a greeting of this kind."""
+        await remove_greeting(self.parts, mailbox, kind, by)
+
+    async def change_pin(self, mailbox: MailboxAddress, pin: str | None, by: str) -> None:
+        """Give a mailbox that lives here another PIN, or none."""
+        await change_pin(self.parts, mailbox, pin, by)
+        self._guesses.forget(mailbox)
+
+    async def check_pin(self, mailbox: MailboxAddress, pin: str) -> bool:
+        """Is this the PIN of a mailbox, wherever it lives? Raises PinLockedError when locked."""
+        return await self._guesses.take(mailbox, lambda: check_pin(self.parts, mailbox, pin))
 
     async def read_audio(self, blob: str) -> bytes:
         """Give the received bytes of a recording, verified against the address of its blob.

@@ -163,6 +163,13 @@ class LogRecorder(ProcessRecorder):
         """Read whole streams, each in the order of its versions; absent streams are left out."""
 
     @abstractmethod
+    def read_topics(self, topics: Sequence[str], start: int, stop: int) -> list[LogEntry]:
+        """Read the entries of these kinds from ``start`` to ``stop``, both inclusive.
+
+        In commit order. Everything in between is passed over without being decompressed.
+        """
+
+    @abstractmethod
     def root_at(self, position: int) -> bytes:
         """Give the Merkle root over the first ``position`` events.
 

@@ -239,6 +239,10 @@ class EventLog:
         read = self.recorder.read_streams
         return await self._offload(partial(read_with_earlier, read, list(streams)))
 
+    async def read_topics(self, topics: Sequence[str], start: int, stop: int) -> list[LogEntry]:
+        """Read the entries of some kinds; see `LogRecorder.read_topics`."""
+        return await self._offload(partial(self.recorder.read_topics, topics, start, stop))
+
     async def root_at(self, position: int) -> bytes:
         """Give the Merkle root over the first ``position`` events."""
         return await self._offload(partial(self.recorder.root_at, position))

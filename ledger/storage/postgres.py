@@ -232,6 +232,13 @@ class PostgresLogRecorder(BaseLogRecorder):
             streams.setdefault(row[1], []).append(_entry(row))
         return streams
 
+    def read_topics(self, topics: Sequence[str], start: int, stop: int) -> list[LogEntry]:
+        rows = self._select(
+            _ENTRY + "WHERE position BETWEEN %s AND %s AND topic = ANY(%s) ORDER BY position",
+            (start, stop, list(topics)),
+        )
+        return [_entry(row) for row in rows]
+
     def read_hashes(self, level: int, first: int, stop: int) -> Sequence[bytes]:
         if level == 0:
             rows = self._select(

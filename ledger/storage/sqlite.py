@@ -151,6 +151,14 @@ class SqliteLogRecorder(BaseLogRecorder):
             streams.setdefault(entry.originator_id, []).append(entry)
         return streams
 
+    def read_topics(self, topics: Sequence[str], start: int, stop: int) -> list[LogEntry]:
+        marks = ",".join("?" * len(topics))
+        rows = self._select(
+            f"{_ENTRY}WHERE position BETWEEN ? AND ? AND topic IN ({marks}) ORDER BY position",
+            (start, stop, *topics),
+        )
+        return self._entries(rows)
+
     def read_hashes(self, level: int, first: int, stop: int) -> Sequence[bytes]:
         if level == 0:
             rows = self._select(

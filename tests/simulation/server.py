@@ -29,8 +29,10 @@ from ledger.migration.origin import OriginParts
 from ledger.migration.reachability import Reachability
 from ledger.migration.settlement import Settlement
 from ledger.migration.wire import Busy, encode_answer
+from ledger.pin import ScryptCost
 from ledger.server import ServerParts, VoicemailServer
 from ledger.storage.group_commit import EventLog
+from ledger.storage.mailbox_states import MailboxStates
 from ledger.storage.memory import LogImage, MemoryLogRecorder
 from ledger.storage.peer_cursors import PeerCursor
 from ledger.storage.recorder import Plan
@@ -257,11 +259,14 @@ class Process:
             ServerParts(
                 config=config,
                 log=log,
+                mailboxes=MailboxStates(log),
                 blobs=blobs,
                 spool=spool,
                 clock=clock,
                 offload=offload,
                 new_id=new_id,
+                random_bytes=self.rng.randbytes,
+                pin_cost=ScryptCost(n=2, r=1),
                 server_stream=stream,
                 reachability=reachability,
                 deliveries=self.deliveries,

@@ -1,5 +1,6 @@
 """What every adapter promises of reading: commit order, exact bounds, whole streams."""
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -124,3 +125,16 @@ def test_new_incarnation_keeps_events_and_positions(ten: LogRecorder) -> None:
     assert head.incarnation == incarnation != before.incarnation
     assert (head.position, head.root) == (before.position, before.root)
     assert ten.commit([Append([stored_event(2, 1)])])[0].head.incarnation == incarnation  # type: ignore[union-attr]
+
+
+def test_topics_are_read_within_bounds_and_in_order(log: LogRecorder) -> None:
+    topics = ["call-received", "pin-changed", "call-received", "mailbox-rehomed", "pin-changed"]
+    events = [replace(stored_event(1, n), topic=topic) for n, topic in enumerate(topics, 1)]
+    log.commit([Append(events)])
+    wanted = ["pin-changed", "mailbox-rehomed"]
+
+    assert [e.position for e in log.read_topics(wanted, 1, 5)] == [2, 4, 5]
+    assert [e.position for e in log.read_topics(wanted, 3, 4)] == [4]
+    assert [e.plain for e in log.read_topics(wanted, 2, 2)] == [events[1].state]
+    assert log.read_topics(wanted, 6, 9) == []
+    assert log.read_topics([], 1, 5) == []

@@ -33,10 +33,12 @@ from ledger.events import DomainEvent, OpaqueEvent, decode
 from ledger.identity import ServerIdentity
 from ledger.ids import uuid7
 from ledger.migration.link import Route
+from ledger.pin import ScryptCost
 from ledger.server import ServerParts, VoicemailServer
 from ledger.storage.event_log import LogEntry, LogRecorder
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.group_commit import EventLog
+from ledger.storage.mailbox_states import MailboxStates
 from ledger.storage.memory import MemoryLogRecorder
 from ledger.storage.peer_cursors import MemoryCursorStore
 from ledger.storage.server_stream import ServerStream
@@ -234,6 +236,7 @@ class Site:
             ServerParts(
                 config=self.config,
                 log=log,
+                mailboxes=MailboxStates(log),
                 blobs=blobs,
                 spool=Spool(
                     SPOOL, files=files, monotonic_s=clock.monotonic_s, now_s=clock.monotonic_s
@@ -241,6 +244,8 @@ class Site:
                 clock=clock,
                 offload=offload,
                 new_id=self.new_id,
+                random_bytes=self._rng.randbytes,
+                pin_cost=ScryptCost(n=2, r=1),
                 server_stream=stream,
                 reachability=self.replication.reachability,
                 deliveries=self.replication.deliveries,
