@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 from uuid import UUID
 
-from ledger.configuration import Directory, Replication
+from ledger.configuration import Homes, Replication
 from ledger.errors import CorruptionError, NotFoundError
 from ledger.events import ServerId, decode
-from ledger.ids import MailboxAddress
 from ledger.migration.audience import TRIGGERS, AnyEvent, Shipment, build_shipment
 from ledger.migration.wire import (
     MAX_BODY_BYTES,
@@ -91,7 +90,7 @@ class BatchBuilder:
     def __init__(
         self,
         *,
-        directory: Directory,
+        homes: Homes,
         peer: ServerId,
         log: EventLog,
         blobs: BlobStore,
@@ -99,7 +98,7 @@ class BatchBuilder:
         settings: Replication,
         ask_missing: AskMissing,
     ) -> None:
-        self._directory = directory
+        self._homes = homes
         self._peer = peer
         self._log = log
         self._blobs = blobs
@@ -195,7 +194,7 @@ class BatchBuilder:
         wanted = {digest for s in sent for digest, _ in s.blobs}
         blobs = {d: data for d, data in audio.items() if d in wanted and isinstance(data, bytes)}
         header = BatchHeader(
-            origin=self._directory.this_server,
+            origin=self._homes.this_server,
             home=self._peer,
             incarnation=self.incarnation,
             after_position=after,
@@ -225,10 +224,10 @@ class BatchBuilder:
         delivery, message = _delivery(shipment), shipment.message
         if delivery is None or message is None or delivery.position <= self._seen_until:
             return None
-        home = self._directory.home_of(MailboxAddress.parse(message.mailbox))
-        if home is None or home.id == self._peer:
+        home = self._homes.name_of_home(message.mailbox)
+        if home in (None, self._peer):
             return None
-        detail = f"mailbox {message.mailbox} lives on {home.id} by this server's configuration"
+        detail = f"mailbox {message.mailbox} lives on {home} as far as this server knows"
         return LeftOut(delivery, RefusalReason.NOT_MY_MAILBOX, detail)
 
     async def _load(self, shipments: Sequence[Shipment]) -> dict[str, bytes | _Unreadable]:

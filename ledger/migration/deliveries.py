@@ -42,7 +42,7 @@ class Deliveries:
         self._links = links
         self._workers = {
             peer.id: PeerWorker(peer, links[peer.id], parts, self._note_migrated)
-            for peer in parts.directory.peers
+            for peer in parts.homes.directory.peers
         }
         self._tasks: list[asyncio.Task[None]] = []
         self._waiters: dict[tuple[ServerId, UUID], asyncio.Event] = {}
@@ -182,9 +182,9 @@ class Deliveries:
             return
 
     async def _requeue_moved(self) -> None:
-        directory = self._parts.directory
-        for message in await find_unsettled(self._parts.log, directory.this_server):
-            home = directory.home_of(MailboxAddress.parse(message.mailbox))
+        homes = self._parts.homes
+        for message in await find_unsettled(self._parts.log, homes.this_server):
+            home = homes.home_of(MailboxAddress.parse(message.mailbox))
             if home is None:
                 _LOG.error(
                     "action=no-home message=%s mailbox=%s", message.message_id, message.mailbox

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
 
-from ledger.configuration import Directory
+from ledger.configuration import Homes
 from ledger.errors import CallerError, CorruptionError
 from ledger.events import (
     AudioFacts,
@@ -109,19 +109,19 @@ class RefusedError(Exception):
         )
 
 
-def examine_all(batch: Batch, directory: Directory) -> list[Examined | Refusal]:
+def examine_all(batch: Batch, homes: Homes) -> list[Examined | Refusal]:
     """Look at every parcel of a batch, in order."""
-    return [_examine_or_refuse(parcel, batch, directory) for parcel in batch.header.parcels]
+    return [_examine_or_refuse(parcel, batch, homes) for parcel in batch.header.parcels]
 
 
-def _examine_or_refuse(parcel: Parcel, batch: Batch, directory: Directory) -> Examined | Refusal:
+def _examine_or_refuse(parcel: Parcel, batch: Batch, homes: Homes) -> Examined | Refusal:
     try:
-        return _examine(parcel, batch, directory)
+        return _examine(parcel, batch, homes)
     except RefusedError as refused:
         return refused.at(parcel.position)
 
 
-def _examine(parcel: Parcel, batch: Batch, directory: Directory) -> Examined:
+def _examine(parcel: Parcel, batch: Batch, homes: Homes) -> Examined:
     events = _read_events(parcel)
     last = events[-1].event
     kind, role = _kind_and_role(last, [f.event for f in events])
@@ -132,14 +132,14 @@ def _examine(parcel: Parcel, batch: Batch, directory: Directory) -> Examined:
     message: MessageStored | None = None
     unless_held: RefusedError | None = None
     if kind is StreamKind.MAILBOX:
-        _expect_profile_of_sender(events, batch.header.origin, directory)
+        _expect_profile_of_sender(events, batch.header.origin, homes)
         if isinstance(last, GreetingRecorded):
             _check_audio(batch, last.blob, last.blob_size_bytes, last.audio)
         elif isinstance(last, PinChanged) and last.verifier is not None:
             _check_verifier(batch, last.verifier, last.verifier_size_bytes)
     elif role is Role.DELIVERS:
         message = _message_of(events)
-        unless_held = _why_not_ours(message, last, directory)
+        unless_held = _why_not_ours(message, last, homes)
         _check_audio(batch, message.blob, message.blob_size_bytes, message.audio)
     return Examined(
         position=parcel.position,
@@ -201,24 +201,22 @@ def _message_of(events: tuple[ForeignEvent, ...]) -> MessageStored:
     return message
 
 
-def _why_not_ours(
-    message: MessageStored, last: AnyEvent, directory: Directory
-) -> RefusedError | None:
+def _why_not_ours(message: MessageStored, last: AnyEvent, homes: Homes) -> RefusedError | None:
     """Say why a message does not belong here; None when this is its home."""
     assert isinstance(last, MessageStored | MessageRequeued)
-    home = directory.home_of(_mailbox(message.mailbox))
-    if last.home == directory.this_server and home is not None and home.id == last.home:
+    home = homes.home_of(_mailbox(message.mailbox))
+    if last.home == homes.this_server and home is not None and home.id == last.home:
         return None
     told = f"its home is {home.id}" if home is not None else "no server is home to it"
     return RefusedError(
         _R.NOT_MY_MAILBOX,
-        f"mailbox {message.mailbox} does not live on {directory.this_server}: {told}",
+        f"mailbox {message.mailbox} does not live on {homes.this_server}: {told}",
         home.id if home is not None else None,
     )
 
 
 def _expect_profile_of_sender(
-    events: tuple[ForeignEvent, ...], sender: ServerId, directory: Directory
+    events: tuple[ForeignEvent, ...], sender: ServerId, homes: Homes
 ) -> None:
     """A stream tells of one mailbox, and the sender is its home.
 
@@ -230,7 +228,7 @@ def _expect_profile_of_sender(
         detail = f"one stream tells of several mailboxes: {', '.join(sorted(names))}"
         raise RefusedError(_R.BAD_EVENTS, detail)
     for name in names:
-        home = directory.home_of(_mailbox(name))
+        home = homes.home_of(_mailbox(name))
         if home is None or home.id != sender:
             raise RefusedError(_R.NOT_ITS_MAILBOX, f"{sender} is not home to mailbox {name}")
 

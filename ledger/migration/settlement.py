@@ -17,7 +17,7 @@ from uuid import UUID
 from eventsourcing.persistence import IntegrityError
 
 from ledger.clock import Clock
-from ledger.configuration import Directory
+from ledger.configuration import Homes
 from ledger.errors import ConflictError, NotFoundError, TransientError
 from ledger.events import (
     DomainEvent,
@@ -31,7 +31,7 @@ from ledger.events import (
     Stamp,
     decode,
 )
-from ledger.ids import MailboxAddress, message_stream_id
+from ledger.ids import message_stream_id
 from ledger.migration.audience import AnyEvent, stored_of
 from ledger.migration.batch_builder import Delivery
 from ledger.storage.group_commit import EventLog
@@ -96,10 +96,10 @@ class _Writer:
 class Settlement:
     """Writes the ends of messages' journeys into this server's log."""
 
-    def __init__(self, log: EventLog, clock: Clock, directory: Directory) -> None:
+    def __init__(self, log: EventLog, clock: Clock, homes: Homes) -> None:
         self._log = log
         self._clock = clock
-        self._directory = directory
+        self._homes = homes
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:
         """Record what homes said; durable on return, and nothing that is recorded already.
@@ -108,8 +108,8 @@ class Settlement:
         """
         for _ in range(_ATTEMPTS if outcomes else 0):
             streams = await self._streams({o.delivery.call_id for o in outcomes})
-            stamp = Stamp(at=self._clock.now(), by=self._directory.this_server)
-            new = settle(outcomes, streams, self._directory, stamp)
+            stamp = Stamp(at=self._clock.now(), by=self._homes.this_server)
+            new = settle(outcomes, streams, self._homes, stamp)
             if not new:
                 return
             try:
@@ -128,8 +128,8 @@ class Settlement:
         """
         for _ in range(_ATTEMPTS):
             events = (await self._streams({call_id})).get(call_id, [])
-            stamp = Stamp(at=self._clock.now(), by=self._directory.this_server)
-            home, new = requeue(message_id, events, self._directory, stamp, reason)
+            stamp = Stamp(at=self._clock.now(), by=self._homes.this_server)
+            home, new = requeue(message_id, events, self._homes, stamp, reason)
             try:
                 await self._log.append_events(new)
             except IntegrityError:
@@ -148,7 +148,7 @@ class Settlement:
 def settle(
     outcomes: Sequence[Outcome],
     streams: Mapping[UUID, Sequence[AnyEvent]],
-    directory: Directory,
+    homes: Homes,
     stamp: Stamp,
 ) -> list[DomainEvent]:
     """Give the events that follow from what homes said."""
@@ -161,14 +161,14 @@ def settle(
         if outcome.receipt is not None:
             _settle_migrated(outcome, outcome.receipt, writer)
         else:
-            _settle_refused(outcome, directory, writer)
+            _settle_refused(outcome, homes, writer)
     return new
 
 
 def requeue(
     message_id: UUID,
     events: Sequence[AnyEvent],
-    directory: Directory,
+    homes: Homes,
     stamp: Stamp,
     reason: str,
 ) -> tuple[ServerId, list[DomainEvent]]:
@@ -179,7 +179,7 @@ def requeue(
     arrived_at = _arrived_at(message_id, events)
     if arrived_at is not None:
         raise ConflictError(f"message {message_id} has arrived at its home {arrived_at}")
-    home = _home_of(message, directory)
+    home = _home_of(message, homes)
     if home is None:
         raise NotFoundError(
             f"no server is home to mailbox {message.mailbox}; add it to the configuration first"
@@ -222,7 +222,7 @@ def _settle_migrated(outcome: Outcome, receipt: Receipt, writer: _Writer) -> Non
     )
 
 
-def _settle_refused(outcome: Outcome, directory: Directory, writer: _Writer) -> None:
+def _settle_refused(outcome: Outcome, homes: Homes, writer: _Writer) -> None:
     """Record a refusal once, and follow the mailbox if it lives elsewhere by our configuration."""
     message = stored_of(outcome.delivery.message_id, writer.events)
     if message is None or _is_settled(outcome, writer.events):
@@ -234,7 +234,7 @@ def _settle_refused(outcome: Outcome, directory: Directory, writer: _Writer) -> 
         reason=outcome.reason,
         detail=outcome.detail,
     )
-    home = _home_of(message, directory)
+    home = _home_of(message, homes)
     if home is not None and home != outcome.home:
         _send_to(home, message, MAILBOX_MOVED, writer)
 
@@ -261,6 +261,5 @@ def _send_to(home: ServerId, message: MessageStored, reason: str, writer: _Write
         writer.deliver_here(message)
 
 
-def _home_of(message: MessageStored, directory: Directory) -> ServerId | None:
-    entry = directory.home_of(MailboxAddress.parse(message.mailbox))
-    return entry.id if entry is not None else None
+def _home_of(message: MessageStored, homes: Homes) -> ServerId | None:
+    return homes.name_of_home(message.mailbox)

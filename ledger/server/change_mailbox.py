@@ -34,14 +34,12 @@ class NotHomeError(CallerError):
         self.custodian = home
 
 
-def home_of(parts: ServerParts, state: MailboxState) -> ServerId:
+def home_of(parts: ServerParts, mailbox: MailboxAddress) -> ServerId:
     """Say where a mailbox lives; raises NotFoundError when no server is home to it."""
-    if state.home is not None:
-        return state.home
-    entry = parts.config.directory.home_of(MailboxAddress.parse(state.mailbox))
+    entry = parts.homes.home_of(mailbox)
     if entry is None:
         raise NotFoundError(
-            f"no server is home to mailbox {state.mailbox}; the configuration names no such one"
+            f"no server is home to mailbox {mailbox}; the configuration names no such one"
         )
     return entry.id
 
@@ -49,7 +47,7 @@ def home_of(parts: ServerParts, state: MailboxState) -> ServerId:
 async def own_mailbox(parts: ServerParts, mailbox: MailboxAddress) -> MailboxState:
     """Give the state of a mailbox that lives here; raises NotFoundError or NotHomeError."""
     state = await parts.mailboxes.get(mailbox)
-    home = home_of(parts, state)
+    home = home_of(parts, mailbox)
     if home != parts.config.server:
         raise NotHomeError(mailbox, home)
     return state

@@ -119,7 +119,7 @@ async def find_message(parts: ApiParts, mailbox: MailboxAddress, message_id: UUI
     message = await parts.ask(lambda: parts.questions.message(mailbox, message_id))
     if message is not None:
         return message
-    home = parts.config.directory.home_of(mailbox)
+    home = parts.homes.home_of(mailbox)
     elsewhere = home is not None and home.id != parts.config.server
     advice = f"; its home is {home.id}, ask that server" if home is not None and elsewhere else ""
     raise NotFoundError(f"mailbox {mailbox} holds no message {message_id} here{advice}")

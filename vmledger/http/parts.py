@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from ledger.clock import Clock
-from ledger.configuration import Configuration
+from ledger.configuration import Configuration, Homes
 from ledger.offload import Offload
 from ledger.server import VoicemailServer
 from ledger.storage.group_commit import EventLog
@@ -28,6 +28,7 @@ class ApiParts:
     """The ports of the HTTP API."""
 
     config: Configuration
+    homes: Homes
     server: VoicemailServer
     log: EventLog
     questions: Questions

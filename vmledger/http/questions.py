@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from ledger.clock import Clock
-from ledger.configuration import Configuration
+from ledger.configuration import Configuration, Homes
 from ledger.errors import CallerError
 from ledger.events import PeerState, ReachabilityEvidence, ServerId
 from ledger.ids import MailboxAddress
@@ -54,11 +54,13 @@ class Questions:
     def __init__(
         self,
         config: Configuration,
+        homes: Homes,
         read_models: ReadModels,
         clock: Clock,
         live_evidence: LiveEvidence,
     ) -> None:
         self._config = config
+        self._homes = homes
         self._models = read_models
         self._mailboxes = Mailboxes(read_models.store)
         self._calls = Calls(read_models.store)
@@ -97,7 +99,7 @@ class Questions:
         return self._mailbox_view(mailbox, page)
 
     def _mailbox_view(self, mailbox: MailboxAddress, page: MailboxPage) -> MailboxView:
-        home = self._config.directory.home_of(mailbox)
+        home = self._homes.home_of(mailbox)
         following = page.next_before
         return MailboxView(
             mailbox=str(mailbox),
