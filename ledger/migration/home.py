@@ -226,6 +226,8 @@ class Receiver:
         )
         # A crash before this commit leaves an orphan pack; after it, only the answer is lost.
         head = await self._commit(header, assembly, locations, rows)
+        for event in assembly.foreign_events:
+            self._homes.learn(event)
         reached = _reached(header, tracked_of(rows, header.incarnation))
         self._safe.note((header.origin, header.incarnation), head.position, reached.position)
         receipt = self._receipt(header.origin, reached, head)
@@ -247,7 +249,8 @@ class Receiver:
         parcels = [parcel for parcel in examined if isinstance(parcel, Examined)]
         here = self._homes.this_server
         own = {message_stream_id(p.message_id, here) for p in parcels if p.message_id}
-        held = await self._log.read_streams(list({p.stream for p in parcels} | own))
+        told = {foreign.event.originator_id for p in parcels for foreign in p.events}
+        held = await self._log.read_streams(list(told | own))
         blobs = await self._held_blobs(dict.fromkeys(d for p in parcels for d in p.blobs))
         assembly = Assembly(
             this_server=self._homes.this_server,

@@ -5,12 +5,13 @@ Source: claims 6 and 13.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from ledger.configuration import Directory, Homes
 from ledger.events import DomainEvent, MailboxOpened, MailboxRehomed, OpaqueEvent, decode
-from ledger.storage.event_log import LogRecorder
+from ledger.storage.event_log import LogEntry, LogRecorder
+from ledger.storage.group_commit import EventLog
 
 HOME_TOPICS: Final = tuple(
     str(kind.__struct_config__.tag) for kind in (MailboxOpened, MailboxRehomed)
@@ -27,6 +28,14 @@ def load_homes(recorder: LogRecorder, directory: Directory) -> Homes:
     Raises TransientError for a log that cannot be read now, CorruptionError for a damaged event.
     """
     return Homes(directory, _naming_events(recorder))
+
+
+async def read_home_events(log: EventLog) -> AsyncIterator[LogEntry]:
+    """Give all events that name a home, in commit order."""
+    head = (await log.head()).position
+    for start in range(1, head + 1, _SPAN):
+        for entry in await log.read_topics(HOME_TOPICS, start, min(start + _SPAN - 1, head)):
+            yield entry
 
 
 def _naming_events(recorder: LogRecorder) -> Iterator[DomainEvent | OpaqueEvent]:

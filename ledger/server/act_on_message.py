@@ -11,10 +11,11 @@ from uuid import UUID
 
 from eventsourcing.persistence import IntegrityError
 
-from ledger import call, message
+from ledger import message
 from ledger.errors import CallerError, NotFoundError, TransientError
 from ledger.events import DomainEvent, OpaqueEvent, ServerId, Stamp, decode
 from ledger.ids import message_stream_id
+from ledger.journey import journey_of
 from ledger.message import Action
 from ledger.server.parts import ServerParts
 from ledger.storage.event_log import LogEntry
@@ -60,8 +61,7 @@ async def _decide(
         raise NotFoundError(f"message {message_id} is not known here")
     stream = own if own in streams else call_id
     version = len(streams[stream]) + 1
-    if stream == call_id:
-        _expect_custody(parts, message_id, _events(streams[call_id]))
+    _expect_custody(parts, message_id, _events(streams[stream]))
     stamp = Stamp(at=parts.clock.now(), by=parts.config.server)
     return message.act(state, action, stream=stream, version=version, by=by, stamp=stamp)
 
@@ -73,9 +73,8 @@ def _events(entries: Iterable[LogEntry]) -> list[DomainEvent | OpaqueEvent]:
 def _expect_custody(
     parts: ServerParts, message_id: UUID, events: list[DomainEvent | OpaqueEvent]
 ) -> None:
-    state = call.project(None, events)
-    stored = state.message(message_id) if state is not None else None
-    if state is None or stored is None:
+    journey = journey_of(message_id, events)
+    if journey is None:
         raise NotFoundError(f"message {message_id} is not known here")
-    if stored.recorded_by != parts.config.server or not state.is_in_custody(message_id):
-        raise NotInCustodyError(message_id, stored.home)
+    if not journey.is_here or events[0].recorded_by != parts.config.server:
+        raise NotInCustodyError(message_id, journey.home)

@@ -9,7 +9,7 @@ Source: claims 6, 8 and 9.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeVar
 
@@ -63,8 +63,30 @@ async def change_mailbox(
     Gives the state that was decided on and the event (None: nothing had to change). Raises
     NotFoundError, NotHomeError, and TransientError when others keep changing the same mailbox.
     """
+    return await _change(parts, mailbox, decide, own_mailbox)
+
+
+async def take_mailbox(
+    parts: ServerParts,
+    mailbox: MailboxAddress,
+    decide: Callable[[MailboxState, Place, Stamp], Change | None],
+) -> tuple[MailboxState, Change | None]:
+    """Do the same for a mailbox that lives elsewhere: only to take it from there."""
+
+    async def any_mailbox(parts: ServerParts, mailbox: MailboxAddress) -> MailboxState:
+        return await parts.mailboxes.get(mailbox)
+
+    return await _change(parts, mailbox, decide, any_mailbox)
+
+
+async def _change(
+    parts: ServerParts,
+    mailbox: MailboxAddress,
+    decide: Callable[[MailboxState, Place, Stamp], Change | None],
+    find: Callable[[ServerParts, MailboxAddress], Awaitable[MailboxState]],
+) -> tuple[MailboxState, Change | None]:
     for _ in range(_ATTEMPTS):
-        state = await own_mailbox(parts, mailbox)
+        state = await find(parts, mailbox)
         place = await _place(parts, mailbox)
         event = decide(state, place, Stamp(at=parts.clock.now(), by=parts.config.server))
         if event is None:
