@@ -18,7 +18,7 @@ from ledger.errors import (
 from ledger.events import AudioFacts, CallStatus, DomainEvent, GreetingRecorded, Stamp
 from ledger.ids import MailboxAddress, mailbox_stream_id, message_stream_id
 from ledger.message import Action
-from ledger.server import CallReport, NotInCustodyError, StoredMessage
+from ledger.server import CallReport, NotHomeError, NotInCustodyError, StoredMessage
 from ledger.server.streams import change_call
 from ledger.storage.spool import SYNC_INTERVAL_S
 from ledger.storage.stored_form import RecordingMetadata, encode
@@ -26,7 +26,7 @@ from tests.simulation.promises import accept
 from tests.simulation.server import Process, Unanswered, chunks_of
 
 if TYPE_CHECKING:
-    from tests.simulation.faults import Call, Greet, Poison
+    from tests.simulation.faults import Call, Greet, Move, Poison
     from tests.simulation.world import World
 
 
@@ -80,7 +80,8 @@ async def act(world: World, which: float, action: Action, by: str) -> None:
         return
     accepted = list(world.told.accepted.values())[int(which * len(world.told.accepted))]
     message_id = accepted.message.message_id
-    for name in (accepted.message.home, accepted.call.server):
+    first = (accepted.message.home, accepted.call.server)
+    for name in dict.fromkeys((*first, *world.machines)):
         process = world.listener(name)
         if process is None:
             continue
@@ -97,6 +98,26 @@ async def act(world: World, which: float, action: Action, by: str) -> None:
         entries = [*streams.get(accepted.call_id, ()), *streams.get(own, ())]
         if any(by.encode() in entry.plain for entry in entries):  # else nothing had to change
             world.told.actions.append((world.now_s, accepted.call_id, message_id, by))
+        return
+
+
+async def move(world: World, move: Move) -> None:
+    """Move a mailbox, where a server says that it may."""
+    for name in [move.to] if move.is_forced else list(world.machines):
+        process = world.listener(name)
+        if process is None:
+            continue
+        mailbox = MailboxAddress(move.extension)
+        # Noted before the answer: a server that dies meanwhile may have done it.
+        world.told.moves.append((move.extension, move.to))
+        try:
+            await process.ask(
+                process.server.rehome_mailbox(
+                    mailbox, move.to, "operator", is_forced=move.is_forced
+                )
+            )
+        except NotHomeError:
+            continue
         return
 
 

@@ -49,6 +49,8 @@ class Told:
     """Streams whose sounds no caller spoke: greetings, poison."""
     restored: list[float] = field(default_factory=list)
     """When a machine went back in time."""
+    moves: list[tuple[str, str]] = field(default_factory=list)
+    """(extension, home): moves by command that a server was asked for."""
     spooled: list[tuple[float, str, UUID, bytes]] = field(default_factory=list)
     """(when, machine, call, what was received): left in the spool by a process that died."""
     broken: list[str] = field(default_factory=list)
