@@ -77,4 +77,8 @@ READ_MAILBOX = AccessRule(
 )
 USE_MAILBOX = AccessRule("use-mailbox", frozenset({Scope.OPERATOR}), is_for_owners=True)
 """Listen to messages and change them."""
+SERVE_CALLERS = AccessRule(
+    "serve-callers", frozenset({Scope.SWITCH, Scope.OPERATOR}), is_for_owners=True
+)
+"""What a telephone system needs to greet a caller, and to let an owner in by PIN."""
 OPERATE = AccessRule("operate", frozenset({Scope.OPERATOR}))

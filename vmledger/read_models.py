@@ -17,6 +17,7 @@ from ledger.storage.event_log import LogHead
 from projections.calls import CALLS
 from projections.mailboxes import MAILBOXES, MailboxEntry, Mailboxes, MailboxPage, PageKey
 from projections.pending import PENDING
+from projections.profiles import PROFILES
 from projections.projection import Projection
 from projections.reader import LogReader
 from projections.runner import ProjectionRunner, ProjectionStatus
@@ -24,7 +25,7 @@ from projections.servers import SERVERS
 from projections.store import ProjectionStore
 from projections.time_travel import mailbox_at, position_at
 
-ALL: Final[tuple[Projection, ...]] = (MAILBOXES, PENDING, CALLS, SERVERS)
+ALL: Final[tuple[Projection, ...]] = (MAILBOXES, PENDING, CALLS, SERVERS, PROFILES)
 _FIRST_BUILD_S: Final = 5.0
 
 

@@ -218,12 +218,14 @@ class Receiver:
     ) -> Accepted:
         header = batch.header
         assembly, here = await self._assemble(batch, examined)
-        new = [d for d in batch.blobs if d in assembly.needed_blobs and d not in here]
+        new = [
+            NewBlob(digest, data)
+            for digest, data in batch.blobs.items()
+            if digest in assembly.needed_blobs and digest not in here
+        ]
         secret = {d for p in examined if isinstance(p, Examined) and p.is_secret for d in p.blobs}
-        await self._keep_secrets([NewBlob(d, batch.blobs[d]) for d in new if d in secret])
-        locations = await self._keep_blobs(
-            [NewBlob(d, batch.blobs[d]) for d in new if d not in secret]
-        )
+        await self._keep_secrets([blob for blob in new if blob.digest in secret])
+        locations = await self._keep_blobs([blob for blob in new if blob.digest not in secret])
         # A crash before this commit leaves an orphan pack; after it, only the answer is lost.
         head = await self._commit(header, assembly, locations, rows)
         for event in assembly.foreign_events:
@@ -269,7 +271,8 @@ class Receiver:
     async def _keep_secrets(self, blobs: Sequence[NewBlob]) -> None:
         """Keep what PINs are checked against, each alone: it must go when a PIN is changed.
 
-        A pack goes only as a whole, which may be years later.
+        A pack goes only as a whole, which may be years later. A crash before the commit that
+        follows leaves blobs that no event names.
         """
         for blob in blobs:
             await self._offload(partial(self._blobs.put, blob.digest, blob.data))

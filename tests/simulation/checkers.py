@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from ledger.errors import LedgerError, PeerError
+from ledger.events import GreetingRecorded, PinChanged
 from ledger.ids import message_stream_id
+from ledger.mailbox import GreetingKind
 from ledger.migration.receipts import verify_receipt
+from ledger.pin import matches, read_verifier
 from ledger.storage.merkle import Frontier, leaf_hash
 from ledger.storage.stored_form import decode as decode_stored_form
 from ledger.storage.stored_form import intact_prefix, read_metadata
 from projections.mailboxes import MESSAGE
 from projections.replay import replay_mailboxes
+from tests.simulation.logs import profiles_of
+from tests.simulation.people import PINS
 from tests.simulation.promises import is_rotten, left_in_spool
 from tests.simulation.server import DATA, NAMES, Machine, SimulatedRecorder
 from tests.simulation.tables import tables_equal_replay
@@ -265,8 +270,64 @@ def mailboxes_have_one_home(world: World) -> Findings:
                 yield f"{name} acts by another home of {mailbox} than its log names"
 
 
-def greetings_are_known_everywhere(world: World) -> Findings:
-    yield from world.unknown_greetings()
+def profiles_are_the_same_everywhere(world: World) -> Findings:
+    """Every server knows every greeting and PIN, and the same ones count for each."""
+    yield from world.unknown_profiles()
+    if world.told.restored or world.told.rotted or len(world.layouts_used) > 1:
+        return
+    seen = {name: _what_counts(machine) for name, machine in world.machines.items()}
+    first, *others = seen
+    for name in others:
+        if seen[name] != seen[first]:
+            yield f"{first} and {name} have other profiles: {seen[first]} and {seen[name]}"
+
+
+def _what_counts(machine: Machine) -> dict[str, object]:
+    return {
+        mailbox: (
+            state.home,
+            state.epoch,
+            {k.value: g.blob for k in GreetingKind if (g := state.greeting(k)) is not None},
+            state.pin.verifier if state.pin is not None else None,
+        )
+        for mailbox, state in profiles_of(machine.image).items()
+    }
+
+
+def profiles_can_be_played_and_checked(world: World) -> Findings:
+    """Every server has the sound of each greeting that counts, and what each PIN is checked by."""
+    if world.told.rotted or len(world.layouts_used) > 1:
+        return
+    for name, machine in world.machines.items():
+        for mailbox, state in profiles_of(machine.image).items():
+            for kind in GreetingKind:
+                greeting = state.greeting(kind)
+                if greeting is not None and not _is_greeting(machine, greeting):
+                    yield f"{name} cannot play the greeting of {mailbox}"
+            if state.pin is not None and not _is_checked(machine, state.pin):
+                yield f"{name} cannot check the PIN of {mailbox}"
+
+
+def _is_greeting(machine: Machine, greeting: GreetingRecorded) -> bool:
+    sound = _content_of(machine, greeting.blob)
+    return sound is not None and hashlib.sha256(sound).hexdigest() == greeting.audio.digest
+
+
+def _is_checked(machine: Machine, changed: PinChanged) -> bool:
+    document = _content_of(machine, changed.verifier or "")
+    if document is None:
+        return False
+    verifier = read_verifier(document, machine.id)
+    return sum(matches(verifier, pin) for pin in PINS) == 1
+
+
+def _content_of(machine: Machine, blob: str) -> bytes | None:
+    assert machine.process is not None, "it was started"
+    try:
+        location = machine.image.blob_locations.get(blob)
+        return decode_stored_form(machine.process.blobs.get(blob, location))
+    except LedgerError:
+        return None
 
 
 def nothing_is_left_in_the_spool(world: World) -> Findings:
@@ -371,7 +432,8 @@ CHECKERS: Final[tuple[Callable[[World], Findings], ...]] = (
     events_travel_byte_for_byte,
     actions_are_known_at_home,
     mailboxes_have_one_home,
-    greetings_are_known_everywhere,
+    profiles_are_the_same_everywhere,
+    profiles_can_be_played_and_checked,
     nothing_is_left_in_the_spool,
     no_voice_vanishes,
     no_voice_is_only_in_a_nameless_blob,

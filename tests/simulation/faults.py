@@ -280,3 +280,16 @@ class Greet(Step):
     async def strike(self, world: World) -> None:
         with contextlib.suppress(LedgerError, IntegrityError, Unanswered):
             await people.greet(world, self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangePin(Step):
+    """The user of a mailbox chooses a PIN at its home; every server is to check it."""
+
+    server: str
+    extension: str
+    pin: str
+
+    async def strike(self, world: World) -> None:
+        with contextlib.suppress(LedgerError, IntegrityError, Unanswered):
+            await people.change_pin(world, self)

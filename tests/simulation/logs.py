@@ -17,7 +17,7 @@ from ledger.events import (
     OpaqueEvent,
     decode,
 )
-from ledger.mailbox import home_claim_of
+from ledger.mailbox import MailboxState, home_claim_of, mailbox_of, project
 from ledger.storage.event_log import LogEntry
 from ledger.storage.memory import LogImage
 
@@ -33,6 +33,9 @@ _CONCERN_MESSAGES = frozenset(
 )
 
 _NAME_HOMES = frozenset({"mailbox-opened", "mailbox-rehomed"})
+PROFILE_TOPICS = frozenset(
+    {"greeting-recorded", "greeting-removed", "pin-changed", "mailbox-rehomed", "mailbox-opened"}
+)
 
 
 @lru_cache(maxsize=4096)
@@ -43,6 +46,13 @@ def _decoded(plain: bytes) -> DomainEvent | OpaqueEvent:
 def event_of(entry: LogEntry) -> DomainEvent | OpaqueEvent:
     """Give an entry's event; the same one stands in several logs."""
     return _decoded(entry.plain)
+
+
+def profiles_of(image: LogImage) -> dict[str, MailboxState]:
+    """Give the mailboxes that a log tells anything of, each as it stands."""
+    events = [event_of(entry) for entry in image.entries if entry.topic in PROFILE_TOPICS]
+    names = dict.fromkeys(name for event in events if (name := mailbox_of(event)) is not None)
+    return {name: project(name, events) for name in names}
 
 
 class LogView:

@@ -15,8 +15,9 @@ from ledger.errors import (
     NotFoundError,
     TransientError,
 )
-from ledger.events import AudioFacts, CallStatus, DomainEvent, GreetingRecorded, Stamp
+from ledger.events import AudioFacts, CallStatus, DomainEvent, Stamp
 from ledger.ids import MailboxAddress, mailbox_stream_id, message_stream_id
+from ledger.mailbox import GreetingKind
 from ledger.message import Action
 from ledger.server import CallReport, NotHomeError, NotInCustodyError, StoredMessage
 from ledger.server.streams import change_call
@@ -26,11 +27,13 @@ from tests.simulation.promises import accept
 from tests.simulation.server import Process, Unanswered, chunks_of
 
 if TYPE_CHECKING:
-    from tests.simulation.faults import Call, Greet, Move, Poison
+    from tests.simulation.faults import Call, ChangePin, Greet, Move, Poison
     from tests.simulation.world import World
 
 
 POISON = b"poison"
+PINS = ("2580", "1470")
+"""What owners of mailboxes choose."""
 
 
 async def place_call(world: World, call: Call) -> None:
@@ -135,36 +138,32 @@ async def poison(world: World, poison: Poison) -> None:
 
 
 async def greet(world: World, greet: Greet) -> None:
-    """Record a greeting: its sound, then its event in the mailbox's own stream."""
+    """The owner of a mailbox records a greeting at its home."""
     process = world.listener(greet.server)
     if process is not None:
         mailbox = MailboxAddress(greet.extension)
-        await process.ask(_record_greeting(world, process, mailbox))
+        await _no_call(world, process, mailbox)
+        sound = f"greeting of {mailbox} at {world.now_s} by {process.name}".encode()
+        await process.ask(
+            process.server.record_greeting(
+                mailbox, GreetingKind.UNAVAILABLE, chunks_of(sound, 1, 0.0), "audio/basic"
+            )
+        )
 
 
-async def _record_greeting(world: World, process: Process, mailbox: MailboxAddress) -> None:
-    parts = process.server.parts
-    incarnation = (await parts.log.head()).incarnation
-    stream, now = mailbox_stream_id(mailbox, parts.config.server, incarnation), parts.clock.now()
-    world.told.no_calls.add(stream)
-    version = len((await parts.log.read_streams([stream])).get(stream, [])) + 1
-    sound = f"greeting {version} of {mailbox} by {process.name}".encode()
-    metadata = RecordingMetadata(call_id=stream, server=parts.config.server, started_at=now)
-    stored = encode(sound, metadata)
-    blob = hashlib.sha256(stored).hexdigest()
-    await parts.offload(lambda: parts.blobs.put(blob, stored))
-    event = GreetingRecorded(
-        originator_id=stream,
-        originator_version=version,
-        recorded_at=now,
-        recorded_by=parts.config.server,
-        mailbox=str(mailbox),
-        kind="unavailable",
-        blob=blob,
-        blob_size_bytes=len(stored),
-        audio=_facts(sound, hashlib.sha256(sound).hexdigest()),
-    )
-    await parts.log.append_events([event])
+async def change_pin(world: World, change: ChangePin) -> None:
+    """The owner of a mailbox chooses a PIN at its home."""
+    process = world.listener(change.server)
+    if process is not None:
+        mailbox = MailboxAddress(change.extension)
+        await _no_call(world, process, mailbox)
+        await process.ask(process.server.change_pin(mailbox, change.pin, "ann"))
+
+
+async def _no_call(world: World, process: Process, mailbox: MailboxAddress) -> None:
+    """Note that what is kept for this mailbox now is nothing that a caller said."""
+    incarnation = (await process.ask(process.log.head())).incarnation
+    world.told.no_calls.add(mailbox_stream_id(mailbox, process.machine.id, incarnation))
 
 
 def _facts(sound: bytes, digest: str) -> AudioFacts:

@@ -17,6 +17,7 @@ from tests.simulation.faults import (
     Act,
     Backup,
     Call,
+    ChangePin,
     ClockJump,
     Clone,
     Crash,
@@ -36,6 +37,7 @@ from tests.simulation.faults import (
     Storm,
 )
 from tests.simulation.network import Weather
+from tests.simulation.people import PINS
 from tests.simulation.server import NAMES, START
 
 SPAN_S = 30.0
@@ -220,10 +222,14 @@ class _Draw:
 
     def greet(self) -> list[Step]:
         number = self.rng.randint(1, self.count)
-        return [
-            Greet(at_s=self.when(), server=self.names[number - 1], extension=f"{number}000")
-            for _ in range(self.rng.randint(1, 2))
-        ]
+        server, extension = self.names[number - 1], f"{number}000"
+        steps: list[Step] = []
+        for pin in PINS[: self.rng.randint(1, 2)]:
+            at_s = self.when()
+            steps.append(Greet(at_s=at_s, server=server, extension=extension))
+            then_s = round(at_s + 0.1, 3)
+            steps.append(ChangePin(at_s=then_s, server=server, extension=extension, pin=pin))
+        return steps
 
     def poison(self) -> list[Step]:
         at_s, server = self.when(), self.server()

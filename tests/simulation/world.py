@@ -28,7 +28,7 @@ from ledger.storage.recorder import Head
 from ledger.storage.spool import Spool
 from tests.simulation.disk import Crashed, Disk, VirtualFiles
 from tests.simulation.layout import Layout, configuration, identity_of
-from tests.simulation.logs import LogView
+from tests.simulation.logs import PROFILE_TOPICS, LogView
 from tests.simulation.loop import Stuck, VirtualLoop
 from tests.simulation.network import Network, Weather
 from tests.simulation.promises import (
@@ -151,7 +151,7 @@ class World:
     def is_settled(self) -> bool:
         """Is nothing on its way any more?"""
         views = {name: self.view(name) for name in self.machines}
-        if self.unknown_greetings():
+        if self.unknown_profiles():
             return False
         if any(left_in_spool(machine) for machine in self.machines.values()):
             return False
@@ -164,12 +164,15 @@ class World:
         wanted = self.told.accepted.keys() - self.told.lost_with_its_disk
         return wanted <= arrived | held
 
-    def unknown_greetings(self) -> list[str]:
-        """Greetings that some server has not heard of; of logs that went back nothing is said."""
+    def unknown_profiles(self) -> list[str]:
+        """What some server has not heard of greetings and PINs.
+
+        Of logs that went back nothing is said, nor of mailboxes that the configuration moved.
+        """
         if self.told.restored or self.told.rotted or len(self.layouts_used) > 1:
             return []
         known = {
-            name: {e.plain for e in machine.image.entries if e.topic == "greeting-recorded"}
+            name: {e.plain for e in machine.image.entries if e.topic in PROFILE_TOPICS}
             for name, machine in self.machines.items()
         }
         every = set().union(*known.values())

@@ -58,6 +58,11 @@ voicemail_for = []
 min_message_duration_s = 1
 max_message_duration_s = 60
 
+[profiles]
+max_greeting_duration_s = 30
+max_greeting_bytes = 500000
+min_pin_digits = 6
+
 [replication]
 probe_interval_s = 1
 fresh_for_s = 2

@@ -11,6 +11,7 @@ from projections.builds import build_tables, drop_build, list_builds, read_recor
 from projections.calls import CALLS
 from projections.mailboxes import MAILBOXES
 from projections.pending import PENDING
+from projections.profiles import PROFILES
 from projections.projection import Projection, decode_entries, fold_events
 from projections.reader import LogReader
 from projections.records import State
@@ -19,7 +20,7 @@ from projections.servers import SERVERS
 from projections.store import ProjectionStore
 from tests.support.histories import START
 
-ALL = (MAILBOXES, PENDING, CALLS, SERVERS)
+ALL = (MAILBOXES, PENDING, CALLS, SERVERS, PROFILES)
 
 
 class FixedClock(SystemClock):

@@ -2,12 +2,13 @@
 
 import random
 from datetime import timedelta
+from uuid import UUID
 
 import msgspec
 import pytest
 
 from benchmarks.sample_events import START, call_with_message
-from ledger.events import MessageMigrated, MessageRequeued, MessageStored
+from ledger.events import MessageMigrated, MessageRequeued, MessageStored, PinChanged
 from vmledger.blob_needs import BlobNeeds
 
 KEEP_FOR = timedelta(days=30)
@@ -75,3 +76,42 @@ def test_audio_is_kept_for_the_retention_period_without_a_backup(days, is_needed
     kept.take(stored, 3)
     kept.take(migrated, 4)
     assert (stored.blob in kept.needed()) is is_needed
+
+
+def pin(version: int, verifier: str | None, by: str = "bravo", epoch: int = 1) -> PinChanged:
+    return PinChanged(
+        originator_id=UUID(int=len(by)),
+        originator_version=version,
+        recorded_at=START,
+        recorded_by=by,
+        mailbox="2001@default",
+        epoch=epoch,
+        verifier=verifier,
+        by="ann",
+    )
+
+
+@pytest.mark.parametrize("home", ["alpha", "bravo"])
+def test_only_what_the_newest_pin_is_checked_against_is_needed(home):
+    kept = needs()
+    kept.take(pin(1, "a" * 64, home), 1)
+    kept.take(pin(2, "b" * 64, home), 2)
+    assert kept.needed() == {"b" * 64}
+    kept.take(pin(3, None, home), 3)
+    assert kept.needed() == set()
+
+
+def test_what_a_new_home_set_takes_the_place_of_the_old_one_in_whatever_order():
+    old, new = pin(1, "a" * 64, "bravo"), pin(1, "b" * 64, "charlie", epoch=2)
+    for events in ([old, new], [new, old]):
+        kept = needs()
+        for position, event in enumerate(events, 1):
+            kept.take(event, position)
+        assert kept.needed() == {"b" * 64}
+
+
+def test_former_home_keeps_its_own_last_one_for_whoever_has_not_heard_of_it():
+    kept = needs()
+    kept.take(pin(1, "a" * 64, "alpha"), 1)
+    kept.take(pin(1, "b" * 64, "charlie", epoch=2), 2)
+    assert kept.needed() == {"a" * 64, "b" * 64}

@@ -73,7 +73,7 @@ def call(
 
     The answer comes when the message is on disk. Repeat a failed one with the same --call-id.
     """
-    media_type = _media_type(audio, content_type) if audio else None
+    media_type = media_type_of(audio, content_type) if audio else None
     mailbox = MailboxAddress.parse(to)
     api = connect(config, url, token)
     report = {
@@ -102,7 +102,8 @@ def hand_over(api: ApiClient, call_id: str, audio: Path, media_type: str) -> Any
         return api.request("PUT", path, recording, headers).json()
 
 
-def _media_type(audio: Path, content_type: str | None) -> str:
+def media_type_of(audio: Path, content_type: str | None) -> str:
+    """Say what a file is: as it was given, else by its ending. Raises CallerError."""
     found = content_type or CONTENT_TYPES.get(audio.suffix.lower())
     if found is None:
         raise CallerError(

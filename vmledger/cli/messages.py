@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -20,7 +21,7 @@ from vmledger.cli.message_story import story
 from vmledger.cli.options import ConfigOption, JsonOption, MessageId, TokenOption, UrlOption
 from vmledger.cli.output import print_facts, print_json, show_duration, show_size, show_time
 
-_FORMATS: Final = {
+FORMATS: Final = {
     "original": "audio/original",
     "wav": "audio/wav",
     "mp3": "audio/mpeg",
@@ -98,11 +99,18 @@ def export(
     token: TokenOption = None,
 ) -> None:
     """Write a message's sound to a file; bit for bit what was received, unless asked otherwise."""
-    if form not in _FORMATS:
-        raise CallerError(f"there is no format {form!r}; choose one of {', '.join(_FORMATS)}")
+    if form not in FORMATS:
+        raise CallerError(f"there is no format {form!r}; choose one of {', '.join(FORMATS)}")
+    write_sound(
+        to, lambda: read_audio(connect(config, url, token), message_id, FORMATS[form]), force=force
+    )
+
+
+def write_sound(to: Path | None, read: Callable[[], bytes], *, force: bool) -> None:
+    """Write a sound to a file, or to standard output; it is read when it is sure to be wanted."""
     if to is None and sys.stdout.isatty():
         raise CallerError("sound does not go to a terminal; name a file with --to FILE")
-    sound = read_audio(connect(config, url, token), message_id, _FORMATS[form])
+    sound = read()
     if to is None or str(to) == "-":
         sys.stdout.buffer.write(sound)
         return

@@ -11,7 +11,7 @@ from litestar.di import Provide
 from litestar.types import ASGIApp
 
 from vmledger.access import ANY_TOKEN
-from vmledger.http import calls, health, log, mailboxes, operations, sound
+from vmledger.http import calls, health, log, mailboxes, operations, profiles, sound
 from vmledger.http.description import describe, openapi_config
 from vmledger.http.guard import check_rules, guard
 from vmledger.http.parts import ApiParts
@@ -39,6 +39,13 @@ HANDLERS: Final[list[Any]] = [
     mailboxes.delete_message,
     sound.get_audio,
     sound.get_peaks,
+    profiles.get_profile,
+    profiles.put_greeting,
+    profiles.get_greeting,
+    profiles.delete_greeting,
+    profiles.put_pin,
+    profiles.delete_pin,
+    profiles.check_pin,
     operations.get_pending,
     operations.get_servers,
     operations.get_projections,

@@ -25,6 +25,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme, Tag
 
 import ledger.events
+import ledger.mailbox
 import ledger.message
 import ledger.telephony.switch
 import projections.calls
@@ -33,6 +34,7 @@ from vmledger.http import operations, problems, views
 
 _DOCUMENTED: Final[Sequence[ModuleType]] = (
     ledger.events,
+    ledger.mailbox,
     ledger.message,
     ledger.telephony.switch,
     projections.calls,
@@ -46,6 +48,7 @@ _DOCUMENTED: Final[Sequence[ModuleType]] = (
 _TAGS: Final = [
     Tag("calls", "A switch reports calls and hands over recordings."),
     Tag("mailboxes", "Read messages, listen to them, act on them."),
+    Tag("profiles", "A mailbox's own greetings and PIN."),
     Tag("operations", "What waits, and for whom."),
     Tag("log", "The events themselves."),
     Tag("health", "For probes and monitoring."),

@@ -30,7 +30,8 @@ from ledger.errors import (
     PeerError,
     TransientError,
 )
-from ledger.server import NotInCustodyError, TooLargeError
+from ledger.pin import UnfitPinError
+from ledger.server import NotHomeError, NotInCustodyError, PinLockedError, TooLargeError
 
 _LOG: Final = logging.getLogger(__name__)
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
@@ -64,7 +65,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     errors: Sequence[FieldProblem] = ()
     """Which fields were not valid."""
     custodian: str | None = None
-    """The server that answers for the message now."""
+    """The server that answers for the message, or is home to the mailbox, now."""
     type: str = "about:blank"
 
 
@@ -84,6 +85,14 @@ class ProblemError(Exception):
 
 _LEDGER_PROBLEMS: Final[tuple[tuple[type[LedgerError], HTTPStatus, str, str], ...]] = (
     (NotInCustodyError, HTTPStatus.CONFLICT, "not-in-custody", "ask the server named custodian"),
+    (NotHomeError, HTTPStatus.CONFLICT, "not-home", "ask the server named custodian"),
+    (UnfitPinError, HTTPStatus.BAD_REQUEST, "unfit-pin", "choose another PIN"),
+    (
+        PinLockedError,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "pin-locked",
+        "wait until Retry-After, or set another PIN at the mailbox's home",
+    ),
     (
         NotAcceptableError,
         HTTPStatus.NOT_ACCEPTABLE,
@@ -147,7 +156,7 @@ def from_ledger(request: Request[Any, Any, Any], error: LedgerError) -> Response
         detail,
         remedy,
         headers=headers,
-        custodian=error.custodian if isinstance(error, NotInCustodyError) else None,
+        custodian=getattr(error, "custodian", None),
     )
 
 

@@ -18,22 +18,26 @@ import msgspec
 from ledger.clock import Clock
 from ledger.configuration import Configuration, Homes
 from ledger.errors import CallerError
-from ledger.events import PeerState, ReachabilityEvidence, ServerId
+from ledger.events import AudioFacts, PeerState, ReachabilityEvidence, ServerId
 from ledger.ids import MailboxAddress
+from ledger.mailbox import GreetingKind
 from projections.calls import CallKey, Calls
 from projections.mailboxes import MailboxEntry, Mailboxes, MailboxPage, PageKey
 from projections.pending import Pending
+from projections.profiles import Profiles, Said
 from projections.runner import ProjectionStatus
 from projections.servers import PeerRecord, Servers
 from vmledger.http.views import (
     CallPage,
     CallView,
+    GreetingView,
     MailboxCounts,
     MailboxView,
     MessageView,
     PendingHome,
     PendingMessage,
     PendingView,
+    ProfileView,
     ProjectionView,
     ServersView,
     ServerView,
@@ -63,6 +67,7 @@ class Questions:
         self._homes = homes
         self._models = read_models
         self._mailboxes = Mailboxes(read_models.store)
+        self._profiles = Profiles(read_models.store)
         self._calls = Calls(read_models.store)
         self._pending = Pending(read_models.store)
         self._servers = Servers(read_models.store)
@@ -109,6 +114,29 @@ class Questions:
             messages=[_message_view(entry) for entry in page.entries],
             next=_cursor(following.received_at, following.message_id) if following else None,
         )
+
+    def profile(self, mailbox: MailboxAddress) -> ProfileView:
+        """Give a mailbox's own settings; an unknown mailbox has none."""
+        answer = self._profiles.profile(str(mailbox))
+        profile, home = answer.profile, self._config.directory.home_of(mailbox)
+        return ProfileView(
+            mailbox=str(mailbox),
+            home=profile.home or (home.id if home is not None else None),
+            epoch=profile.epoch,
+            as_of=answer.position,
+            greetings=[view for said in profile.greetings if (view := _greeting_view(said))],
+            has_pin=profile.pin is not None,
+            pin_changed_at=profile.pin.recorded_at if profile.pin is not None else None,
+        )
+
+    def greeting_sound(
+        self, mailbox: MailboxAddress, kind: GreetingKind
+    ) -> tuple[str, AudioFacts] | None:
+        """Give a greeting's blob and what is known of its sound; None when there is none."""
+        said = self._profiles.profile(str(mailbox)).profile.greeting(kind.value)
+        if said is None or said.blob is None or said.audio is None:
+            return None
+        return said.blob, said.audio
 
     def message(self, mailbox: MailboxAddress, message_id: UUID) -> MessageView | None:
         """Give one message of a mailbox; None if it is not there."""
@@ -221,6 +249,25 @@ def _why_stopped(status: ProjectionStatus) -> str | None:
     if status.stopped_error is None:
         return None
     return f"position {status.stopped_position} ({status.stopped_topic}): {status.stopped_error}"
+
+
+_KINDS: Final = {kind.value: kind for kind in GreetingKind}
+
+
+def _greeting_view(said: Said) -> GreetingView | None:
+    """Show a greeting; None for a kind that only a newer program knows."""
+    kind, audio = _KINDS.get(said.subject), said.audio
+    if kind is None or audio is None:
+        return None
+    return GreetingView(
+        kind=kind,
+        duration_ms=audio.duration_ms,
+        codec=audio.codec,
+        digest=audio.digest,
+        size_bytes=audio.size_bytes,
+        recorded_at=said.recorded_at,
+        recorded_by=said.server,
+    )
 
 
 def _message_view(entry: MailboxEntry) -> MessageView:

@@ -1,4 +1,4 @@
-"""The sound of a message: as it was received, or as the player wants it; whole or in ranges.
+"""The sound of a message or greeting: as received, or as the player wants it; whole or in ranges.
 
 What was received is kept bit for bit and `audio/original` gives exactly that; everything else is
 made from it on demand. Every answer is verified against the digest in the log first.
@@ -41,7 +41,7 @@ from vmledger.http.routes import declare
 from vmledger.http.views import PeaksView
 
 _DECLARED: Final = declare(USE_MAILBOX, 404, 406, 409, 416)
-_SOUND: Final = {
+SOUND: Final = {
     HTTPStatus.OK: ResponseSpec(
         data_container=bytes,
         description="The sound in the best format that Accept allows.",
@@ -60,7 +60,7 @@ _SOUND: Final = {
 @get(
     "/v1/mailboxes/{extension:str}/messages/{message_id:uuid}/audio",
     tags=["mailboxes"],
-    **(_DECLARED | {"responses": _DECLARED["responses"] | _SOUND}),
+    **(_DECLARED | {"responses": _DECLARED["responses"] | SOUND}),
 )
 async def get_audio(
     extension: Extension,
@@ -83,10 +83,21 @@ async def get_audio(
     mailbox = MailboxAddress(extension, context)
     message = await find_message(parts, mailbox, message_id)
     received, facts = await read_sound(parts, message.call_id, message_id)
-    play_format = negotiate(request.headers.get("accept"), facts)
-    data = await parts.offload(lambda: render(received, facts, play_format))
+    answer = await answer_with_sound(parts, request, received, facts)
     if mark is not None:
         await act(parts, mailbox, message_id, Action.HEAR, request.user)
+    return answer
+
+
+async def answer_with_sound(
+    parts: ApiParts, request: AuthenticatedRequest, received: bytes, facts: AudioFacts
+) -> Response[bytes]:
+    """Answer with a sound in the form, and of it the range, that the request asks for.
+
+    Raises NotAcceptableError, and the 416 problem.
+    """
+    play_format = negotiate(request.headers.get("accept"), facts)
+    data = await parts.offload(lambda: render(received, facts, play_format))
     return _answer(request, data, facts, play_format)
 
 

@@ -7,12 +7,13 @@ position in the log that an answer rests on: everything up to there is in it.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 
 from ledger.events import CallStatus, DecisionReason, PeerState, ReachabilityEvidence
+from ledger.mailbox import GreetingKind
 from ledger.message import Action
 from ledger.server import CallReport
 from projections.calls import CallOutcome
@@ -87,6 +88,55 @@ class MessageChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """What shall happen to a message."""
 
     status: Action
+
+
+class GreetingView(msgspec.Struct, frozen=True, kw_only=True):
+    """One greeting of a mailbox."""
+
+    kind: GreetingKind
+    duration_ms: int
+    codec: str
+    digest: str
+    """SHA-256 of the received bytes: what ``audio/original`` gives."""
+    size_bytes: int
+    """Number of received bytes."""
+    recorded_at: datetime
+    recorded_by: str
+    """The server that was the mailbox's home then."""
+
+
+class ProfileView(msgspec.Struct, frozen=True, kw_only=True):
+    """A mailbox's own settings, as far as this server has heard of them."""
+
+    mailbox: str
+    home: str | None
+    """Where the mailbox lives; null when no server is home to it."""
+    epoch: int
+    """Counts its homes: 1 for the one that the configuration names."""
+    as_of: int
+    greetings: list[GreetingView]
+    has_pin: bool
+    pin_changed_at: datetime | None
+    """When its PIN was set; null when it has none."""
+
+
+class NewPin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A PIN for a mailbox."""
+
+    pin: Annotated[str, msgspec.Meta(max_length=64)]
+    """4 to 16 digits; the server's configuration may ask for more than 4."""
+
+
+class PinGuess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What somebody dialled as the PIN."""
+
+    pin: Annotated[str, msgspec.Meta(max_length=64)]
+
+
+class PinVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Was it the PIN?"""
+
+    matches: bool
 
 
 class PeaksView(msgspec.Struct, frozen=True, kw_only=True):

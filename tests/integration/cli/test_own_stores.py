@@ -203,7 +203,8 @@ def test_projections_are_rebuilt_and_their_standing_is_shown(fresh: CommandLine)
     assert fresh("projections", "status", "--json").json == {"projections": []}
     append(fresh, count=3)
     rebuilt = fresh("projections", "rebuild", "--json").json["projections"]
-    assert {one["name"] for one in rebuilt} == {"mailboxes", "pending", "calls", "servers"}
+    names = {"mailboxes", "pending", "calls", "servers", "profiles"}
+    assert {one["name"] for one in rebuilt} == names
     assert {(one["position"], one["is_serving"]) for one in rebuilt} == {(3, True)}
     again = fresh("projections", "rebuild", "mailboxes", "--json").json["projections"]
     numbers = {one["name"]: one["number"] for one in again}

@@ -8,18 +8,21 @@ from collections.abc import AsyncIterator, Iterator
 
 from ledger.errors import LedgerError
 from ledger.events import (
+    GreetingRecorded,
     MessageDelivered,
     MessageMigrated,
     MessageSaved,
     MessageStored,
+    PinChanged,
     RecordingSetAside,
     TransferDecided,
 )
+from ledger.mailbox import GreetingKind
 from ledger.migration.receipts import verify_receipt
 from ledger.storage.merkle import Frontier, leaf_hash
 from ledger.storage.stored_form import intact_prefix
 from tests.integration.crash_table.steps import DATA, SET_ASIDE, SPOOL
-from tests.integration.crash_table.world import Site, World
+from tests.integration.crash_table.world import OWN_MAILBOX, PIN, Site, World
 
 Findings = Iterator[str]
 AsyncFindings = AsyncIterator[str]
@@ -36,14 +39,34 @@ async def find_faults(world: World) -> list[str]:
 async def find_faults_of(world: World, site: Site) -> list[str]:
     """Look at one server alone: what its log says is there, and its spool is tidy."""
     found = [f for check in SITE_CHECKS for f in check(site)]
-    return found + [f async for f in _sound_is_whole(world, site)]
+    found += [f async for f in _sound_is_whole(world, site)]
+    return found + [f async for f in _profile_is_whole(world, site)]
 
 
 def is_at_rest(world: World) -> bool:
     """Is nothing on its way any more?"""
     stored = {m.message_id for m in world.alpha.of_kind(MessageStored)}
     settled = {e.message_id for e in world.alpha.of_kind(MessageMigrated | MessageDelivered)}
-    return stored <= settled
+    return stored <= settled and _profile_of(world.alpha) == _profile_of(world.bravo)
+
+
+def _profile_of(site: Site) -> set[bytes]:
+    topics = ["greeting-recorded", "pin-changed"]
+    entries = site.recorder.read_topics(topics, 1, site.recorder.head().position)
+    return {entry.plain for entry in entries}
+
+
+def greeting_is_recorded_once(world: World) -> Findings:
+    """Of a PIN nobody can tell whether it is the same again: asked for twice, it is set twice."""
+    for site in world.sites.values():
+        greetings, pins = len(site.of_kind(GreetingRecorded)), len(site.of_kind(PinChanged))
+        if greetings > 1 or pins > 2:
+            yield f"{site.id} knows of {greetings} greetings and {pins} PINs"
+
+
+def servers_know_one_profile(world: World) -> Findings:
+    if _profile_of(world.alpha) != _profile_of(world.bravo):
+        yield "alpha and bravo know different profiles"
 
 
 def log_is_whole(site: Site) -> Findings:
@@ -153,6 +176,21 @@ async def _sound_is_whole(world: World, site: Site) -> AsyncFindings:
             yield f"{site.id} plays another sound for message {event.message_id}"
 
 
+async def _profile_is_whole(world: World, site: Site) -> AsyncFindings:
+    """What a server's log says of the mailbox, it can play and check."""
+    state = await site.ask(site.server.parts.mailboxes.get(OWN_MAILBOX))
+    greeting = state.greeting(GreetingKind.UNAVAILABLE)
+    try:
+        if greeting is not None:
+            sound = await site.ask(site.server.read_audio(greeting.blob))
+            if sound != world.audio:
+                yield f"{site.id} plays another greeting"
+        if state.pin is not None and not await site.ask(site.server.check_pin(OWN_MAILBOX, PIN)):
+            yield f"{site.id} does not know the PIN"
+    except LedgerError as error:
+        yield f"{site.id} has not got what its log says of the mailbox: {error}"
+
+
 SITE_CHECKS = (log_is_whole, nothing_is_forgotten_in_the_spool, what_was_set_aside_is_there)
 WORLD_CHECKS = (
     call_is_decided_once,
@@ -161,6 +199,8 @@ WORLD_CHECKS = (
     receipts_are_true,
     each_message_has_one_receipt,
     user_is_heard_once,
+    greeting_is_recorded_once,
+    servers_know_one_profile,
 )
 
 

@@ -38,7 +38,9 @@ def test_steps_on_the_page_are_those_over_a_real_database(name, make_log):
     [(disk, "_sync_inode"), (disk.VirtualFiles, "sync_directory")],
     ids=["bytes", "names"],
 )
-@pytest.mark.parametrize("name", ["record-at-home", "receive-a-batch", "set-aside"])
+@pytest.mark.parametrize(
+    "name", ["record-at-home", "receive-a-batch", "set-aside", "record-a-greeting", "change-a-pin"]
+)
 def test_disk_that_ignores_a_sync_is_found_out(name, owner, sync, monkeypatch):
     monkeypatch.setattr(owner, sync, lambda *_: None)
     assert faults_of(crash_everywhere(USE_CASES[name], make_memory_log)) != []

@@ -11,17 +11,29 @@ import pytest
 
 from ledger.audio.errors import AudioError
 from ledger.events import (
+    GreetingRecorded,
     MessageDelivered,
     MessageMigrated,
     MessageSaved,
     MessageStored,
+    PinChanged,
     RecordingSetAside,
     TransferDecided,
 )
+from ledger.mailbox import GreetingKind
 from ledger.message import Action
 from ledger.telephony.switch import CallReport, CallStatus
 from tests.integration.crash_table.steps import SPOOL
-from tests.integration.crash_table.world import AUDIO, MEDIA_TYPE, Site, World, eventually, spoken
+from tests.integration.crash_table.world import (
+    AUDIO,
+    MEDIA_TYPE,
+    OWN_MAILBOX,
+    PIN,
+    Site,
+    World,
+    eventually,
+    spoken,
+)
 
 CALL = UUID(int=1)
 UNUSABLE = b"\x00" * 100
@@ -92,6 +104,23 @@ def save_at(name: str) -> Callable[[World], Awaitable[Any]]:
         return await site.ask(site.server.act_on_message(CALL, message_id, Action.SAVE, "user 7"))
 
     return do
+
+
+async def greet(world: World) -> Any:
+    server = world.alpha.server
+    sound = spoken(world.audio)
+    return await world.alpha.ask(
+        server.record_greeting(OWN_MAILBOX, GreetingKind.UNAVAILABLE, sound, MEDIA_TYPE)
+    )
+
+
+async def set_pin(world: World) -> Any:
+    return await world.alpha.ask(world.alpha.server.change_pin(OWN_MAILBOX, PIN, "user 1"))
+
+
+async def profile_is_known(world: World) -> None:
+    """Wait until the other server knows the greeting and the PIN, or the server died."""
+    await eventually(lambda: is_profile_known(world) or world.crashing.steps.is_dead)
 
 
 async def cut(world: World) -> None:
@@ -174,6 +203,19 @@ def is_migrated(world: World) -> bool:
 
 def is_set_aside(world: World) -> bool:
     return bool(world.alpha.of_kind(RecordingSetAside))
+
+
+def is_greeted(world: World) -> bool:
+    return bool(world.alpha.of_kind(GreetingRecorded))
+
+
+def has_pin(world: World) -> bool:
+    return bool(world.alpha.of_kind(PinChanged))
+
+
+def is_profile_known(world: World) -> bool:
+    kinds = [GreetingRecorded, PinChanged]
+    return all(len(world.bravo.of_kind(kind)) == len(world.alpha.of_kind(kind)) for kind in kinds)
 
 
 def is_saved_at(name: str) -> Callable[[World], bool]:
@@ -287,5 +329,35 @@ USE_CASES = {
         save_at("bravo"),
         USER,
         least_steps=1,
+    ),
+    "record-a-greeting": UseCase(
+        "Record a mailbox's greeting",
+        "alpha",
+        report(OWN),
+        counted(greet),
+        is_greeted,
+        greet,
+        USER,
+        least_steps=6,
+    ),
+    "change-a-pin": UseCase(
+        "Change a mailbox's PIN",
+        "alpha",
+        report(OWN),
+        counted(set_pin),
+        has_pin,
+        set_pin,
+        USER,
+        least_steps=6,
+    ),
+    "receive-a-profile": UseCase(
+        "Receive a greeting and a PIN at another server",
+        "bravo",
+        then(cut, report(OWN), greet, set_pin),
+        counted(mend, profile_is_known),
+        is_profile_known,
+        None,
+        ORIGIN,
+        least_steps=11,
     ),
 }

@@ -31,7 +31,7 @@ from ledger.configuration import Replication as ReplicationSettings
 from ledger.errors import TransientError
 from ledger.events import DomainEvent, OpaqueEvent, decode
 from ledger.identity import ServerIdentity
-from ledger.ids import uuid7
+from ledger.ids import MailboxAddress, uuid7
 from ledger.migration.known_homes import load_homes
 from ledger.migration.link import Route
 from ledger.pin import ScryptCost
@@ -61,6 +61,9 @@ from vmledger.replication import Replication
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 CLAIMS = {"alpha": "1*", "bravo": "2*"}
+OWN_MAILBOX = MailboxAddress("100")
+"""Lives at alpha."""
+PIN = "2580"
 AUDIO = speech_codes()
 MEDIA_TYPE = "audio/basic"
 SETTINGS = ReplicationSettings(probe_interval_s=5.0, backoff_max_s=8.0)

@@ -16,6 +16,7 @@ WHO = {
     "read": {"reader", "operator"},
     "read-mailbox": {"reader", "operator", "owner"},
     "use-mailbox": {"operator", "owner"},
+    "serve-callers": {"switch", "operator", "owner"},
     "operate": {"operator"},
 }
 EXPECTED = {
@@ -29,6 +30,13 @@ EXPECTED = {
     ("DELETE", "/v1/mailboxes/{extension:str}/messages/{message_id:uuid}"): "use-mailbox",
     ("GET", "/v1/mailboxes/{extension:str}/messages/{message_id:uuid}/audio"): "use-mailbox",
     ("GET", "/v1/mailboxes/{extension:str}/messages/{message_id:uuid}/peaks"): "use-mailbox",
+    ("GET", "/v1/mailboxes/{extension:str}/profile"): "read-mailbox",
+    ("PUT", "/v1/mailboxes/{extension:str}/greetings/{kind:str}"): "use-mailbox",
+    ("GET", "/v1/mailboxes/{extension:str}/greetings/{kind:str}"): "serve-callers",
+    ("DELETE", "/v1/mailboxes/{extension:str}/greetings/{kind:str}"): "use-mailbox",
+    ("PUT", "/v1/mailboxes/{extension:str}/pin"): "use-mailbox",
+    ("DELETE", "/v1/mailboxes/{extension:str}/pin"): "use-mailbox",
+    ("POST", "/v1/mailboxes/{extension:str}/pin/check"): "serve-callers",
     ("GET", "/v1/pending"): "read",
     ("GET", "/v1/servers"): "read",
     ("GET", "/v1/projections"): "read",

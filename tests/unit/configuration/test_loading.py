@@ -26,7 +26,7 @@ def keys_of(section):
 
 
 def test_sample_sets_every_key_of_every_table():
-    assert len(SECTIONS) == 9
+    assert len(SECTIONS) == 10
     assert set(SAMPLE) == keys_of(declared.ConfigurationFile)
     for name, section, is_repeated in SECTIONS:
         tables = SAMPLE[name] if is_repeated else [SAMPLE[name]]
@@ -44,14 +44,14 @@ def test_every_key_and_table_is_documented_where_it_is_declared():
 def test_every_tuning_key_of_the_sample_reaches_the_program(bench):
     configuration = bench.load()
     checked = 0
-    for name in ("listen", "calls", "replication", "retention", "limits"):
+    for name in ("listen", "calls", "profiles", "replication", "retention", "limits"):
         section = getattr(configuration, name)
         for field in msgspec.structs.fields(type(section)):
             value = msgspec.to_builtins(getattr(section, field.name))
             assert (list(value) if isinstance(value, tuple) else value) == SAMPLE[name][field.name]
             assert value != default_of(field), f"{name}.{field.name} is tested with its default"
             checked += 1
-    assert checked == 28
+    assert checked == 31
 
 
 def test_paths_are_absolute_and_relative_to_the_file(bench):

@@ -224,3 +224,27 @@ def test_other_message_of_a_call_goes_its_own_way():
     assert ship(events, 2, "bravo").message.message_id == MESSAGE
     assert ship(events, 3, "charlie").message.message_id == other
     assert ship(events, 3, "bravo") is None
+
+
+def pin(version: int, verifier: str | None) -> PinChanged:
+    fields = {"mailbox": "1001@default", "verifier": verifier, "by": "x"}
+    return event(PinChanged, version, **fields, verifier_size_bytes=9 if verifier else 0)
+
+
+def test_what_a_pin_is_checked_against_travels_with_its_change():
+    shipment = ship([pin(1, "a" * 64)], 1)
+    assert shipment.blobs == (("a" * 64, 9),)
+    assert shipment.parcel.blobs == ("a" * 64,)
+
+
+def test_changed_pin_travels_only_with_the_change_that_followed_it():
+    """What the old one was checked against may be thrown away by now."""
+    events = [pin(1, "a" * 64), pin(2, "b" * 64)]
+    assert ship(events, 1) is None
+    shipment = ship(events, 2)
+    assert [bytes(e.plain) for e in shipment.parcel.events] == [encode(e) for e in events]
+    assert shipment.blobs == (("b" * 64, 9),)
+
+
+def test_removed_pin_needs_no_blob():
+    assert ship([pin(1, "a" * 64), pin(2, None)], 2).blobs == ()
