@@ -139,7 +139,7 @@ async def poison(world: World, poison: Poison) -> None:
 
 async def greet(world: World, greet: Greet) -> None:
     """The owner of a mailbox records a greeting at its home."""
-    process = world.listener(greet.server)
+    process = _home_of(world, greet.server, greet.extension)
     if process is not None:
         mailbox = MailboxAddress(greet.extension)
         await _no_call(world, process, mailbox)
@@ -151,9 +151,18 @@ async def greet(world: World, greet: Greet) -> None:
         )
 
 
+def _home_of(world: World, server: str, extension: str) -> Process | None:
+    """Give a server that takes itself for the home: this one or, since a move, another."""
+    for name in dict.fromkeys((server, *world.machines)):
+        process = world.listener(name)
+        if process is not None and process.homes.is_ours(f"{extension}@default"):
+            return process
+    return None
+
+
 async def change_pin(world: World, change: ChangePin) -> None:
     """The owner of a mailbox chooses a PIN at its home."""
-    process = world.listener(change.server)
+    process = _home_of(world, change.server, change.extension)
     if process is not None:
         mailbox = MailboxAddress(change.extension)
         await _no_call(world, process, mailbox)

@@ -24,6 +24,7 @@ from ledger.mailbox import GreetingKind
 from projections.calls import CallKey, Calls
 from projections.mailboxes import MailboxEntry, Mailboxes, MailboxPage, PageKey
 from projections.pending import Pending
+from projections.pending import PendingMessage as WaitingMessage
 from projections.profiles import Profiles, Said
 from projections.runner import ProjectionStatus
 from projections.servers import PeerRecord, Servers
@@ -109,6 +110,7 @@ class Questions:
         return MailboxView(
             mailbox=str(mailbox),
             home=home.id if home is not None else None,
+            epoch=self._homes.epoch_of(str(mailbox)),
             as_of=page.position,
             counts=msgspec.convert(page.counts, MailboxCounts, from_attributes=True),
             messages=[_message_view(entry) for entry in page.entries],
@@ -185,10 +187,20 @@ class Questions:
                 for home in homes
             ],
             messages=[
-                _same_fields(message, PendingMessage)
+                self._pending_view(message)
                 for message in (self._pending.messages(limit=limit) if limit else ())
             ],
         )
+
+    def _pending_view(self, message: WaitingMessage) -> PendingMessage:
+        home = self._homes.name_of_home(message.mailbox)
+        view: PendingMessage = _same_fields(message, PendingMessage, mailbox_home=home)
+        return view
+
+    def count_of(self, mailbox: MailboxAddress) -> int:
+        """Count the messages of a mailbox that this server answers for."""
+        counts = self._mailboxes.counts(str(mailbox))
+        return counts.new + counts.old + counts.deleted
 
     def servers(self) -> ServersView:
         """Give the servers of the configuration and what is known of them."""
@@ -294,10 +306,11 @@ def _message_view(entry: MailboxEntry) -> MessageView:
     )
 
 
-def _same_fields(record: msgspec.Struct, view: type[Any]) -> Any:
+def _same_fields(record: msgspec.Struct, view: type[Any], **others: Any) -> Any:
     """Build a view from the fields of a record that have the same names."""
     names = set(record.__struct_fields__)
-    return view(**{name: getattr(record, name) for name in view.__struct_fields__ if name in names})
+    same = {name: getattr(record, name) for name in view.__struct_fields__ if name in names}
+    return view(**same, **others)
 
 
 def _cursor(at: datetime, item: UUID) -> str:
