@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from ledger.errors import ConflictError
+from ledger.errors import CallerError
 from ledger.events import Epoch, MailboxRehomed, ServerId, Stamp
 from ledger.ids import MailboxAddress
 from ledger.mailbox import MailboxState, Place
@@ -30,7 +30,7 @@ async def rehome_mailbox(
     nothing changes.
 
     Raises NotFoundError for a server or mailbox that the configuration does not know, NotHomeError
-    when another server must be asked, ConflictError for a mailbox that shall be forced elsewhere.
+    when another server must be asked, CallerError for a mailbox that shall be forced elsewhere.
     """
     parts.homes.directory.entry(to)
     home = home_of(parts, mailbox)
@@ -38,7 +38,7 @@ async def rehome_mailbox(
         return parts.homes.epoch_of(str(mailbox))
     if is_forced:
         if to != parts.config.server:
-            raise ConflictError(f"a mailbox is forced by the server that takes it; do this at {to}")
+            raise CallerError(f"a mailbox is forced by the server that takes it; do this at {to}")
         change = take_mailbox
     else:
         change = change_mailbox
