@@ -43,9 +43,9 @@ class Recorded(LibraryEvent):
 register_topic("recorded", Recorded)
 
 
-def sample() -> list[DomainEvent]:
+def sample(seed: int = 2) -> list[DomainEvent]:
     """Make the events of some thousand calls."""
-    rng = random.Random(2)
+    rng = random.Random(seed)
     events: list[DomainEvent] = []
     while len(events) < EVENTS:
         events += call_with_message(rng, server="alpha")

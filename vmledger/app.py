@@ -230,6 +230,7 @@ def _make_api(
         ApiParts(
             config=config,
             homes=stores.homes,
+            identity=load_identity(config.server, config.identity.signing_key),
             server=server,
             log=stores.log,
             questions=Questions(config, stores.homes, stores.read_models, stores.clock, evidence),

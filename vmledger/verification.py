@@ -1,31 +1,48 @@
-"""Verify a log: read all of it, and hold it against what it says of itself.
+"""Verify a log: read all of it, and hold it against everything that it says of itself.
 
-Checked: positions have no gap, every event decodes and is the one its row says, the versions of
-every stream follow each other, the Merkle root over all plain bytes is the one in the log's head.
-Safe beside a running server: the head is read first, and the log only up to it.
+Checked: positions have no gap; every event decodes and is the one its row says; the versions of
+every stream follow each other; each event's hash, each kept node of the tree, and the root in the
+log's head are those of the events; every receipt in it is signed by the home that it names, and the
+root that this log had when the receipt was given is still the root at that position. So a change is
+found at its place; and even somebody who rewrote events, hashes, nodes and head together would
+contradict the receipts that other servers signed.
 
-Source: RFC 9162 section 2.1.1 (the tree).
+The log is read in parts, by several processes when it is long. Safe beside a running server: the
+head is read first, and the log only up to it.
+
+Source: RFC 9162 section 2.1.1 (the tree); claims 7 and 8 (receipts).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Final
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 from uuid import UUID
 
 import msgspec
 
-from ledger.errors import CorruptionError
-from ledger.events import OpaqueEvent, decode
+from ledger.errors import CorruptionError, LedgerError, NotFoundError
+from ledger.events import MessageMigrated, OpaqueEvent, Receipt, decode
+from ledger.migration.receipts import verify_receipt
 from ledger.storage.event_log import LogEntry, LogRecorder
-from ledger.storage.merkle import Frontier, leaf_hash
+from ledger.storage.merkle import Frontier, TreeNode, leaf_hash
+from ledger.storage.open_recorder import open_recorder
 
+_PART: Final = 16_384
+"""Events of a part: a whole number of tiles."""
 _PAGE: Final = 2000
+_MANY: Final = 4 * _PART
+"""From this length on, other processes help: starting them takes a second."""
 _MAX_FINDINGS: Final = 1000
 """A log that is wrong in more places than this is beyond a list."""
 
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is."""
+Keys: TypeAlias = Mapping[str, bytes]
+"""Public keys of servers, by their ids."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -45,6 +62,10 @@ class LogVerification(msgspec.Struct, frozen=True, kw_only=True):
     streams: int
     opaque_events: int
     """Events of a newer version or unknown topic: kept, not understood."""
+    receipts: int
+    """Receipts whose signature was checked."""
+    unchecked_receipts: int
+    """Receipts of servers whose key is not known."""
     findings: list[Finding]
 
     @property
@@ -54,94 +75,274 @@ class LogVerification(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def verify_log(
-    recorder: LogRecorder, on_progress: Progress = lambda _done, _all: None
+    recorder: LogRecorder,
+    on_progress: Progress = lambda _done, _all: None,
+    *,
+    server: str = "",
+    keys: Keys | None = None,
+    url: str | None = None,
 ) -> LogVerification:
-    """Verify a whole log. Raises only what keeps it from being read at all."""
+    """Verify a whole log. Raises only what keeps it from being read at all.
+
+    ``server`` is whose log it is, and ``keys`` are those of the servers that receipts are checked
+    with. With ``url`` a long log is read by one process a processor.
+    """
     head = recorder.head()
-    check = _Check()
-    for entry in _entries(recorder, head.position, check):
-        check.take(entry)
-        if entry.position % _PAGE == 0 or entry.position == head.position:
-            on_progress(entry.position, head.position)
-    check.expect_end(head.position, head.root)
+    whole = _Whole(recorder, head.position, server)
+    starts = range(1, head.position + 1, _PART)
+    for start, part in zip(
+        starts, _read_parts(recorder, starts, head.position, keys or {}, url), strict=True
+    ):
+        whole.take(start, part)
+        on_progress(min(start + _PART - 1, head.position), head.position)
+    whole.expect_end(head.root)
+    whole.expect_receipts_fit()
     return LogVerification(
         position=head.position,
         root=head.root.hex(),
-        streams=len(check.versions),
-        opaque_events=check.opaque_events,
-        findings=check.findings,
+        streams=len(whole.versions),
+        opaque_events=whole.opaque_events,
+        receipts=whole.receipts,
+        unchecked_receipts=whole.unchecked_receipts,
+        findings=whole.findings[:_MAX_FINDINGS],
     )
 
 
-def _entries(recorder: LogRecorder, end: int, check: _Check) -> Iterator[LogEntry]:
-    """Read the log in pages; what cannot be read is a finding, and ends it."""
-    start = 1
-    while start <= end:
-        try:
-            page = recorder.read(start, _PAGE, end)
-        except CorruptionError as error:
-            check.note(error.place, error.message)
-            return
-        if not page:
-            return
-        yield from page
-        start = page[-1].position + 1
+# --- A part: what can be judged without the others --------------------------------------------
 
 
-class _Check:
-    """What must be remembered from one event to the next."""
+@dataclass(slots=True)
+class Part:
+    """What reading a part of a log gave."""
 
-    def __init__(self) -> None:
-        self.findings: list[Finding] = []
-        self.versions: dict[UUID, int] = {}
-        self.opaque_events = 0
-        self._tree = Frontier()
-        self._position = 0
+    hashes: list[bytes] = field(default_factory=list)
+    """Of its events, as they are; where one cannot be read, as its row says."""
+    versions: dict[UUID, tuple[int, int]] = field(default_factory=dict)
+    """First and last version of each stream in it."""
+    findings: list[Finding] = field(default_factory=list)
+    receipts: list[tuple[int, Receipt]] = field(default_factory=list)
+    """Those that are signed rightly, and where they stand."""
+    unchecked_receipts: int = 0
+    opaque_events: int = 0
 
     def note(self, place: str, what: str) -> None:
         """Note a finding."""
-        if len(self.findings) < _MAX_FINDINGS:
-            self.findings.append(Finding(place, what))
+        self.findings.append(Finding(place, what))
 
-    def take(self, entry: LogEntry) -> None:
-        """Check the next event."""
-        place = f"position {entry.position}"
-        if entry.position != self._position + 1:
-            self.note(place, f"follows position {self._position}: the log has a gap")
-        self._position = entry.position
-        self._tree = self._tree.append((leaf_hash(entry.plain),))
-        version = self.versions.get(entry.originator_id, 0)
-        if entry.originator_version != version + 1:
-            self.note(
-                place,
-                f"version {entry.originator_version} of stream {entry.originator_id} "
-                f"follows version {version}",
-            )
-        self.versions[entry.originator_id] = entry.originator_version
-        self._read(entry, place)
 
-    def _read(self, entry: LogEntry, place: str) -> None:
+def _read_parts(
+    recorder: LogRecorder, starts: Sequence[int], end: int, keys: Keys, url: str | None
+) -> Iterator[Part]:
+    if url is None or end < _MANY:
+        yield from (verify_part(recorder, start, end, keys) for start in starts)
+        return
+    with ProcessPoolExecutor(os.cpu_count(), initializer=_open, initargs=(url,)) as pool:
+        yield from pool.map(_verify_part_here, starts, [end] * len(starts), [keys] * len(starts))
+
+
+_opened: list[LogRecorder] = []
+"""The log as a helping process has it open."""
+
+
+def _open(url: str) -> None:
+    _opened.append(open_recorder(url))
+
+
+def _verify_part_here(start: int, end: int, keys: Keys) -> Part:
+    return verify_part(_opened[0], start, end, keys)
+
+
+def verify_part(recorder: LogRecorder, start: int, end: int, keys: Keys) -> Part:
+    """Read the part of a log that begins at a position, and check what can be checked in it."""
+    part = Part()
+    stop = min(start + _PART - 1, end)
+    position = start
+    for entry in _entries(recorder, start, stop, part):
+        if isinstance(entry, LogEntry):
+            if entry.position != position:
+                break
+            _check_entry(entry, part, keys)
+        else:
+            part.hashes.extend(recorder.read_hashes(0, entry - 1, entry))
+        position += 1
+    if position <= stop:
+        part.note(f"position {position}", f"is missing; the log's head says it reaches {end}")
+    else:
+        _compare_hashes(recorder, start, stop, part)
+    return part
+
+
+def _entries(recorder: LogRecorder, start: int, stop: int, part: Part) -> Iterator[LogEntry | int]:
+    """Read on in pages; of an event that cannot be read, which is a finding, only the position."""
+    while start <= stop:
+        last = min(start + _PAGE - 1, stop)
         try:
-            event = decode(entry.plain, place)
-        except CorruptionError as error:
-            self.note(place, error.message)
-            return
-        said = (event.originator_id, event.originator_version, event.topic)
-        if said != (entry.originator_id, entry.originator_version, entry.topic):
-            self.note(place, "the row's stream, version or topic is not that of the event in it")
-        if isinstance(event, OpaqueEvent):
-            self.opaque_events += 1
+            page: list[LogEntry] = recorder.read(start, _PAGE, stop)
+        except CorruptionError:
+            yield from _one_by_one(recorder, start, last, part)
+        else:
+            yield from page
+        start = last + 1
 
-    def expect_end(self, position: int, root: bytes) -> None:
+
+def _one_by_one(
+    recorder: LogRecorder, start: int, stop: int, part: Part
+) -> Iterator[LogEntry | int]:
+    for position in range(start, stop + 1):
+        try:
+            yield from recorder.read(position, 1, stop)
+        except CorruptionError as error:
+            part.note(error.place, error.message)
+            yield position
+
+
+def _check_entry(entry: LogEntry, part: Part, keys: Keys) -> None:
+    place = f"position {entry.position}"
+    part.hashes.append(leaf_hash(entry.plain))
+    _check_version(entry, part, place)
+    try:
+        event = decode(entry.plain, place)
+    except CorruptionError as error:
+        part.note(place, error.message)
+        return
+    said = (event.originator_id, event.originator_version, event.topic)
+    if said != (entry.originator_id, entry.originator_version, entry.topic):
+        part.note(place, "the row's stream, version or topic is not that of the event in it")
+    if isinstance(event, OpaqueEvent):
+        part.opaque_events += 1
+    elif isinstance(event, MessageMigrated):
+        _check_receipt(event.receipt, entry.position, part, keys)
+
+
+def _check_version(entry: LogEntry, part: Part, place: str) -> None:
+    first, last = part.versions.get(entry.originator_id, (entry.originator_version, None))
+    if last is not None and entry.originator_version != last + 1:
+        part.note(place, _out_of_row(entry.originator_id, entry.originator_version, last))
+    part.versions[entry.originator_id] = (first, entry.originator_version)
+
+
+def _out_of_row(stream: UUID, version: int, last: int) -> str:
+    return f"version {version} of stream {stream} follows version {last}"
+
+
+def _check_receipt(receipt: Receipt, position: int, part: Part, keys: Keys) -> None:
+    key = keys.get(receipt.home)
+    if key is None:
+        part.unchecked_receipts += 1
+        return
+    try:
+        verify_receipt(receipt, key)
+    except LedgerError as error:
+        part.note(f"position {position}", f"its receipt is not genuine: {error.message}")
+    else:
+        part.receipts.append((position, receipt))
+
+
+def _compare_hashes(recorder: LogRecorder, start: int, stop: int, part: Part) -> None:
+    """Hold the hash beside each event against the event itself."""
+    for first in range(start - 1, stop, _PAGE):
+        kept = recorder.read_hashes(0, first, min(first + _PAGE, stop))
+        for offset, digest in enumerate(kept, first):
+            if digest != part.hashes[offset - start + 1]:
+                part.note(
+                    f"position {offset + 1}",
+                    f"is not what was written: it hashes to {part.hashes[offset - start + 1].hex()}"
+                    f", and {digest.hex()} is kept",
+                )
+
+
+# --- The whole: what the parts are to each other ----------------------------------------------
+
+
+class _Whole:
+    """What must be remembered from one part to the next."""
+
+    def __init__(self, recorder: LogRecorder, end: int, server: str) -> None:
+        self._recorder = recorder
+        self._end = end
+        self._server = server
+        self._tree = Frontier()
+        self._stated: dict[int, dict[str, int]] = {}
+        """Position → root that a receipt states for it → position of that receipt."""
+        self.findings: list[Finding] = []
+        self.versions: dict[UUID, int] = {}
+        self.opaque_events = self.receipts = self.unchecked_receipts = 0
+
+    def note(self, place: str, what: str) -> None:
+        """Note a finding."""
+        self.findings.append(Finding(place, what))
+
+    def take(self, start: int, part: Part) -> None:
+        """Join the next part."""
+        self.findings += part.findings
+        self.opaque_events += part.opaque_events
+        self.receipts += len(part.receipts)
+        self.unchecked_receipts += part.unchecked_receipts
+        for stream, (first, last) in part.versions.items():
+            before = self.versions.get(stream, 0)
+            if first != before + 1:
+                self.note(f"positions {start} on", _out_of_row(stream, first, before))
+            self.versions[stream] = last
+        for position, receipt in part.receipts:
+            if receipt.origin == self._server:
+                stated = self._stated.setdefault(receipt.origin_position, {})
+                stated.setdefault(receipt.origin_root, position)
+        self._grow(part.hashes)
+
+    def _grow(self, hashes: Sequence[bytes]) -> None:
+        nodes: list[TreeNode] = []
+        self._tree = self._tree.append(hashes, nodes.append)
+        for node in nodes:
+            first = (node.index << node.level) + 1
+            last = (node.index + 1) << node.level
+            if self._kept(node) != node.hash:
+                self.note(
+                    f"positions {first} to {last}",
+                    "their common hash is not the one that is kept: an event of these was changed "
+                    "together with its hash, or the kept one was",
+                )
+
+    def _kept(self, node: TreeNode) -> bytes | None:
+        try:
+            return self._recorder.read_hashes(node.level, node.index, node.index + 1)[0]
+        except (CorruptionError, NotFoundError):
+            return None
+
+    def expect_end(self, root: bytes) -> None:
         """Hold what was read against the head."""
-        if self._position != position:
-            self.note(
-                f"position {self._position + 1}",
-                f"the log ends at {self._position}; its head says {position}",
-            )
-        elif self._tree.root() != root:
+        if self._tree.size == self._end and self._tree.root() != root:
             self.note(
                 "log head",
                 f"the Merkle root over all events is {self._tree.root().hex()}, the head says "
-                f"{root.hex()}: an event was changed after it was written",
+                f"{root.hex()}: an event was changed after it was written, or the head was",
             )
+
+    def expect_receipts_fit(self) -> None:
+        """Hold the roots that homes signed against those of the log as it is now."""
+        if self._tree.size != self._end:
+            return
+        tree, agreed = Frontier(), 0
+        for position in sorted(p for p in self._stated if p <= self._end):
+            tree = self._advance(tree, position)
+            root = tree.root().hex()
+            for stated, where in self._stated[position].items():
+                if stated != root:
+                    self.note(
+                        f"positions {agreed + 1} to {position}",
+                        f"are not what they were when the receipt at position {where} was signed: "
+                        f"it states the root {stated}, and it is {root}",
+                    )
+            agreed = position if root in self._stated[position] else agreed
+        for position in sorted(p for p in self._stated if p > self._end):
+            where = min(self._stated[position].values())
+            self.note(
+                f"position {where}",
+                f"its receipt covers this log up to {position}, and it ends at {self._end}",
+            )
+
+    def _advance(self, tree: Frontier, position: int) -> Frontier:
+        """Grow a tree up to a position by the hashes that are kept, which were compared before."""
+        while tree.size < position:
+            stop = min(tree.size + _PAGE, position)
+            tree = tree.append(self._recorder.read_hashes(0, tree.size, stop))
+        return tree

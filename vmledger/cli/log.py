@@ -6,26 +6,46 @@ Source: RFC 9162 section 2 (tree, checkpoint).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
 from typing import Annotated, Final
 
+import msgspec
 import typer
 
+from ledger.checkpoint import log_key
+from ledger.configuration import load_configuration
+from ledger.errors import CallerError, NotFoundError
 from ledger.events import decode
+from ledger.identity import load_identity, parse_public_key, write_new_file
 from ledger.storage.event_log import LogEntry, LogRecorder
 from vmledger.cli.api_client import connect
 from vmledger.cli.blobs import print_verification, verify_all
 from vmledger.cli.errors import ReservedError
-from vmledger.cli.options import ConfigOption, JsonOption, TokenOption, UrlOption, load_config
+from vmledger.cli.options import (
+    ConfigOption,
+    JsonOption,
+    MessageId,
+    TokenOption,
+    UrlOption,
+    load_config,
+    read_file,
+)
 from vmledger.cli.output import (
     entry_document,
     print_facts,
     print_json,
     print_json_line,
+    print_table,
     progress_bar,
     show_time,
 )
-from vmledger.stores import open_log
+from vmledger.message_proof import ProofReport, prove_message, read_proof
+from vmledger.message_proof import check_proof as check
+from vmledger.message_story import read_story
+from vmledger.signing import sign_head
+from vmledger.stores import open_log, open_read_models
 from vmledger.verification import LogVerification, verify_log
 
 _PAGE: Final = 1000
@@ -39,6 +59,7 @@ def register(app: typer.Typer) -> None:
     group.command("verify")(verify)
     group.command("checkpoint")(checkpoint)
     group.command("prove")(prove)
+    group.command("check-proof")(check_proof)
     group.command("backup-verified")(backup_verified)
     app.add_typer(group, name="log")
     app.command("recover")(recover)
@@ -96,12 +117,20 @@ def verify(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read the whole log and hold it against its Merkle root. Exit code 1 for any difference."""
+    """Read the whole log and hold it against its tree and the others' receipts.
+
+    Names the place of whatever is not as it was written, and exits with 1.
+    """
     loaded = load_config(config)
     with open_log(loaded) as recorder, progress_bar() as bar:
         task = bar.add_task("log", total=None)
+        servers = loaded.directory.servers.values()
         verification = verify_log(
-            recorder, lambda done, total: bar.update(task, completed=done, total=total)
+            recorder,
+            lambda done, total: bar.update(task, completed=done, total=total),
+            server=loaded.server,
+            keys={server.id: server.public_key for server in servers},
+            url=loaded.stores.events,
         )
     report = verify_all(loaded) if with_blobs and verification.is_intact else None
     if as_json:
@@ -122,6 +151,8 @@ def _print_verification(verification: LogVerification) -> None:
             ("events", verification.position),
             ("streams", verification.streams),
             ("not understood", verification.opaque_events or None),
+            ("receipts", verification.receipts or None),
+            ("of unknown servers", verification.unchecked_receipts or None),
             ("root", verification.root),
             ("log", "intact" if verification.is_intact else "NOT intact"),
         )
@@ -130,28 +161,120 @@ def _print_verification(verification: LogVerification) -> None:
         print("stop the server, keep its disk as it is, and restore the log from a backup")
 
 
-def checkpoint(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def checkpoint(
+    is_signed: Annotated[
+        bool, typer.Option("--signed", help="Print it signed, as the tools of public logs read it.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Print where the log ends, and its Merkle root there."""
     loaded = load_config(config)
     with open_log(loaded) as recorder:
         head = recorder.head()
+    identity = load_identity(loaded.server, loaded.identity.signing_key)
+    note = sign_head(head, identity)
+    if is_signed and not as_json:
+        print(note.to_text(), end="")
+        return
     facts = {
         "server": loaded.server,
         "incarnation": str(head.incarnation),
         "position": head.position,
         "root": head.root.hex(),
+        "key": log_key(loaded.server, head.incarnation, identity.public_key).to_text(),
     }
     if as_json:
-        print_json(facts)
+        print_json(facts | {"signed": note.to_text()})
     else:
         print_facts(facts.items())
 
 
 def prove(
-    message_id: Annotated[str, typer.Argument(metavar="ID", help="The message.")],  # noqa: ARG001 - the name is reserved
+    message_id: MessageId,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The new file; else it is printed.")
+    ] = None,
+    config: ConfigOption = None,
 ) -> None:
-    """Reserved: a proof that a message is in the log."""
-    raise ReservedError("'log prove' is reserved and not built yet; use 'log verify'")
+    """Make a file that proves to a third party that a message stands in this log.
+
+    It holds the events of the message, and so the caller's number if the switch gave one.
+    """
+    loaded = load_config(config)
+    identity = load_identity(loaded.server, loaded.identity.signing_key)
+    with open_log(loaded) as recorder, open_read_models(loaded, recorder) as models:
+        entry = models.find_message(message_id)
+        if entry is None:
+            raise NotFoundError(f"nothing is recorded here of message {message_id}")
+        told = read_story(recorder, loaded.server, entry.call_id, message_id)
+        note = sign_head(recorder.head(), identity)
+        proof = prove_message(message_id, loaded.server, told, note, recorder.read_hashes)
+    text = msgspec.json.format(msgspec.json.encode(proof), indent=2) + b"\n"
+    if out is None:
+        print(text.decode(), end="")
+    else:
+        write_new_file(out, text, mode=0o600)
+        print(f"{out}: {len(told)} events of message {message_id}; check it with")
+        print(f"  vmledger log check-proof {out} --key {loaded.server}=PUBLIC_KEY")
+
+
+def check_proof(
+    file: Annotated[Path, typer.Argument(help="What 'vmledger log prove' made.")],
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="SERVER=KEY", help="A server's public key. Repeatable."),
+    ] = None,
+    audio: Annotated[
+        Path | None, typer.Option("--audio", help="Is this file the message's recording?")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Take the keys of all servers from this file."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a proof without any server. Exit code 1 when it does not hold."""
+    report = check(read_proof(read_file(file)), _public_keys(key or [], config))
+    is_its_audio = audio is None or sha256(read_file(audio)).hexdigest() == report.audio_digest
+    if as_json:
+        print_json({"holds": report.holds, "is_its_audio": is_its_audio, "report": report})
+    else:
+        _print_proof(report)
+        if audio is not None:
+            print(f"{audio}: {'the recording' if is_its_audio else 'NOT the recording'}")
+    if not report.holds or not is_its_audio:
+        raise typer.Exit(1)
+
+
+def _public_keys(given: Sequence[str], config: Path | None) -> dict[str, bytes]:
+    servers = load_configuration(config).directory.servers.values() if config is not None else ()
+    keys = {server.id: server.public_key for server in servers}
+    for text in given:
+        server, equals, encoded = text.partition("=")
+        if not equals or not server:
+            raise CallerError(f"--key {text!r} is not SERVER=KEY; write it like alpha=MCowBQ…")
+        keys[server] = parse_public_key(encoded)
+    return keys
+
+
+def _print_proof(report: ProofReport) -> None:
+    for problem in report.problems:
+        print(f"NOT proved: {problem}")
+    rows = ((f.position, show_time(f.recorded_at), f.recorded_by, f.event) for f in report.facts)
+    print_table(("#position", "recorded", "by", "event"), rows, if_empty="")
+    witnesses = (f"{name} at {show_time(at)}" for name, at in report.witnesses.items())
+    print_facts(
+        (
+            ("message", report.message_id),
+            ("log", f"{report.server}, incarnation {report.incarnation}"),
+            ("checkpoint", f"{report.position} events, root {report.root}"),
+            ("witnesses", ", ".join(witnesses) or "none whose key was given"),
+            ("receipts", report.receipts or None),
+            ("recording", report.audio_digest),
+            ("proof", "holds" if report.holds else "does NOT hold"),
+        )
+    )
 
 
 def backup_verified(

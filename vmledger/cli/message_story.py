@@ -1,24 +1,17 @@
-"""The whole story of one message: every event of its call and of itself, across the servers.
-
-The home's log holds what the server that took the call recorded, verbatim, so the story is complete
-there; where the call was taken it goes on to the home's receipt.
+"""Show the whole story of one message.
 
 Source: claims 1, 5 and 7.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
-from uuid import UUID
-
-import msgspec
+from typing import Final
 
 from ledger.errors import NotFoundError
-from ledger.ids import message_stream_id
 from ledger.storage.event_log import LogEntry
-from ledger.storage.message_streams import in_log_order, read_with_earlier
 from vmledger.cli.options import ConfigOption, JsonOption, MessageId, load_config
 from vmledger.cli.output import entry_document, print_json, print_table, show_time
+from vmledger.message_story import event_fields, read_story
 from vmledger.stores import open_log, open_read_models
 
 _IN_COLUMNS: Final = frozenset(
@@ -35,9 +28,7 @@ def story(message_id: MessageId, config: ConfigOption = None, as_json: JsonOptio
         entry = models.find_message(message_id)
         if entry is None:
             raise NotFoundError(f"nothing is recorded here of message {message_id}")
-        own = message_stream_id(message_id, loaded.server)
-        streams = read_with_earlier(log.read_streams, [entry.call_id, own])
-    told = [e for e in in_log_order(streams) if _is_about(e, message_id)]
+        told = read_story(log, loaded.server, entry.call_id, message_id)
     if as_json:
         print_json({"message_id": message_id, "events": [entry_document(e) for e in told]})
         return
@@ -46,19 +37,8 @@ def story(message_id: MessageId, config: ConfigOption = None, as_json: JsonOptio
     )
 
 
-def _is_about(entry: LogEntry, message_id: UUID) -> bool:
-    """A call may have a second message: what names that one is another story."""
-    named = _fields(entry).get("message_id")
-    return named in (None, str(message_id))
-
-
-def _fields(entry: LogEntry) -> dict[str, Any]:
-    fields: dict[str, Any] = msgspec.json.decode(entry.plain)
-    return fields
-
-
 def _row(entry: LogEntry) -> tuple[object, ...]:
-    fields = _fields(entry)
+    fields = event_fields(entry)
     said = [
         f"{name}={value}"
         for name, value in fields.items()

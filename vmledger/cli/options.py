@@ -64,3 +64,11 @@ def find_config(option: Path | None) -> Path:
 def load_config(option: Path | None) -> Configuration:
     """Load the configuration that is meant; raises CallerError for one that is doubtful."""
     return load_configuration(find_config(option))
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file that the user named; raises CallerError when it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CallerError(f"{path} cannot be read: {error.strerror}") from error

@@ -11,7 +11,7 @@ from litestar.di import Provide
 from litestar.types import ASGIApp
 
 from vmledger.access import ANY_TOKEN
-from vmledger.http import calls, health, log, mailboxes, operations, profiles, sound
+from vmledger.http import calls, health, log, mailboxes, operations, profiles, sound, tlog
 from vmledger.http.description import describe, openapi_config
 from vmledger.http.guard import check_rules, guard
 from vmledger.http.parts import ApiParts
@@ -56,6 +56,9 @@ HANDLERS: Final[list[Any]] = [
     log.get_checkpoint,
     log.prove,
     log.record_backup,
+    tlog.get_signed_checkpoint,
+    tlog.get_tile,
+    tlog.get_entries,
     health.get_health,
     health.get_readiness,
     health.get_metrics,

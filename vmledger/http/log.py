@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Annotated, Any, Final, cast
+from uuid import UUID
 
 import msgspec
 from litestar import get, post
 from litestar.params import JSONBody, QueryParameter
 
+from ledger.errors import NotFoundError
 from ledger.storage.event_log import LogEntry
 from vmledger.access import OPERATE, READ
 from vmledger.http.parameters import Id, Parts
-from vmledger.http.problems import ProblemError
 from vmledger.http.routes import declare
 from vmledger.http.views import CheckpointView, LogEntryView, LogPage, VerifiedBackup
+from vmledger.message_proof import MessageProof, prove_message
+from vmledger.message_story import read_story
+from vmledger.signing import sign_head
 
 _LARGEST: Final = 2**62
 
@@ -64,15 +68,24 @@ async def get_checkpoint(parts: Parts) -> CheckpointView:
     )
 
 
-@get("/v1/log/proof/{event_id:uuid}", tags=["log"], **declare(READ, 501))
-async def prove(event_id: Id) -> None:
-    """Prove that a message stands in the log. Reserved: this version answers 501."""
-    raise ProblemError(
-        HTTPStatus.NOT_IMPLEMENTED,
-        "not-available",
-        f"there is no proof of {event_id}: proofs are not available in this version",
-        "compare /v1/log/checkpoint, or verify the whole log with 'vmledger log verify'",
-    )
+@get("/v1/log/proof/{message_id:uuid}", tags=["log"], **declare(OPERATE, 404))
+async def prove(message_id: Id, parts: Parts) -> MessageProof:
+    """Prove that a message stands in the log, to a third party who needs no server to check it.
+
+    `vmledger log check-proof` checks the answer. It holds the message's events as they were
+    recorded.
+    """
+    call_id = await parts.ask(lambda: parts.questions.call_of_any(message_id))
+    if call_id is None:
+        raise NotFoundError(f"nothing is recorded here of message {message_id}")
+    return await parts.offload(lambda: _prove(parts, message_id, call_id))
+
+
+def _prove(parts: Parts, message_id: UUID, call_id: UUID) -> MessageProof:
+    recorder = parts.log.recorder
+    told = read_story(recorder, parts.config.server, call_id, message_id)
+    note = sign_head(recorder.head(), parts.identity)
+    return prove_message(message_id, parts.config.server, told, note, recorder.read_hashes)
 
 
 @post(

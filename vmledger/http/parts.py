@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from ledger.clock import Clock
 from ledger.configuration import Configuration, Homes
+from ledger.identity import ServerIdentity
 from ledger.offload import Offload
 from ledger.server import VoicemailServer
 from ledger.storage.group_commit import EventLog
@@ -29,6 +30,7 @@ class ApiParts:
 
     config: Configuration
     homes: Homes
+    identity: ServerIdentity
     server: VoicemailServer
     log: EventLog
     questions: Questions

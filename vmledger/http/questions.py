@@ -155,6 +155,11 @@ class Questions:
         entry = self._mailboxes.message(message_id)
         return entry.call_id if entry is not None and entry.is_pending else None
 
+    def call_of_any(self, message_id: UUID) -> UUID | None:
+        """Give the call of a message that this log tells of; None when it tells of none."""
+        entry = self._mailboxes.message(message_id)
+        return entry.call_id if entry is not None else None
+
     def calls(self, extension: str | None, before: str | None, limit: int) -> CallPage:
         """Give a page of the call history, of one extension or of all."""
         key = _read_cursor(before)

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from ledger.checkpoint import parse_checkpoint
+from ledger.configuration import load_configuration
+from ledger.identity import public_key_text
+from ledger.signed_note import parse_key
 from tests.integration.cli.conftest import Running
 from tests.support.command_line import CommandLine
 
@@ -175,3 +179,48 @@ def test_doctor_warns_of_the_dead_peer_and_fails_nothing(vmledger: CommandLine):
         "warn",
     }
     assert re.search(r"warn\s+peer bravo", vmledger("doctor").out)
+
+
+def test_proof_of_a_message_is_checked_without_the_server(vmledger: CommandLine):
+    message = leave_message(vmledger, fresh_extension(1))
+    said = vmledger("log", "prove", message, "--out", f"{message}.json").out
+    assert "check it with" in said
+    config = load_configuration(vmledger.config)
+    key = public_key_text(config.directory.own.public_key)
+    nowhere = CommandLine(vmledger.folder)
+    checked = nowhere(
+        "log", "check-proof", f"{message}.json", "--key", f"alpha={key}", "--audio", SPEECH
+    ).out
+    assert "the recording" in checked
+    assert "holds" in checked
+    assert "NOT" not in checked
+
+
+def test_proof_that_was_changed_does_not_hold_and_says_where(vmledger: CommandLine):
+    message = leave_message(vmledger, fresh_extension(1), "+15550111")
+    proof = vmledger("log", "prove", message).out
+    changed = vmledger.folder / "changed.json"
+    changed.write_text(proof.replace("+15550111", "+15550112"))
+    told = vmledger("log", "check-proof", changed, "--config", vmledger.config, code=1).out
+    assert re.search(r"NOT proved: position \d+ of the log is not this event", told)
+    unsigned = vmledger.folder / "whole.json"
+    unsigned.write_text(proof)
+    told = vmledger("log", "check-proof", unsigned, code=1).out
+    assert "public key of server alpha was not given" in told
+
+
+def test_another_recording_is_not_that_of_the_proof(vmledger: CommandLine):
+    message = leave_message(vmledger, fresh_extension(1))
+    (vmledger.folder / "proof.json").write_text(vmledger("log", "prove", message).out)
+    other = max(SPEECH.parent.glob("*.wav"))
+    told = vmledger(
+        "log", "check-proof", "proof.json", "--config", vmledger.config, "--audio", other, code=1
+    ).out
+    assert "NOT the recording" in told
+
+
+def test_signed_checkpoint_is_a_note_that_anybody_can_check(vmledger: CommandLine):
+    note, checkpoint = parse_checkpoint(vmledger("log", "checkpoint", "--signed").out)
+    facts = vmledger("log", "checkpoint", "--json").json
+    assert note.is_signed_by(parse_key(facts["key"]))
+    assert checkpoint.log == f"vmledger/alpha/{facts['incarnation']}"

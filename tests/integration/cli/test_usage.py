@@ -30,7 +30,8 @@ def test_program_without_a_command_shows_its_commands(vmledger: CommandLine):
         (["mailbox", "1001", "--at", "2026-01-01", "--position", "3"], "exclude"),
         (["mailbox", "1001", "--config", "none.toml"], "none.toml"),
         (["--config", "none.toml", "pending"], "none.toml"),
-        (["log", "prove", "x"], "reserved"),
+        (["log", "prove", "x"], "ID"),
+        (["log", "check-proof", "absent.json"], "cannot be read"),
         (["recover", "--from", "https://bravo"], "reserved"),
     ],
 )
@@ -71,7 +72,7 @@ def test_completion_script_is_printed(vmledger: CommandLine, shell: str):
         "init", "serve", "demo", "call", "calls", "mailbox", "message show", "message story",
         "message export", "message heard", "message save", "message delete", "message restore",
         "message requeue", "pending", "servers", "log", "log verify", "log checkpoint",
-        "log backup-verified",
+        "log check-proof", "log prove", "log backup-verified",
         "projections status", "projections rebuild", "blobs verify", "blobs gc", "doctor",
         "token create", "token list", "token revoke", "config check", "config peers",
     ],

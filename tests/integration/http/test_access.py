@@ -44,7 +44,10 @@ EXPECTED = {
     ("POST", "/v1/messages/{message_id:uuid}/requeue"): "operate",
     ("GET", "/v1/log"): "operate",
     ("GET", "/v1/log/checkpoint"): "read",
-    ("GET", "/v1/log/proof/{event_id:uuid}"): "read",
+    ("GET", "/v1/log/proof/{message_id:uuid}"): "operate",
+    ("GET", "/v1/log/tlog/checkpoint"): "read",
+    ("GET", "/v1/log/tlog/tile/{level:int}/{place:path}"): "read",
+    ("GET", "/v1/log/tlog/tile/entries/{place:path}"): "operate",
     ("POST", "/v1/log/backups"): "operate",
     ("GET", "/healthz"): "open",
     ("GET", "/readyz"): "any-token",
@@ -80,6 +83,7 @@ def test_every_route_has_the_rule_that_is_expected_of_it():
 @pytest.mark.parametrize(("method", "path"), sorted(EXPECTED))
 def test_a_route_serves_exactly_whom_it_should(clients, method, path, who):
     concrete = re.sub(r"{\w+:uuid}", str(some_id()), path).replace("{extension:str}", "1901")
+    concrete = concrete.replace("{level:int}", "0").replace("{place:path}", "000.p/1")
     answer = clients[who].request(method, concrete)
     if who in WHO[EXPECTED[method, path]]:
         assert answer.status_code not in {401, 403}

@@ -45,11 +45,6 @@ def test_the_checkpoint_names_the_head_of_the_log(api):
     assert len(bytes.fromhex(head["root"])) == hashlib.sha256().digest_size
 
 
-def test_a_proof_is_reserved(api):
-    answer = api.operator.get(f"/v1/log/proof/{some_id()}")
-    assert (answer.status_code, answer.json()["code"]) == (501, "not-available")
-
-
 def test_a_verified_backup_is_recorded(api):
     api.leave_message("1302")
     position = api.operator.get("/v1/log/checkpoint").json()["position"]
