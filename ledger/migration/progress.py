@@ -49,6 +49,8 @@ class Progress:
         self._settings = settings
         self._incarnation: UUID | None = None
         self._unsaved = 0
+        self._saved = 0
+        """The position that a restart would take up."""
         self.acknowledged = 0
         """Everything up to here that concerns the peer is settled in our log."""
         self.known_until = 0
@@ -69,6 +71,7 @@ class Progress:
         if cursor is None:
             return
         self.acknowledged, self._incarnation = cursor.position, cursor.incarnation
+        self._saved = cursor.position
         self.known_until = cursor.position
         self.attempts = cursor.attempts
         if cursor.next_attempt_at is not None:
@@ -96,6 +99,7 @@ class Progress:
             next_attempt_at=next_at if self.attempts else None,
         )
         await self._offload(partial(self._cursors.save, cursor))
+        self._saved = cursor.position
 
     async def resume(self, incarnation: UUID, agreed: int) -> int:
         """Give where to go on: the lower of the home's word and our own.
@@ -108,9 +112,8 @@ class Progress:
         if self._incarnation != incarnation:
             self.acknowledged, self._incarnation, self.safe = 0, incarnation, 0
         self.known_until = max(self.known_until, self.acknowledged, agreed)
-        went_back = agreed < self.acknowledged
         self.acknowledged = min(self.acknowledged, agreed)
-        if went_back:
+        if self.acknowledged < self._saved:
             await self._save()
         return self.acknowledged
 
