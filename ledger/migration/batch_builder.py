@@ -115,6 +115,7 @@ class BatchBuilder:
         """Whose batches are made; of no log before the first `restart`."""
         self._made = self._scanned = self._known_until = self._seen_until = 0
         self._skipped: set[int] = set()
+        self._last_root = (-1, "")
 
     def restart(self, incarnation: UUID, *, after: int, known_until: int, seen_until: int) -> None:
         """Begin anew behind a position. Behind ``seen_until`` the peer certainly has nothing.
@@ -209,7 +210,7 @@ class BatchBuilder:
         audio = await self._load(shipments)
         moved = [left for s in shipments if (left := self._moved(s)) is not None]
         sent, left_out = _sort_out(shipments, audio, moved)
-        root = (await self._log.root_at(through)).hex()
+        root = await self._root(through)
         wanted = {digest for s in sent for digest, _ in s.blobs}
         blobs = {d: data for d, data in audio.items() if d in wanted and isinstance(data, bytes)}
         header = BatchHeader(
@@ -217,6 +218,7 @@ class BatchBuilder:
             home=self._peer,
             incarnation=self.incarnation,
             after_position=after,
+            after_root=await self._root(after),
             through_position=through,
             through_root=root,
             parcels=tuple(shipment.parcel for shipment in sent),
@@ -248,6 +250,12 @@ class BatchBuilder:
             return None
         detail = f"mailbox {message.mailbox} lives on {home} as far as this server knows"
         return LeftOut(delivery, RefusalReason.NOT_MY_MAILBOX, detail)
+
+    async def _root(self, position: int) -> str:
+        """Give the root at a position; mostly it is asked for as the end of the batch before."""
+        if self._last_root[0] != position:
+            self._last_root = (position, (await self._log.root_at(position)).hex())
+        return self._last_root[1]
 
     async def _load(self, shipments: Sequence[Shipment]) -> dict[str, bytes | _Unreadable]:
         """Read the audio that the peer may lack; what it has already is left out of the result."""
