@@ -23,7 +23,7 @@ from ledger.events import (
     Receipt,
     TransferDecided,
 )
-from ledger.ids import uuid7
+from ledger.ids import message_stream_id, uuid7
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NAMES = ["Ann Lee", "Bo Chen", "Carla Ruiz", "Dilip Rao", "Eva Novak", None, None]
@@ -113,9 +113,10 @@ def call_with_message(
                 receipt=receipt,
             ),
         ]
+    own = message_stream_id(message_id, home)
     events.append(
         MessageDelivered(
-            **header(1, message_id),
+            **header(1, own),
             message_id=message_id,
             call_id=call_id,
             mailbox=mailbox,
@@ -125,7 +126,7 @@ def call_with_message(
     )
     if rng.random() < 0.5:
         events.append(
-            MessageHeard(**header(2, message_id), message_id=message_id, by=f"owner:{extension}")
+            MessageHeard(**header(2, own), message_id=message_id, by=f"owner:{extension}")
         )
     return events
 

@@ -11,7 +11,8 @@ Personal data (who called) sits together in one field, ``personal``, of each eve
 Which server writes an event: the one named in ``recorded_by``, and each stream has one writer.
 A message that still waits for its home is in the custody of the server that took the call; what
 its user does to it then is recorded in the ``Call`` stream and travels with it. From the home's
-acknowledgement on, it is recorded in the ``Message`` stream at the home.
+acknowledgement on, it is recorded in the ``Message`` stream at the home. When the mailbox gets
+another home, the message follows with both streams, and the next home writes one of its own.
 
 Source: claims 1-8; RFC 4458 and RFC 5806 for the reasons of a diversion.
 """
@@ -27,6 +28,7 @@ from uuid import UUID
 import msgspec
 
 from ledger.errors import CorruptionError
+from ledger.ids import message_stream_id
 
 Version: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 Epoch: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
@@ -271,7 +273,8 @@ class MessageRequeued(Event, frozen=True, kw_only=True, tag="message-requeued"):
     message_id: UUID
     home: ServerId
     reason: str
-    """``mailbox-moved``, ``operator``."""
+    """``mailbox-moved``, ``operator``; ``more-told`` when the home has the message already, and
+    there is more to tell of it."""
 
 
 class CallAbandoned(Event, frozen=True, kw_only=True, tag="call-abandoned"):
@@ -299,15 +302,39 @@ class MessageDelivered(Event, frozen=True, kw_only=True, tag="message-delivered"
     """The message is in its mailbox at its home: first event of every ``Message`` stream (claim 7).
 
     Committed in one transaction with the events that came with it and the tracking of their origin.
+    Recorded once more when the message comes back to a home that it had left.
     """
 
     message_id: UUID
     call_id: UUID
     mailbox: str
     origin: ServerId
-    """The server that took the call (this one, for a call that landed at its home)."""
+    """The server that handed it over: the one that took the call (this one, for a call that landed
+    at its home), or the former home."""
     origin_position: Position
     """Position in the origin's log; 0 for the home's own calls, which stand in the same commit."""
+
+    @property
+    def earlier_streams(self) -> tuple[UUID, UUID]:
+        """Where the message's story before this stands: its call, and the former home if any."""
+        return self.call_id, message_stream_id(self.message_id, self.origin)
+
+
+class MessageRehomed(Event, frozen=True, kw_only=True, tag="message-rehomed"):
+    """The message's mailbox has another home, and the message is to be shipped there.
+
+    Recorded by the former home, which answers for the message until the new one has acknowledged
+    it. The words after it (acknowledged, refused, sent on) stand in the same stream.
+    """
+
+    message_id: UUID
+    call_id: UUID
+    mailbox: str
+    home: ServerId
+    """The mailbox's home now: where the message goes."""
+    epoch: Epoch
+    """Of that home."""
+    blob_size_bytes: int
 
 
 class MessageHeard(Event, frozen=True, kw_only=True, tag="message-heard"):
@@ -476,6 +503,7 @@ DomainEvent: TypeAlias = (
     | CallAbandoned
     | RecordingSetAside
     | MessageDelivered
+    | MessageRehomed
     | MessageHeard
     | MessageSaved
     | MessageDeleted

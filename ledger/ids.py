@@ -71,6 +71,15 @@ def mailbox_stream_id(mailbox: MailboxAddress, home: str, incarnation: UUID) -> 
     return uuid5(LEDGER_NAMESPACE, f"mailbox:{mailbox}:{home}:{incarnation}")
 
 
+def message_stream_id(message_id: UUID, server: str) -> UUID:
+    """Give the stream of what a server records of a message while it is the message's home.
+
+    One stream for each home, so that each stream has one writer. A message that comes back to an
+    earlier home goes on in that home's own stream.
+    """
+    return uuid5(LEDGER_NAMESPACE, f"message:{message_id}:{server}")
+
+
 def server_stream_id(server: str, incarnation: UUID) -> UUID:
     """Give the stream of a server's own events.
 

@@ -83,13 +83,35 @@ class MailboxState(msgspec.Struct, frozen=True, kw_only=True):
         return event.epoch, is_by_home, event.recorded_at, event.recorded_by
 
 
+class HomeClaim(msgspec.Struct, frozen=True):
+    """An event's word that a mailbox has a home under an epoch."""
+
+    mailbox: str
+    epoch: Epoch
+    home: ServerId
+
+
+def home_claim_of(event: DomainEvent | OpaqueEvent) -> HomeClaim | None:
+    """Say which home an event gives to a mailbox; None if it gives none.
+
+    The former home's word that it gave the mailbox away, or the new home's that it took it. The
+    first epoch's home is the configuration's affair: no event decides it.
+    """
+    if isinstance(event, MailboxRehomed):
+        return HomeClaim(event.mailbox, event.epoch, event.to_home)
+    if isinstance(event, MailboxOpened) and event.epoch > 1:
+        return HomeClaim(event.mailbox, event.epoch, event.recorded_by)
+    return None
+
+
 def evolve(state: MailboxState, event: DomainEvent | OpaqueEvent) -> MailboxState:
     """Fold one event of this mailbox into its state."""
-    if isinstance(event, MailboxRehomed):
-        is_newer = (event.epoch, event.to_home) > (state.epoch, state.home or "")
+    claim = home_claim_of(event)
+    if claim is not None:
+        is_newer = (claim.epoch, claim.home) > (state.epoch, state.home or "")
         if not is_newer:
             return state
-        return msgspec.structs.replace(state, epoch=event.epoch, home=event.to_home)
+        return msgspec.structs.replace(state, epoch=claim.epoch, home=claim.home)
     if not isinstance(event, Said):
         return state
     subject = _PIN if isinstance(event, PinChanged) else event.kind

@@ -187,7 +187,9 @@ def _store(state: State, event: MessageStored, position: int) -> None:
 
 
 def _migrate(state: State, event: MessageMigrated, position: int) -> None:
-    if event.home != state.this_server:
+    """A message that left its home later does not change how the call went."""
+    is_of_call = state.get(CALL, event.originator_id) is not None
+    if is_of_call and event.home != state.this_server:
         _change(state, event.originator_id, position, outcome=CallOutcome.MIGRATED)
 
 
@@ -216,7 +218,8 @@ _THE_STREAM: Final = ((CALL, attrgetter("originator_id")),)
 
 CALLS: Final = Projection(
     name="calls",
-    version=1,
+    version=2,
+    readable_versions=frozenset({1}),
     tables=(CALL,),
     rules={
         CallReceived: Rule(_receive, creates=_THE_STREAM),

@@ -2,8 +2,9 @@
 
 Keeps one record a message that this log tells of. A message is *listed* here while this server
 answers for it: at its home from `MessageDelivered` on; at the server that took the call from
-`MessageStored` until `MessageMigrated`. Records of messages that were handed over or erased stay,
-unlisted: the story of a mailbox at a past moment needs to know of them.
+`MessageStored` until `MessageMigrated`. A message whose mailbox was re-homed stays listed at its
+former home until the new one has acknowledged it. Records of messages that were handed over or
+erased stay, unlisted: the story of a mailbox at a past moment needs to know of them.
 
 It deliberately does not judge whether an event was allowed; the write side did that.
 
@@ -31,12 +32,14 @@ from ledger.events import (
     MessageErased,
     MessageHeard,
     MessageMigrated,
+    MessageRehomed,
     MessageRequeued,
     MessageRestored,
     MessageSaved,
     MessageStored,
     TransferDecided,
 )
+from ledger.ids import message_stream_id
 from projections.projection import Projection, Rule
 from projections.records import Index, RecordTable, State, Tally
 from projections.store import Asked, ProjectionStore, comes_before
@@ -237,6 +240,8 @@ def _change(state: State, entry: MailboxEntry, position: int, **changes: Any) ->
 
 def _deliver(state: State, event: MessageDelivered, position: int) -> None:
     entry = _entry(state, event, position)
+    if _is_told_by_another(state, entry, event):
+        return
     _change(
         state,
         entry,
@@ -249,9 +254,16 @@ def _deliver(state: State, event: MessageDelivered, position: int) -> None:
     )
 
 
+def _is_told_by_another(
+    state: State, entry: MailboxEntry, event: MessageDelivered | MessageMigrated
+) -> bool:
+    """While this server answers for a message, only its own events change who does."""
+    return entry.custody == state.this_server != event.recorded_by
+
+
 def _migrate(state: State, event: MessageMigrated, position: int) -> None:
     entry = _entry(state, event, position)
-    if event.home == state.this_server:
+    if event.home == state.this_server or _is_told_by_another(state, entry, event):
         return  # a story told by another server; at home MessageDelivered is what counts
     _change(
         state,
@@ -264,7 +276,7 @@ def _migrate(state: State, event: MessageMigrated, position: int) -> None:
     )
 
 
-def _requeue(state: State, event: MessageRequeued, position: int) -> None:
+def _send_on(state: State, event: MessageRequeued | MessageRehomed, position: int) -> None:
     entry = _entry(state, event, position)
     if entry.custody != event.recorded_by:
         return  # handed over already: sending it once more does not bring it back
@@ -319,7 +331,8 @@ _THE_CALLER: Final = ((CALLER, attrgetter("originator_id")),)
 
 MAILBOXES: Final = Projection(
     name="mailboxes",
-    version=1,
+    version=2,
+    readable_versions=frozenset({1}),
     tables=(CALLER, MESSAGE),
     rules={
         CallReceived: Rule(_receive, creates=_THE_CALLER),
@@ -328,7 +341,8 @@ MAILBOXES: Final = Projection(
         MessageStored: Rule(_store, reads=_THE_CALLER, creates=_THE_MESSAGE),
         MessageDelivered: Rule(_deliver, reads=_THE_MESSAGE),
         MessageMigrated: Rule(_migrate, reads=_THE_MESSAGE),
-        MessageRequeued: Rule(_requeue, reads=_THE_MESSAGE),
+        MessageRehomed: Rule(_send_on, reads=_THE_MESSAGE),
+        MessageRequeued: Rule(_send_on, reads=_THE_MESSAGE),
         MessageHeard: Rule(_hear, reads=_THE_MESSAGE),
         MessageSaved: Rule(_save, reads=_THE_MESSAGE),
         MessageDeleted: Rule(_delete, reads=_THE_MESSAGE),
@@ -406,7 +420,7 @@ class Mailboxes:
     def streams(self, mailbox: str, position: int) -> list[UUID] | None:
         """Give the streams that told of this mailbox's messages up to a position.
 
-        None when the projection has not come that far.
+        Those of former homes are found from these. None when the projection has not come that far.
         """
 
         def question(asked: Asked) -> list[UUID] | None:
@@ -418,7 +432,9 @@ class Mailboxes:
                     table.c.mailbox == mailbox, table.c.position <= position
                 )
             )
-            return list(dict.fromkeys(stream for row in rows for stream in row))
+            this_server = self._store.this_server
+            streams = ((call, message_stream_id(message, this_server)) for call, message in rows)
+            return list(dict.fromkeys(stream for both in streams for stream in both))
 
         return self._store.ask(MAILBOXES, question)
 

@@ -1,7 +1,8 @@
 """What waits here for its home: how much, how long, and what holds it up.
 
-Keeps one record for each message that this server took for another one and still answers for. The
-record goes when the home's receipt is recorded; what was refused stays until somebody decides.
+Keeps one record for each message that this server took for another one and still answers for, and
+for each whose mailbox was given to another home and that has not arrived there yet. The record goes
+when the home's receipt is recorded; what was refused stays until somebody decides.
 
 Source: claims 5 and 8 (voicemail migration module).
 """
@@ -20,6 +21,7 @@ import sqlalchemy as sa
 from ledger.events import (
     MessageDelivered,
     MessageMigrated,
+    MessageRehomed,
     MessageRequeued,
     MessageStored,
     MigrationRefused,
@@ -53,6 +55,7 @@ class PendingMessage(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None
     """What the refusing server said about it."""
     stored_at: datetime
+    """Since when it waits: since it was stored here, or since its mailbox was given away."""
     changed_at: datetime
     """When its state last changed."""
     size_bytes: int
@@ -84,6 +87,9 @@ class PendingHome(msgspec.Struct, frozen=True, kw_only=True):
         return max(0.0, (now - self.oldest_at).total_seconds())
 
 
+REHOMED: Final = "mailbox-rehomed"
+"""Why a message that was at home here waits for another home."""
+
 MESSAGE: Final = RecordTable(
     "message",
     PendingMessage,
@@ -105,6 +111,25 @@ def _store(state: State, event: MessageStored, position: int) -> None:
         home=event.home,
         state=PendingState.QUEUED,
         reason=None,
+        detail=None,
+        stored_at=event.recorded_at,
+        changed_at=event.recorded_at,
+        size_bytes=event.blob_size_bytes,
+        position=position,
+    )
+    state.put(MESSAGE, pending)
+
+
+def _rehome(state: State, event: MessageRehomed, position: int) -> None:
+    if event.recorded_by != state.this_server:
+        return
+    pending = PendingMessage(
+        message_id=event.message_id,
+        call_id=event.call_id,
+        mailbox=event.mailbox,
+        home=event.home,
+        state=PendingState.REQUEUED,
+        reason=REHOMED,
         detail=None,
         stored_at=event.recorded_at,
         changed_at=event.recorded_at,
@@ -155,10 +180,12 @@ _THE_MESSAGE: Final = ((MESSAGE, attrgetter("message_id")),)
 
 PENDING: Final = Projection(
     name="pending",
-    version=1,
+    version=2,
+    readable_versions=frozenset({1}),
     tables=(MESSAGE,),
     rules={
         MessageStored: Rule(_store, creates=_THE_MESSAGE),
+        MessageRehomed: Rule(_rehome, reads=_THE_MESSAGE),
         MigrationRefused: Rule(_refuse, reads=_THE_MESSAGE),
         MessageRequeued: Rule(_requeue, reads=_THE_MESSAGE),
         MessageMigrated: Rule(_leave, reads=_THE_MESSAGE),

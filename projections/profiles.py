@@ -98,13 +98,21 @@ def _profile(state: State, mailbox: str) -> MailboxProfile:
 
 
 def _open(state: State, event: MailboxOpened, _position: int) -> None:
-    state.put(PROFILE, _profile(state, event.mailbox))
+    """The first home is the configuration's affair; a later one says so itself."""
+    if event.epoch > 1:
+        _move(state, event.mailbox, event.epoch, event.recorded_by)
+    else:
+        state.put(PROFILE, _profile(state, event.mailbox))
 
 
 def _rehome(state: State, event: MailboxRehomed, _position: int) -> None:
-    profile = _profile(state, event.mailbox)
-    if (event.epoch, event.to_home) > (profile.epoch, profile.home or ""):
-        profile = msgspec.structs.replace(profile, epoch=event.epoch, home=event.to_home)
+    _move(state, event.mailbox, event.epoch, event.to_home)
+
+
+def _move(state: State, mailbox: str, epoch: int, home: str) -> None:
+    profile = _profile(state, mailbox)
+    if (epoch, home) > (profile.epoch, profile.home or ""):
+        profile = msgspec.structs.replace(profile, epoch=epoch, home=home)
     state.put(PROFILE, profile)
 
 
@@ -148,7 +156,8 @@ _THE_PROFILE: Final = ((PROFILE, attrgetter("mailbox")),)
 
 PROFILES: Final = Projection(
     name="profiles",
-    version=1,
+    version=2,
+    readable_versions=frozenset({1}),
     tables=(PROFILE,),
     rules={
         MailboxOpened: Rule(_open, reads=_THE_PROFILE),

@@ -19,8 +19,10 @@ from uuid import UUID
 
 import msgspec
 
-from ledger.events import MessageDelivered, MessageStored
+from ledger.events import MessageStored
+from ledger.ids import message_stream_id
 from ledger.storage.event_log import LogEntry
+from ledger.storage.message_streams import in_log_order, read_with_earlier
 from projections.mailboxes import (
     MAILBOXES,
     MESSAGE,
@@ -76,7 +78,7 @@ def mailbox_at(
     more than are needed, but must not lack any.
     """
     if streams is None:
-        streams = find_streams(reader, mailbox, position)
+        streams = find_streams(reader, this_server, mailbox, position)
     state = State(this_server)
     fold_events(MAILBOXES, state, decode_entries(_in_order(reader, streams, position)))
     listed = [e for e in state.all(MESSAGE) if e.is_listed and e.mailbox == mailbox]
@@ -87,9 +89,8 @@ def mailbox_at(
 
 
 def _in_order(reader: LogReader, streams: Sequence[UUID], position: int) -> list[LogEntry]:
-    found = reader.read_streams(streams)
-    told = [entry for stream in found.values() for entry in stream if entry.position <= position]
-    return sorted(told, key=lambda entry: entry.position)
+    found = read_with_earlier(reader.read_streams, streams)
+    return [entry for entry in in_log_order(found) if entry.position <= position]
 
 
 def _counts(mailbox: str, listed: Iterable[MailboxEntry]) -> MailboxCounts:
@@ -100,22 +101,21 @@ def _counts(mailbox: str, listed: Iterable[MailboxEntry]) -> MailboxCounts:
     return MailboxCounts(mailbox=mailbox, **numbers)
 
 
-def find_streams(reader: LogReader, mailbox: str, position: int) -> list[UUID]:
+def find_streams(reader: LogReader, this_server: str, mailbox: str, position: int) -> list[UUID]:
     """Scan the log for the streams that tell of a mailbox's messages.
 
     Only events that contain the address at all are decoded, so that this costs little more than
     reading.
     """
-    kinds = (MessageStored, MessageDelivered)
-    topics = {str(kind.__struct_config__.tag) for kind in kinds}
+    topic = str(MessageStored.__struct_config__.tag)
     address = msgspec.json.encode(mailbox)
     streams: dict[UUID, None] = {}
     for page in _pages(reader, position):
-        telling = [e for e in page if e.topic in topics and address in e.plain]
+        telling = [e for e in page if e.topic == topic and address in e.plain]
         for logged in decode_entries(telling):
-            if isinstance(logged.event, kinds) and logged.event.mailbox == mailbox:
+            if isinstance(logged.event, MessageStored) and logged.event.mailbox == mailbox:
                 streams[logged.event.originator_id] = None
-                streams[logged.event.message_id] = None
+                streams[message_stream_id(logged.event.message_id, this_server)] = None
     return list(streams)
 
 

@@ -27,12 +27,13 @@ import uvloop
 from litestar.types import ASGIApp
 
 from ledger.clock import SystemClock
-from ledger.configuration import ApiTls, Configuration, ServerEntry, load_configuration
+from ledger.configuration import ApiTls, Configuration, Homes, ServerEntry, load_configuration
 from ledger.events import ServerId
 from ledger.identity import load_identity
 from ledger.ids import new_id_factory
 from ledger.migration.http_link import HttpLink
 from ledger.migration.http_receiver import ReplicationApp
+from ledger.migration.known_homes import load_homes
 from ledger.migration.link import PeerLink
 from ledger.migration.tls import client_context, server_context
 from ledger.offload import ThreadOffload
@@ -84,6 +85,7 @@ class Stores:
 
     recorder: LogRecorder
     log: EventLog
+    homes: Homes
     mailboxes: MailboxStates
     blobs: BlobStore
     spool: Spool
@@ -175,6 +177,7 @@ def _open_stores(config: Configuration, stack: AsyncExitStack) -> Stores:
     return Stores(
         recorder=recorder,
         log=log,
+        homes=load_homes(recorder, config.directory),
         mailboxes=MailboxStates(log),
         blobs=open_blob_store(config.stores.blobs),
         spool=Spool(config.data / SPOOL_DIRECTORY),
@@ -232,6 +235,7 @@ def _make_replication(config: Configuration, stores: Stores) -> tuple[Replicatio
     links: dict[ServerId, PeerLink] = {peer.id: link(peer) for peer in config.directory.peers}
     replication = Replication(
         config,
+        stores.homes,
         identity=identity,
         links=links,
         log=stores.log,
@@ -259,6 +263,7 @@ def _make_server(
 ) -> VoicemailServer:
     parts = ServerParts(
         config=config,
+        homes=stores.homes,
         log=stores.log,
         mailboxes=stores.mailboxes,
         blobs=stores.blobs,
@@ -288,10 +293,11 @@ def _make_api(
     return create_app(
         ApiParts(
             config=config,
+            homes=stores.homes,
             identity=load_identity(config.server, config.identity.signing_key),
             server=server,
             log=stores.log,
-            questions=Questions(config, stores.read_models, stores.clock, evidence),
+            questions=Questions(config, stores.homes, stores.read_models, stores.clock, evidence),
             tokens=stores.tokens,
             clock=stores.clock,
             offload=stores.offload,

@@ -19,8 +19,10 @@ from ledger.errors import CorruptionError
 from ledger.events import (
     DomainEvent,
     GreetingRecorded,
+    MessageDelivered,
     MessageErased,
     MessageMigrated,
+    MessageRehomed,
     MessageRequeued,
     MessageStored,
     OpaqueEvent,
@@ -55,11 +57,13 @@ class BlobNeeds:
         match event:
             case MessageStored():
                 self._stored[event.message_id] = (event.blob, position)
-            case MessageRequeued() if event.message_id in self._stored:
+            case MessageRequeued() | MessageRehomed() if event.message_id in self._stored:
                 # From here on it is this position that a backup of the home must cover.
                 self._stored[event.message_id] = (self._stored[event.message_id][0], position)
             case GreetingRecorded():
                 self._greetings.add(event.blob)
+            case MessageDelivered() if event.recorded_by == self._this_server:
+                self._handed_over.pop(event.message_id, None)  # it may have come back
             case MessageErased() if event.recorded_by == self._this_server:
                 self._stored.pop(event.message_id, None)
             case MessageMigrated() if event.recorded_by == self._this_server:

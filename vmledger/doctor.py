@@ -25,6 +25,8 @@ import msgspec
 from ledger.configuration import Configuration
 from ledger.errors import LedgerError
 from ledger.events import decode
+from ledger.ids import MailboxAddress
+from ledger.migration.known_homes import load_homes
 from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_reserve
 from projections.pending import Pending, PendingHome
@@ -66,6 +68,7 @@ def examine(config: Configuration) -> list[Check]:
         ("keys", _keys),
         ("data directory", _data),
         ("log", _log),
+        ("homes", _homes),
         ("blobs", _blobs),
         ("projections", _projections),
         ("peers", _peers),
@@ -166,6 +169,30 @@ def _log(config: Configuration) -> Iterator[Check]:
         last = recorder.read(head.position, 1) if head.position else []
     written_at = decode(last[0].plain).recorded_at if last else None
     yield _clock(datetime.now(UTC), written_at)
+
+
+def _homes(config: Configuration) -> Iterator[Check]:
+    """Where the log and the configuration name different homes, the log counts."""
+    with open_log(config) as recorder:
+        homes = load_homes(recorder, config.directory)
+    for mailbox, claim in sorted(homes.rehomed.items()):
+        configured = config.directory.home_of(MailboxAddress.parse(mailbox))
+        if claim.home not in config.directory.servers:
+            yield Check(
+                f"home of {mailbox}",
+                Verdict.FAIL,
+                f"it moved to {claim.home}, which the configuration does not name",
+                f"add {claim.home} to the configuration, or take the mailbox at another server: "
+                "vmledger mailbox rehome --force",
+            )
+        elif configured is None or configured.id != claim.home:
+            told = configured.id if configured is not None else "none"
+            yield Check(
+                f"home of {mailbox}",
+                Verdict.OK,
+                f"{claim.home}, it moved (epoch {claim.epoch}); the configuration says {told}",
+                "the log counts; make the configuration agree when it suits you",
+            )
 
 
 def _clock(now: datetime, last_written_at: datetime | None) -> Check:

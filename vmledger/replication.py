@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ledger.clock import Clock
-from ledger.configuration import Configuration
+from ledger.configuration import Configuration, Homes
 from ledger.errors import LedgerError
 from ledger.events import PeerLost, PeerReturned, PeerState, ReachabilityEvidence, ServerId
 from ledger.identity import ServerIdentity
@@ -39,6 +39,7 @@ class Replication:
     def __init__(
         self,
         config: Configuration,
+        homes: Homes,
         *,
         identity: ServerIdentity,
         links: Mapping[ServerId, PeerLink],
@@ -59,7 +60,7 @@ class Replication:
         )
         self.deliveries = Deliveries(
             OriginParts(
-                directory=config.directory,
+                homes=homes,
                 log=log,
                 blobs=blobs,
                 clock=clock,
@@ -67,7 +68,7 @@ class Replication:
                 rng=rng,
                 settings=config.replication,
                 incarnations=Incarnations(config.server, log, clock, new_id),
-                settlement=Settlement(log, clock, config.directory),
+                settlement=Settlement(log, clock, homes),
                 cursors=cursors,
                 observer=self.reachability,
             ),
@@ -75,7 +76,7 @@ class Replication:
         )
         self.receiver = Receiver(
             identity=identity,
-            directory=config.directory,
+            homes=homes,
             log=log,
             blobs=blobs,
             clock=clock,

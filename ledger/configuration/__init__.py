@@ -3,12 +3,14 @@
 `load_configuration` reads ``vmledger.toml`` and either gives a `Configuration` in which everything
 is checked and resolved, or raises a `ConfigurationError` that lists every problem with its line.
 Files: ``schema`` declares and documents the keys, ``reading`` turns tables into them, ``patterns``
-and ``directory`` decide who is home, ``loading`` joins it all, ``checks`` looks at the machine.
+and ``directory`` decide who is home, ``homes`` adds what the log knows of moves, ``loading`` joins
+it all, ``checks`` looks at the machine.
 
 Source: claims 6 and 13.
 """
 
 from ledger.configuration import schema
+from ledger.configuration.bandwidth import UNLIMITED, BandwidthPlan, Hours, parse_hours
 from ledger.configuration.configuration import (
     Address,
     ApiTls,
@@ -18,6 +20,7 @@ from ledger.configuration.configuration import (
     parse_address,
 )
 from ledger.configuration.directory import Directory, ServerEntry, parse_claim
+from ledger.configuration.homes import Homes
 from ledger.configuration.loading import load_configuration
 from ledger.configuration.patterns import Claim, Pattern, parse_pattern
 from ledger.configuration.problems import ConfigurationError
@@ -33,13 +36,17 @@ from ledger.configuration.schema import (
 )
 
 __all__ = [
+    "UNLIMITED",
     "Address",
     "ApiTls",
+    "BandwidthPlan",
     "Calls",
     "Claim",
     "Configuration",
     "ConfigurationError",
     "Directory",
+    "Homes",
+    "Hours",
     "IdentityFiles",
     "Limits",
     "Listen",
@@ -54,6 +61,7 @@ __all__ = [
     "load_configuration",
     "parse_address",
     "parse_claim",
+    "parse_hours",
     "parse_pattern",
     "schema",
 ]

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from ledger.configuration.bandwidth import UNLIMITED, BandwidthPlan
 from ledger.configuration.patterns import Claim, PatternIndex, parse_pattern
 from ledger.errors import NotFoundError
 from ledger.events import ServerId
@@ -29,6 +30,8 @@ class ServerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """PEM file of the only certificate that is accepted from it; None for this server itself."""
     claims: tuple[Claim, ...] = ()
     """The extensions that live there."""
+    bandwidth: BandwidthPlan = UNLIMITED
+    """How fast may be sent there."""
 
 
 def parse_claim(text: str, context: str = "default") -> Claim:

@@ -6,11 +6,14 @@ Source: claims 6 and 13.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, tzinfo
 from functools import partial
 from typing import TypeAlias, TypeVar
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ledger.call_status import VoicemailPolicy
+from ledger.configuration.bandwidth import BandwidthPlan, parse_hours
 from ledger.configuration.directory import ServerEntry, parse_claim
 from ledger.configuration.patterns import Claim, find_clashes
 from ledger.configuration.problems import KeyPath, Problems, show_path
@@ -88,6 +91,7 @@ def resolve_servers(
 ) -> Iterator[ServerEntry]:
     """Turn `[[servers]]` into entries of the directory, noting what is wrong with them."""
     _check_names(form, problems)
+    zone = _zone(form.replication.time_zone, problems)
     claims = list(claims_of_servers(form, problems))
     _check_clashes(claims, problems)
     is_named = any(server.id == form.server for _, server in readable(form.servers))
@@ -111,7 +115,27 @@ def resolve_servers(
             public_key=key or b"",
             certificate=places.path(server.certificate, path) if server.certificate else None,
             claims=tuple(claim for at, claim in claims if at[1] == n),
+            bandwidth=_bandwidth(server, n, zone, problems),
         )
+
+
+def _zone(name: str, problems: Problems) -> tzinfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        what = f"{name!r} is no time zone that this machine knows"
+        advice = "write a name like Europe/Berlin, and install the system's time zones (tzdata)"
+        problems.add(("replication", "time_zone"), what, advice)
+        return UTC
+
+
+def _bandwidth(server: Server, n: int, zone: tzinfo, problems: Problems) -> BandwidthPlan:
+    read = (
+        noting(problems, ("servers", n, "send_hours", m), partial(parse_hours, text))
+        for m, text in enumerate(server.send_hours)
+    )
+    hours = tuple(one for one in read if one is not None)
+    return BandwidthPlan(bytes_per_s=server.max_send_bytes_per_s, hours=hours, zone=zone)
 
 
 def _check_names(form: ConfigurationFile, problems: Problems) -> None:

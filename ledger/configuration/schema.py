@@ -99,6 +99,12 @@ class Server(Section, frozen=True, kw_only=True):
     context: ContextName = "default"
     """The context (tenant, dial plan) of ``extensions`` that name none themselves: letters, digits
     and ``_ . -``."""
+    max_send_bytes_per_s: Annotated[int, Meta(ge=1024, le=1 << 40)] | None = None
+    """Most bytes a second that this server sends there, on average over some seconds: messages and
+    their events, not the small questions beside them. When not given: as fast as the line is."""
+    send_hours: tuple[str, ...] = ()
+    """Other limits at some hours: ``"08:00-18:00 65536"``, ``"22:00-06:00 10000000"``. The first
+    that fits counts; the hours are those of `[replication] time_zone`."""
 
 
 class Calls(Section, frozen=True, kw_only=True):
@@ -177,6 +183,8 @@ class Replication(Section, frozen=True, kw_only=True):
     """Failures in a row after which a server is called down; before that it is suspect."""
     up_after_successes: Count = 1
     """Successes in a row after which a server that was down is called up."""
+    time_zone: str = "UTC"
+    """Whose hours are meant by the servers' ``send_hours``: a name like ``Europe/Berlin``."""
     alarm_pending_age_s: Annotated[float, Meta(gt=0, le=31_536_000)] = 3600.0
     """A message that waits longer for its home raises an alarm."""
     alarm_held_age_s: Annotated[float, Meta(ge=0, le=31_536_000)] = 3600.0

@@ -13,17 +13,29 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
 
-from ledger.events import MessageDelivered, MessageStored, ServerId, encode
-from ledger.migration.audience import Role
+from ledger.events import (
+    MessageDelivered,
+    MessageRequeued,
+    MessageStored,
+    ServerId,
+    decode,
+    encode,
+)
+from ledger.ids import message_stream_id
+from ledger.journey import Journey, Stage, journey_of
+from ledger.migration.audience import AnyEvent, Role, StreamKind
 from ledger.migration.examination import Examined, ForeignEvent, RefusedError
 from ledger.migration.wire import Refusal, RefusalReason
 from ledger.storage.event_log import LogEntry
 from ledger.storage.mapper import to_stored_event
+
+MORE_TOLD: Final = "more-told"
+"""Why a message is sent again to a home that has it."""
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -50,7 +62,7 @@ class Assembly:
         self._blobs = reachable_blobs
         self._held = {s: {e.originator_version: e.plain for e in es} for s, es in held.items()}
         self._foreign: list[ForeignEvent] = []
-        self._delivered: list[MessageDelivered] = []
+        self._own: list[MessageDelivered | MessageRequeued] = []
         self.refusals: list[Refusal] = []
         self.needed_blobs: set[str] = set()
 
@@ -67,8 +79,13 @@ class Assembly:
     @property
     def stored_events(self) -> list[StoredEvent]:
         """All events to append: the origin's first, then this server's own."""
-        own = [to_stored_event(event) for event in self._delivered]
+        own = [to_stored_event(event) for event in self._own]
         return [f.stored for f in self._foreign] + own
+
+    @property
+    def foreign_events(self) -> list[AnyEvent]:
+        """Those of the origin's events that are new here."""
+        return [foreign.event for foreign in self._foreign]
 
     @property
     def origin_positions(self) -> list[int]:
@@ -76,58 +93,115 @@ class Assembly:
         return [foreign.position for foreign in self._foreign]
 
     def _take(self, parcel: Examined) -> None:
-        message = parcel.message
-        is_delivered = message is not None and bool(self._held.get(message.message_id))
-        if parcel.unless_held is not None and not is_delivered:
+        journey = self._journey(parcel.message_id)
+        is_here = journey is not None and journey.is_here
+        if parcel.unless_held is not None and not is_here:
             raise parcel.unless_held
-        if parcel.role is Role.FOLLOWS and not self._is_here(parcel):
+        if parcel.role is Role.FOLLOWS and journey is None:
             return  # The message was refused; the whole stream comes again when it is sent again.
         try:
             new = self._new_events(parcel)
         except RefusedError as conflict:
-            _LOG.error(
-                "action=conflict origin=%s stream=%s position=%d detail=%s",
-                self._origin,
-                parcel.stream,
-                parcel.position,
-                conflict.detail,
-            )
-            if is_delivered or parcel.role is Role.FOLLOWS:
+            self._tell(parcel, conflict)
+            if is_here or parcel.role is Role.FOLLOWS:
                 return
             raise
-        if is_delivered:
+        if is_here:
             # A recording that was lost here since then is healed by the one that came along.
             self.needed_blobs.update(d for d in parcel.blobs if d in self._blobs)
         else:
             self._expect_blobs(parcel)
-        self._keep(parcel.stream, new)
-        if message is not None and not is_delivered:
-            self._deliver(message, parcel)
+        if parcel.message is not None and parcel.kind is StreamKind.MESSAGE:
+            self._expect_stored(parcel.message, new)
+        self._keep(new)
+        if parcel.message is not None and self._comes_to_stay(parcel):
+            self._deliver(parcel.message, parcel)
+        elif new:
+            self._tell_on(parcel.message_id)
 
-    def _is_here(self, parcel: Examined) -> bool:
-        return parcel.message_id is not None and bool(self._held.get(parcel.message_id))
+    def _tell(self, parcel: Examined, conflict: RefusedError) -> None:
+        _LOG.error(
+            "action=conflict origin=%s stream=%s position=%d detail=%s",
+            self._origin,
+            parcel.stream,
+            parcel.position,
+            conflict.detail,
+        )
+
+    def _comes_to_stay(self, parcel: Examined) -> bool:
+        """Is the message to be delivered with this parcel?
+
+        Not when it is at home here. A message that is leaving for another home and comes back from
+        a former one has come back; its leaving is over. When it is the call's server that sends it
+        again, nothing has changed: the next home may have it already, and is asked.
+        """
+        journey = self._journey(parcel.message_id)
+        if journey is None or not journey.is_here:
+            return True
+        is_back = journey.stage is Stage.LEAVING and parcel.kind is StreamKind.MESSAGE
+        return is_back and parcel.unless_held is None
+
+    def _tell_on(self, message_id: UUID | None) -> None:
+        """What was told of a message that left this server goes to where it went."""
+        journey = self._journey(message_id)
+        if journey is None or journey.stage is Stage.AT_HOME:
+            return
+        self._record(MessageRequeued, journey.message_id, home=journey.home, reason=MORE_TOLD)
+
+    def _journey(self, message_id: UUID | None) -> Journey | None:
+        """How does the message stand here, with all of this batch so far?"""
+        if message_id is None:
+            return None
+        own = self._held.get(self._own_stream(message_id), {})
+        return journey_of(message_id, [decode(own[version]) for version in sorted(own)])
+
+    def _own_stream(self, message_id: UUID) -> UUID:
+        return message_stream_id(message_id, self._this_server)
 
     def _new_events(self, parcel: Examined) -> list[ForeignEvent]:
-        held = self._held.get(parcel.stream, {})
+        """Give those that are not held. Raises RefusedError for a conflict or a gap.
+
+        Of a message that was at home elsewhere, what is held of a stream is kept where the two
+        differ: a log that went back has written it twice, and the message is not to blame.
+        """
         new: list[ForeignEvent] = []
+        streams: dict[UUID, list[ForeignEvent]] = {}
         for foreign in parcel.events:
+            streams.setdefault(foreign.event.originator_id, []).append(foreign)
+        for stream, events in streams.items():
+            try:
+                new += self._new_of_stream(stream, events)
+            except RefusedError as conflict:
+                if parcel.kind is not StreamKind.MESSAGE:
+                    raise
+                self._tell(parcel, conflict)
+        if parcel.kind is not StreamKind.MESSAGE:
+            self._expect_of_origin(parcel, new)
+        return sorted(new, key=lambda foreign: foreign.position)
+
+    def _new_of_stream(self, stream: UUID, events: Sequence[ForeignEvent]) -> list[ForeignEvent]:
+        held = self._held.get(stream, {})
+        new: list[ForeignEvent] = []
+        for foreign in events:
             known = held.get(foreign.event.originator_version)
             if known is None:
                 new.append(foreign)
             elif known != foreign.plain:
                 detail = (
                     f"another event stands at version {foreign.event.originator_version} "
-                    f"of stream {parcel.stream}"
+                    f"of stream {stream}"
                 )
                 raise RefusedError(RefusalReason.CONFLICT, detail)
         if new and new[0].event.originator_version != len(held) + 1:
             first = new[0].event.originator_version
-            detail = f"events of stream {parcel.stream} before version {first} are missing"
+            detail = f"events of stream {stream} before version {first} are missing"
             raise RefusedError(RefusalReason.BAD_EVENTS, detail)
+        return new
+
+    def _expect_of_origin(self, parcel: Examined, new: Sequence[ForeignEvent]) -> None:
         if any(foreign.event.recorded_by != self._origin for foreign in new):
             detail = f"stream {parcel.stream} holds new events of another server"
             raise RefusedError(RefusalReason.BAD_EVENTS, detail)
-        return new
 
     def _expect_blobs(self, parcel: Examined) -> None:
         for digest in parcel.blobs:
@@ -136,23 +210,43 @@ class Assembly:
                 raise RefusedError(RefusalReason.AUDIO_MISSING, detail)
         self.needed_blobs.update(parcel.blobs)
 
-    def _keep(self, stream: UUID, new: Sequence[ForeignEvent]) -> None:
-        held = self._held.setdefault(stream, {})
+    def _expect_stored(self, message: MessageStored, new: Sequence[ForeignEvent]) -> None:
+        """The event that stored the message is here or comes along; no other is in its place."""
+        held = self._held.get(message.originator_id, {}).get(message.originator_version)
+        is_new = any(foreign.event == message for foreign in new)
+        if not is_new and (held is None or decode(held) != message):
+            detail = f"another event stands where message {message.message_id} was stored"
+            raise RefusedError(RefusalReason.CONFLICT, detail)
+
+    def _keep(self, new: Sequence[ForeignEvent]) -> None:
         for foreign in new:
+            held = self._held.setdefault(foreign.event.originator_id, {})
             held[foreign.event.originator_version] = foreign.plain
         self._foreign.extend(new)
 
     def _deliver(self, message: MessageStored, parcel: Examined) -> None:
-        delivered = MessageDelivered(
-            originator_id=message.message_id,
-            originator_version=1,
-            recorded_at=self._now,
-            recorded_by=self._this_server,
-            message_id=message.message_id,
-            call_id=parcel.stream,
+        self._record(
+            MessageDelivered,
+            message.message_id,
+            call_id=message.originator_id,
             mailbox=message.mailbox,
             origin=self._origin,
             origin_position=parcel.position,
         )
-        self._delivered.append(delivered)
-        self._held[message.message_id] = {1: encode(delivered)}
+
+    def _record(
+        self, kind: type[MessageDelivered | MessageRequeued], message_id: UUID, **fields: Any
+    ) -> None:
+        """Add an event of this server to its own stream of the message."""
+        stream = self._own_stream(message_id)
+        held = self._held.setdefault(stream, {})
+        event = kind(
+            originator_id=stream,
+            originator_version=len(held) + 1,
+            recorded_at=self._now,
+            recorded_by=self._this_server,
+            message_id=message_id,
+            **fields,
+        )
+        held[event.originator_version] = encode(event)
+        self._own.append(event)

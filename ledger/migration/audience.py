@@ -1,9 +1,11 @@
 """Who needs to hear of an event, and what must travel with it.
 
-Only events that a server recorded itself leave it. Some are the reason for a parcel (a *trigger*):
-a message stored for another home, what its user did to it while it waits, a mailbox's greeting.
-A parcel holds the trigger and all earlier events of its stream that the receiver may lack, byte
-for byte, so that the receiver can check it without asking back.
+Only events that a server recorded itself are the reason for a parcel (a *trigger*): a message
+stored for another home, what its user did to it while it waits, a mailbox's greeting. A parcel
+holds the trigger and all earlier events of its stream that the receiver may lack, byte for byte, so
+that the receiver can check it without asking back. A message that leaves its home for the next one
+brings along all other streams that tell of it: its call's, which another server may have recorded,
+and those of still earlier homes.
 
 The topics that may travel, and in which kind of stream, are one table. Both sides use it: what is
 not in it is never sent and never accepted.
@@ -32,10 +34,12 @@ from ledger.events import (
     MailboxOpened,
     MailboxRehomed,
     MessageDeleted,
+    MessageDelivered,
     MessageErased,
     MessageForwarded,
     MessageHeard,
     MessageMigrated,
+    MessageRehomed,
     MessageRequeued,
     MessageRestored,
     MessageSaved,
@@ -61,12 +65,17 @@ EVERY: Final = Everyone.EVERY
 Audience: TypeAlias = ServerId | Everyone | None
 AnyEvent: TypeAlias = DomainEvent | OpaqueEvent
 
+SENDS: Final = (MessageStored, MessageRehomed, MessageRequeued)
+"""What sends a message to the home that it names."""
+
 
 class StreamKind(Enum):
     """Streams whose events travel."""
 
     CALL = "call"
     """Written by the server that took the call."""
+    MESSAGE = "message"
+    """Written by a server that is or was the message's home."""
     MAILBOX = "mailbox"
     """Written by the mailbox's home."""
 
@@ -84,22 +93,27 @@ class Role(Enum):
     """Travels with others of its stream."""
 
 
-_CALL, _MAILBOX = StreamKind.CALL, StreamKind.MAILBOX
-_RULES: Final[dict[type[Event], tuple[StreamKind, Role]]] = {
+_CALL: Final = frozenset({StreamKind.CALL})
+_MESSAGE: Final = frozenset({StreamKind.MESSAGE})
+_MAILBOX: Final = frozenset({StreamKind.MAILBOX})
+_EITHER: Final = _CALL | _MESSAGE
+_RULES: Final[dict[type[Event], tuple[frozenset[StreamKind], Role]]] = {
     CallReceived: (_CALL, Role.ACCOMPANIES),
     TransferDecided: (_CALL, Role.ACCOMPANIES),
     CallAbandoned: (_CALL, Role.ACCOMPANIES),
     RecordingSetAside: (_CALL, Role.ACCOMPANIES),
-    MessageMigrated: (_CALL, Role.ACCOMPANIES),
-    MigrationRefused: (_CALL, Role.ACCOMPANIES),
     MessageStored: (_CALL, Role.DELIVERS),
-    MessageRequeued: (_CALL, Role.DELIVERS),
-    MessageHeard: (_CALL, Role.FOLLOWS),
-    MessageSaved: (_CALL, Role.FOLLOWS),
-    MessageDeleted: (_CALL, Role.FOLLOWS),
-    MessageRestored: (_CALL, Role.FOLLOWS),
-    MessageForwarded: (_CALL, Role.FOLLOWS),
-    MessageErased: (_CALL, Role.FOLLOWS),
+    MessageDelivered: (_MESSAGE, Role.ACCOMPANIES),
+    MessageRehomed: (_MESSAGE, Role.DELIVERS),
+    MessageRequeued: (_EITHER, Role.DELIVERS),
+    MessageMigrated: (_EITHER, Role.ACCOMPANIES),
+    MigrationRefused: (_EITHER, Role.ACCOMPANIES),
+    MessageHeard: (_EITHER, Role.FOLLOWS),
+    MessageSaved: (_EITHER, Role.FOLLOWS),
+    MessageDeleted: (_EITHER, Role.FOLLOWS),
+    MessageRestored: (_EITHER, Role.FOLLOWS),
+    MessageForwarded: (_EITHER, Role.FOLLOWS),
+    MessageErased: (_EITHER, Role.FOLLOWS),
     MailboxOpened: (_MAILBOX, Role.INFORMS),
     GreetingRecorded: (_MAILBOX, Role.INFORMS),
     GreetingRemoved: (_MAILBOX, Role.INFORMS),
@@ -107,7 +121,7 @@ _RULES: Final[dict[type[Event], tuple[StreamKind, Role]]] = {
     MailboxRehomed: (_MAILBOX, Role.INFORMS),
 }
 
-TRAVELLING: Final[dict[str, tuple[StreamKind, Role]]] = {
+TRAVELLING: Final[dict[str, tuple[frozenset[StreamKind], Role]]] = {
     str(kind.__struct_config__.tag): rule for kind, rule in _RULES.items()
 }
 """Topic → in which streams it travels, and what it does to a parcel. All else stays at home."""
@@ -128,7 +142,7 @@ def is_forbidden(event: AnyEvent, kind: StreamKind) -> bool:
     An unknown topic may be a newer program's: it is kept without being understood.
     """
     rule = TRAVELLING.get(event.topic)
-    return event.topic in EVENT_CLASSES if rule is None else rule[0] is not kind
+    return event.topic in EVENT_CLASSES if rule is None else kind not in rule[0]
 
 
 def audience_of(event: AnyEvent, destination: ServerId | None) -> Audience:
@@ -142,16 +156,15 @@ def audience_of(event: AnyEvent, destination: ServerId | None) -> Audience:
         return None
     if role is Role.INFORMS:
         return EVERY
-    if isinstance(event, MessageStored | MessageRequeued):
+    if isinstance(event, SENDS):
         return destination if event.home == destination != event.recorded_by else None
-    # What a home records of its own messages stands in the message's stream and stays there.
-    is_in_call_stream = getattr(event, "message_id", None) != event.originator_id
-    return destination if is_in_call_stream and destination != event.recorded_by else None
+    # What a home records of its own messages names no destination, and stays there.
+    return destination if destination != event.recorded_by else None
 
 
 def destination_of(message_id: UUID, events: Sequence[AnyEvent]) -> ServerId | None:
     """Say where a message of this stream is to go: the home named last."""
-    named = (e for e in events if isinstance(e, MessageStored | MessageRequeued))
+    named = (e for e in events if isinstance(e, SENDS))
     homes = [event.home for event in named if event.message_id == message_id]
     return homes[-1] if homes else None
 
@@ -172,6 +185,8 @@ class Shipment:
     """A parcel for one peer, before its audio is read."""
 
     parcel: Parcel
+    stream: UUID
+    """The trigger's."""
     blobs: tuple[tuple[str, int], ...] = ()
     """Digest and size of each blob that it needs: a recording, or what a PIN is checked against."""
     message: MessageStored | None = None
@@ -179,15 +194,22 @@ class Shipment:
 
 
 def build_shipment(
-    trigger: LogEntry, stream: Sequence[tuple[LogEntry, AnyEvent]], peer: ServerId
+    trigger: LogEntry,
+    stream: Sequence[tuple[LogEntry, AnyEvent]],
+    peer: ServerId,
+    others: Sequence[tuple[LogEntry, AnyEvent]] = (),
 ) -> Shipment | None:
     """Make the parcel of a trigger for a peer; None when the trigger does not concern it.
 
-    ``stream`` is the trigger's whole stream as it now stands.
+    ``stream`` is the trigger's whole stream as it now stands; ``others`` are the other streams that
+    tell of a message that was at home here.
     """
-    event = next(event for entry, event in stream if entry.position == trigger.position)
+    stay = _since_last_delivery(stream)
+    event = next((e for entry, e in stay if entry.position == trigger.position), None)
+    if event is None:
+        return None  # The message came back since then: what it was sent away for is over.
     message_id: UUID | None = getattr(event, "message_id", None)
-    events = [event for _, event in stream]
+    events = [event for _, event in stay]
     destination = destination_of(message_id, events) if message_id is not None else None
     audience = audience_of(event, destination)
     upto = [entry for entry, _ in stream if entry.position <= trigger.position]
@@ -195,17 +217,42 @@ def build_shipment(
         if _is_older_pin(event, events):
             return None
         blobs = profile_blobs(event)
-        return Shipment(_parcel(upto, blobs), blobs)
+        return Shipment(_parcel(upto, blobs), trigger.originator_id, blobs)
     if audience != peer:
         return None
-    if role_of(event) is Role.FOLLOWS:
-        return Shipment(_parcel(upto, ()))
     assert message_id is not None
-    message = stored_of(message_id, events)
-    if message is None or is_erased(message_id, events) or _is_elsewhere(message_id, events, peer):
+    if role_of(event) is Role.FOLLOWS:
+        before = [e for entry, e in stay if entry.position < trigger.position]
+        is_leaving = destination_of(message_id, before) is not None
+        return Shipment(_parcel(upto, ()), trigger.originator_id) if is_leaving else None
+    return _delivering(trigger, message_id, events, peer, [*others, *stream])
+
+
+def _delivering(
+    trigger: LogEntry,
+    message_id: UUID,
+    events: Sequence[AnyEvent],
+    peer: ServerId,
+    story: Sequence[tuple[LogEntry, AnyEvent]],
+) -> Shipment | None:
+    """Make the parcel that brings a message to a home, with all that is told of it."""
+    told = [event for _, event in story]
+    message = stored_of(message_id, told)
+    if message is None or is_erased(message_id, told) or _is_elsewhere(message_id, events, peer):
         return None
     blobs = ((message.blob, message.blob_size_bytes),)
-    return Shipment(_parcel(upto, blobs), blobs, message)
+    # In the order of this log, the trigger last: that is the order in which things happened.
+    upto = [entry for entry, _ in story if entry.position <= trigger.position]
+    parcel = sorted(upto, key=lambda entry: entry.position)
+    return Shipment(_parcel(parcel, blobs), trigger.originator_id, blobs, message)
+
+
+def _since_last_delivery(
+    stream: Sequence[tuple[LogEntry, AnyEvent]],
+) -> Sequence[tuple[LogEntry, AnyEvent]]:
+    """Give what a home recorded of a message since it came to it last; other streams whole."""
+    starts = (n for n, (_, event) in enumerate(stream) if isinstance(event, MessageDelivered))
+    return stream[max(starts, default=0) :]
 
 
 def profile_blobs(event: AnyEvent) -> tuple[tuple[str, int], ...]:

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 from uuid import UUID
 
-from ledger.configuration import Directory, Replication
+from ledger.configuration import Homes, Replication
 from ledger.errors import CorruptionError, NotFoundError
-from ledger.events import ServerId, decode
-from ledger.ids import MailboxAddress
-from ledger.migration.audience import TRIGGERS, AnyEvent, Shipment, build_shipment
+from ledger.events import MessageDelivered, ServerId, decode
+from ledger.ids import message_stream_id
+from ledger.migration.audience import SENDS, TRIGGERS, AnyEvent, Shipment, build_shipment
 from ledger.migration.wire import (
     MAX_BODY_BYTES,
     MAX_DIGESTS,
@@ -41,6 +41,7 @@ ADVANCE_EVERY: Final = 5000
 them all again."""
 _MAX_AUDIO_BYTES: Final = MAX_BODY_BYTES - MAX_HEADER_BYTES
 
+Stream: TypeAlias = list[tuple[LogEntry, AnyEvent]]
 AskMissing: TypeAlias = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
 
 
@@ -50,7 +51,8 @@ class Delivery:
 
     position: int
     """Of its parcel."""
-    call_id: UUID
+    stream: UUID
+    """In which its journey is told here: its call's, or its own where it was at home."""
     message_id: UUID
 
 
@@ -91,7 +93,7 @@ class BatchBuilder:
     def __init__(
         self,
         *,
-        directory: Directory,
+        homes: Homes,
         peer: ServerId,
         log: EventLog,
         blobs: BlobStore,
@@ -99,7 +101,7 @@ class BatchBuilder:
         settings: Replication,
         ask_missing: AskMissing,
     ) -> None:
-        self._directory = directory
+        self._homes = homes
         self._peer = peer
         self._log = log
         self._blobs = blobs
@@ -109,10 +111,13 @@ class BatchBuilder:
         self._waiting: deque[Shipment] = deque()
         self.max_parcels = settings.batch_max_messages
         """Lowered to find out which message a peer cannot bear."""
+        self.max_bytes = settings.batch_max_bytes
+        """Lowered where no more may be sent at once."""
         self.incarnation = UUID(int=0)
         """Whose batches are made; of no log before the first `restart`."""
         self._made = self._scanned = self._known_until = self._seen_until = 0
         self._skipped: set[int] = set()
+        self._last_root = (-1, "")
 
     def restart(self, incarnation: UUID, *, after: int, known_until: int, seen_until: int) -> None:
         """Begin anew behind a position. Behind ``seen_until`` the peer certainly has nothing.
@@ -152,29 +157,45 @@ class BatchBuilder:
     def _is_full(self) -> bool:
         size_bytes = sum(_size(shipment) for shipment in self._waiting)
         is_long = len(self._waiting) >= self.max_parcels
-        return is_long or size_bytes >= self._settings.batch_max_bytes
+        return is_long or size_bytes >= self.max_bytes
 
     async def _scan_page(self, head: int) -> None:
         page = await self._log.read(self._scanned + 1, _PAGE, head)
         triggers = [e for e in page if e.origin is None and e.topic in TRIGGERS]
         streams = await self._streams(triggers)
         for trigger in triggers:
-            shipment = build_shipment(trigger, streams[trigger.originator_id], self._peer)
-            if shipment is not None and trigger.position not in self._skipped:
+            if trigger.position in self._skipped or self._is_over(trigger, streams):
+                continue
+            stream = streams[trigger.originator_id]
+            others = _earlier(stream, streams)
+            shipment = build_shipment(trigger, stream, self._peer, others)
+            if shipment is not None:
                 self._waiting.append(shipment)
         self._scanned = page[-1].position if page else head
 
-    async def _streams(
-        self, triggers: Sequence[LogEntry]
-    ) -> dict[UUID, list[tuple[LogEntry, AnyEvent]]]:
+    async def _streams(self, triggers: Sequence[LogEntry]) -> dict[UUID, Stream]:
+        """Read the triggers' streams, and all that tell of messages that leave this server."""
         if not triggers:
             return {}
-        ids = dict.fromkeys(trigger.originator_id for trigger in triggers)
-        streams = await self._log.read_streams(list(ids))
-        return {
-            stream: [(e, decode(e.plain, f"position {e.position}")) for e in entries]
-            for stream, entries in streams.items()
-        }
+        ids = {trigger.originator_id: None for trigger in triggers}
+        ids |= dict.fromkeys(own for t in triggers if (own := self._own_stream(t)) is not None)
+        streams = _decoded(await self._log.read_streams(list(ids)))
+        leaving = [stream for stream, told in streams.items() if _is_left(told)]
+        if leaving:
+            streams |= _decoded(await self._log.read_with_earlier(leaving))
+        return streams
+
+    def _own_stream(self, trigger: LogEntry) -> UUID | None:
+        message_id = getattr(_decode(trigger), "message_id", None)
+        return message_stream_id(message_id, self._homes.this_server) if message_id else None
+
+    def _is_over(self, trigger: LogEntry, streams: Mapping[UUID, Stream]) -> bool:
+        """Is this of a call whose message came to this server as its home, since or at once?
+
+        What is to be said of it from then on stands in the message's own stream.
+        """
+        own = self._own_stream(trigger)
+        return own is not None and own != trigger.originator_id and own in streams
 
     def _take(self) -> list[Shipment]:
         """Take from what waits, up to the bounds of a batch but at least one."""
@@ -182,7 +203,7 @@ class BatchBuilder:
         size_bytes = 0
         while self._waiting and len(taken) < self.max_parcels:
             size_bytes += _size(self._waiting[0])
-            if taken and size_bytes > self._settings.batch_max_bytes:
+            if taken and size_bytes > self.max_bytes:
                 break
             taken.append(self._waiting.popleft())
         return taken
@@ -191,14 +212,15 @@ class BatchBuilder:
         audio = await self._load(shipments)
         moved = [left for s in shipments if (left := self._moved(s)) is not None]
         sent, left_out = _sort_out(shipments, audio, moved)
-        root = (await self._log.root_at(through)).hex()
+        root = await self._root(through)
         wanted = {digest for s in sent for digest, _ in s.blobs}
         blobs = {d: data for d, data in audio.items() if d in wanted and isinstance(data, bytes)}
         header = BatchHeader(
-            origin=self._directory.this_server,
+            origin=self._homes.this_server,
             home=self._peer,
             incarnation=self.incarnation,
             after_position=after,
+            after_root=await self._root(after),
             through_position=through,
             through_root=root,
             parcels=tuple(shipment.parcel for shipment in sent),
@@ -225,11 +247,17 @@ class BatchBuilder:
         delivery, message = _delivery(shipment), shipment.message
         if delivery is None or message is None or delivery.position <= self._seen_until:
             return None
-        home = self._directory.home_of(MailboxAddress.parse(message.mailbox))
-        if home is None or home.id == self._peer:
+        home = self._homes.name_of_home(message.mailbox)
+        if home in (None, self._peer):
             return None
-        detail = f"mailbox {message.mailbox} lives on {home.id} by this server's configuration"
+        detail = f"mailbox {message.mailbox} lives on {home} as far as this server knows"
         return LeftOut(delivery, RefusalReason.NOT_MY_MAILBOX, detail)
+
+    async def _root(self, position: int) -> str:
+        """Give the root at a position; mostly it is asked for as the end of the batch before."""
+        if self._last_root[0] != position:
+            self._last_root = (position, (await self._log.root_at(position)).hex())
+        return self._last_root[1]
 
     async def _load(self, shipments: Sequence[Shipment]) -> dict[str, bytes | _Unreadable]:
         """Read the audio that the peer may lack; what it has already is left out of the result."""
@@ -269,6 +297,37 @@ class BatchBuilder:
             return _Unreadable(RefusalReason.AUDIO_CORRUPT, error.message)
 
 
+def _decode(entry: LogEntry) -> AnyEvent:
+    return decode(entry.plain, f"position {entry.position}")
+
+
+def _decoded(streams: Mapping[UUID, Sequence[LogEntry]]) -> dict[UUID, Stream]:
+    return {
+        stream: [(entry, _decode(entry)) for entry in entries]
+        for stream, entries in streams.items()
+    }
+
+
+def _is_left(stream: Stream) -> bool:
+    """Is this a home's stream of a message that was sent away from it?"""
+    events = [event for _, event in stream]
+    return isinstance(events[0], MessageDelivered) and any(isinstance(e, SENDS) for e in events)
+
+
+def _earlier(stream: Stream, streams: Mapping[UUID, Stream]) -> Stream:
+    """Give the other streams that tell of a message that was at home here."""
+    found: dict[UUID, Stream] = {stream[0][0].originator_id: stream}
+    queue = [stream]
+    while queue:
+        for _, event in queue.pop():
+            named = event.earlier_streams if isinstance(event, MessageDelivered) else ()
+            for other in named:
+                if other in streams and other not in found:
+                    found[other] = streams[other]
+                    queue.append(streams[other])
+    return [told for other in list(found.values())[1:] for told in other]
+
+
 def _size(shipment: Shipment) -> int:
     return sum(size_bytes for _, size_bytes in shipment.blobs)
 
@@ -277,7 +336,7 @@ def _delivery(shipment: Shipment) -> Delivery | None:
     message = shipment.message
     if message is None:
         return None
-    return Delivery(shipment.parcel.position, message.originator_id, message.message_id)
+    return Delivery(shipment.parcel.position, shipment.stream, message.message_id)
 
 
 def _sort_out(

@@ -14,15 +14,14 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from ledger.errors import CallerError, LedgerError
-from ledger.events import MessageRequeued, MessageStored, ServerId, decode
-from ledger.ids import MailboxAddress
-from ledger.migration.audience import TRIGGERS
+from ledger.errors import LedgerError
+from ledger.events import ServerId, decode
+from ledger.migration.audience import SENDS, TRIGGERS
 from ledger.migration.link import PeerLink
+from ledger.migration.mailbox_follower import MailboxFollower
 from ledger.migration.origin import OriginParts, PeerStatus, PeerWorker
 from ledger.migration.protocol import OriginInput
-from ledger.migration.settlement import MAILBOX_MOVED, OPERATOR
-from ledger.migration.unsettled import Unsettled, find_unsettled
+from ledger.migration.settlement import OPERATOR
 from ledger.storage.event_log import LogEntry, LogHead
 
 _LOG: Final = logging.getLogger(__name__)
@@ -42,8 +41,15 @@ class Deliveries:
         self._links = links
         self._workers = {
             peer.id: PeerWorker(peer, links[peer.id], parts, self._note_migrated)
-            for peer in parts.directory.peers
+            for peer in parts.homes.directory.peers
         }
+        self._follower = MailboxFollower(
+            homes=parts.homes,
+            log=parts.log,
+            clock=parts.clock,
+            settlement=parts.settlement,
+            is_asked=self._workers.__contains__,
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._waiters: dict[tuple[ServerId, UUID], asyncio.Event] = {}
         self._arrived: OrderedDict[tuple[ServerId, UUID], None] = OrderedDict()
@@ -60,7 +66,8 @@ class Deliveries:
             for worker in self._workers.values()
         ]
         self._tasks.append(asyncio.create_task(self._wake_workers(head.position), name="wake"))
-        self._tasks.append(asyncio.create_task(self._follow_mailboxes(), name="follow-mailboxes"))
+        for name, work in (("follow", self._follower.run()), ("again", self._follower.run_again())):
+            self._tasks.append(asyncio.create_task(work, name=f"mailboxes-{name}"))
 
     async def stop(self) -> None:
         """End all shipping; what is in flight arrives or is sent again after the next start."""
@@ -142,6 +149,7 @@ class Deliveries:
             try:
                 while page := await self._parts.log.read(position + 1, _PAGE):
                     position = page[-1].position
+                    self._follower.note(page)
                     self._signal(self._concerned(page))
             except LedgerError as error:
                 _LOG.warning("action=log-not-read error=%s", error)
@@ -155,7 +163,7 @@ class Deliveries:
             if entry.origin is not None or entry.topic not in TRIGGERS:
                 continue
             event = decode(entry.plain, f"position {entry.position}")
-            if isinstance(event, MessageStored | MessageRequeued):
+            if isinstance(event, SENDS):
                 peers.add(event.home)
             else:
                 return set(self._workers)
@@ -165,41 +173,6 @@ class Deliveries:
         for peer in sorted(peers):
             if peer in self._workers:
                 self._workers[peer].signal(OriginInput.NEW_EVENTS)
-
-    async def _follow_mailboxes(self) -> None:
-        """Once, at the start: messages whose mailbox now has another home go there.
-
-        Not those that wait for a server that is still in the configuration: it may have taken them
-        in although its answer got lost. The worker for it asks, and sends them on.
-        """
-        while True:
-            try:
-                await self._requeue_moved()
-            except LedgerError as error:
-                _LOG.warning("action=unsettled-not-read error=%s", error)
-                await self._parts.clock.sleep(_RETRY_S)
-                continue
-            return
-
-    async def _requeue_moved(self) -> None:
-        directory = self._parts.directory
-        for message in await find_unsettled(self._parts.log, directory.this_server):
-            home = directory.home_of(MailboxAddress.parse(message.mailbox))
-            if home is None:
-                _LOG.error(
-                    "action=no-home message=%s mailbox=%s", message.message_id, message.mailbox
-                )
-            elif home.id != message.home and self._may_not_have(message):
-                with contextlib.suppress(CallerError):  # it arrived in the meantime
-                    await self._parts.settlement.requeue(
-                        message.call_id, message.message_id, MAILBOX_MOVED
-                    )
-            elif message.refused:
-                _LOG.error("action=held message=%s home=%s", message.message_id, message.home)
-
-    def _may_not_have(self, message: Unsettled) -> bool:
-        """Is it certain that the home named in the log does not hold the message?"""
-        return message.refused or message.home not in self._workers
 
 
 def is_releasable(

@@ -10,26 +10,29 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
 
-from ledger.configuration import Directory
+from ledger.configuration import Homes
 from ledger.errors import CallerError, CorruptionError
 from ledger.events import (
     AudioFacts,
     GreetingRecorded,
-    MessageRequeued,
+    MailboxRehomed,
     MessageStored,
     OpaqueEvent,
     PinChanged,
     ServerId,
     decode,
 )
-from ledger.ids import MailboxAddress
+from ledger.ids import MailboxAddress, message_stream_id
+from ledger.mailbox import home_claim_of
 from ledger.migration.audience import (
+    SENDS,
     TRAVELLING,
     AnyEvent,
     Role,
@@ -72,7 +75,12 @@ class Examined:
 
     position: int
     stream: UUID
+    """That of its last event."""
+    kind: StreamKind
+    """Of that stream."""
     events: tuple[ForeignEvent, ...]
+    """In the order of the sender's log; of a message that was at home there, its other streams'
+    too."""
     role: Role | None
     """What its last event does; None when this program cannot interpret it."""
     blobs: tuple[str, ...] = ()
@@ -81,6 +89,12 @@ class Examined:
     unless_held: RefusedError | None = None
     """Why it is refused, unless the message is here already: its mailbox moved away since then, and
     the origin must learn that it need not send the message to the new home."""
+
+    @property
+    def claims(self) -> list[AnyEvent]:
+        """Those of its events that give a mailbox a home."""
+        told = (foreign.event for foreign in self.events) if self.kind is StreamKind.MAILBOX else ()
+        return [event for event in told if home_claim_of(event) is not None]
 
     @property
     def is_secret(self) -> bool:
@@ -109,41 +123,52 @@ class RefusedError(Exception):
         )
 
 
-def examine_all(batch: Batch, directory: Directory) -> list[Examined | Refusal]:
-    """Look at every parcel of a batch, in order."""
-    return [_examine_or_refuse(parcel, batch, directory) for parcel in batch.header.parcels]
+def examine_all(batch: Batch, homes: Homes) -> list[Examined | Refusal]:
+    """Look at every parcel of a batch, in order.
+
+    What an earlier parcel tells of a mailbox's home counts for the later ones.
+    """
+    found: list[Examined | Refusal] = []
+    for parcel in batch.header.parcels:
+        examined = _examine_or_refuse(parcel, batch, homes)
+        found.append(examined)
+        if isinstance(examined, Examined) and examined.claims:
+            homes = homes.after(examined.claims)
+    return found
 
 
-def _examine_or_refuse(parcel: Parcel, batch: Batch, directory: Directory) -> Examined | Refusal:
+def _examine_or_refuse(parcel: Parcel, batch: Batch, homes: Homes) -> Examined | Refusal:
     try:
-        return _examine(parcel, batch, directory)
+        return _examine(parcel, batch, homes)
     except RefusedError as refused:
         return refused.at(parcel.position)
 
 
-def _examine(parcel: Parcel, batch: Batch, directory: Directory) -> Examined:
+def _examine(parcel: Parcel, batch: Batch, homes: Homes) -> Examined:
     events = _read_events(parcel)
     last = events[-1].event
-    kind, role = _kind_and_role(last, [f.event for f in events])
-    for foreign in events:
-        if is_forbidden(foreign.event, kind):
-            detail = f"no other server may record {foreign.event.topic} in a {kind.value} stream"
-            raise RefusedError(_R.FORBIDDEN_TOPIC, detail)
+    streams = _by_stream(events)
+    kind, role = _kind_and_role(last, streams[last.originator_id])
+    if kind is StreamKind.MESSAGE:
+        _expect_story_of_one_message(last, streams, batch.header.origin)
+    elif len(streams) > 1:
+        raise RefusedError(_R.BAD_EVENTS, "events of several streams, and no message to join them")
     message: MessageStored | None = None
     unless_held: RefusedError | None = None
     if kind is StreamKind.MAILBOX:
-        _expect_profile_of_sender(events, batch.header.origin, directory)
+        _expect_profile_of_sender(events, batch.header.origin, homes)
         if isinstance(last, GreetingRecorded):
             _check_audio(batch, last.blob, last.blob_size_bytes, last.audio)
         elif isinstance(last, PinChanged) and last.verifier is not None:
             _check_verifier(batch, last.verifier, last.verifier_size_bytes)
     elif role is Role.DELIVERS:
         message = _message_of(events)
-        unless_held = _why_not_ours(message, last, directory)
+        unless_held = _why_not_ours(message, last, homes)
         _check_audio(batch, message.blob, message.blob_size_bytes, message.audio)
     return Examined(
         position=parcel.position,
         stream=last.originator_id,
+        kind=kind,
         events=events,
         role=role,
         blobs=_blobs_of(last, message),
@@ -153,7 +178,7 @@ def _examine(parcel: Parcel, batch: Batch, directory: Directory) -> Examined:
 
 
 def _read_events(parcel: Parcel) -> tuple[ForeignEvent, ...]:
-    """Decode the events; one stream, versions in a row, positions rising up to the parcel's."""
+    """Decode the events; versions of each stream in a row, positions rising up to the parcel's."""
     events: list[ForeignEvent] = []
     for wire in parcel.events:
         plain = bytes(wire.plain)
@@ -162,38 +187,79 @@ def _read_events(parcel: Parcel) -> tuple[ForeignEvent, ...]:
         except CorruptionError as error:
             raise RefusedError(_R.BAD_EVENTS, str(error)) from error
         events.append(ForeignEvent(wire.position, event, plain))
-    for before, after in itertools.pairwise(events):
-        is_next = (
-            after.event.originator_id == before.event.originator_id
-            and after.event.originator_version == before.event.originator_version + 1
-            and after.position > before.position
-        )
-        if not is_next:
-            raise RefusedError(_R.BAD_EVENTS, "the events are not in a row of one stream")
+    versions: dict[UUID, int] = {}
+    for foreign in events:
+        stream, version = foreign.event.originator_id, foreign.event.originator_version
+        if version != versions.get(stream, version - 1) + 1:
+            raise RefusedError(_R.BAD_EVENTS, "the events are not in a row of their stream")
+        versions[stream] = version
+    if any(after.position <= before.position for before, after in itertools.pairwise(events)):
+        raise RefusedError(_R.BAD_EVENTS, "the events are not in the order of their log")
     if events[-1].position != parcel.position:
         raise RefusedError(_R.BAD_EVENTS, "the last event does not stand at the parcel's position")
     return tuple(events)
 
 
-def _kind_and_role(last: AnyEvent, events: list[AnyEvent]) -> tuple[StreamKind, Role | None]:
+def _by_stream(events: Sequence[ForeignEvent]) -> dict[UUID, list[AnyEvent]]:
+    streams: dict[UUID, list[AnyEvent]] = {}
+    for foreign in events:
+        streams.setdefault(foreign.event.originator_id, []).append(foreign.event)
+    return streams
+
+
+def _kind_and_role(last: AnyEvent, events: Sequence[AnyEvent]) -> tuple[StreamKind, Role | None]:
     """Which kind of stream is this, and what does its last event do?"""
-    kinds = {TRAVELLING[e.topic][0] for e in events if e.topic in TRAVELLING}
-    if not kinds:
-        detail = f"nothing here knows a stream of {events[0].topic}; bring this server up to date"
-        is_known = any(not isinstance(event, OpaqueEvent) for event in events)
-        raise RefusedError(_R.FORBIDDEN_TOPIC if is_known else _R.UNKNOWN_TOPIC, detail)
-    if len(kinds) > 1:
-        raise RefusedError(_R.BAD_EVENTS, "events of calls and of mailboxes in one stream")
+    kind = _kind_of(events)
     if isinstance(last, OpaqueEvent) and TRAVELLING.get(last.topic, (None, None))[1]:
         detail = f"{last.topic} version {last.v} is newer than this server; bring it up to date"
         raise RefusedError(_R.UNKNOWN_TOPIC, detail)
-    return kinds.pop(), role_of(last)
+    return kind, role_of(last)
+
+
+def _kind_of(events: Sequence[AnyEvent]) -> StreamKind:
+    """Which kind of stream is this? Refuses what may stand in no stream together."""
+    known = [TRAVELLING[e.topic][0] for e in events if e.topic in TRAVELLING]
+    if not known:
+        detail = f"nothing here knows a stream of {events[0].topic}; bring this server up to date"
+        is_known = any(not isinstance(event, OpaqueEvent) for event in events)
+        raise RefusedError(_R.FORBIDDEN_TOPIC if is_known else _R.UNKNOWN_TOPIC, detail)
+    if any(StreamKind.MAILBOX in kinds for kinds in known) and len(set(known)) > 1:
+        raise RefusedError(_R.BAD_EVENTS, "events of calls and of mailboxes in one stream")
+    # Some may stand in either; one that may not says which one this is.
+    kind = min(frozenset.intersection(*known) or known[0], key=lambda one: one.value)
+    for event in events:
+        if is_forbidden(event, kind):
+            detail = f"no other server may record {event.topic} in a {kind.value} stream"
+            raise RefusedError(_R.FORBIDDEN_TOPIC, detail)
+    return kind
+
+
+def _expect_story_of_one_message(
+    last: AnyEvent, streams: Mapping[UUID, Sequence[AnyEvent]], sender: ServerId
+) -> None:
+    """The trigger's stream is the sender's own; the others are the message's call and homes.
+
+    Other servers wrote those, and the sender vouches for them as it had them: it answered for the
+    message until now.
+    """
+    message_id: UUID | None = getattr(last, "message_id", None)
+    if message_id is None or last.originator_id != message_stream_id(message_id, sender):
+        raise RefusedError(_R.BAD_EVENTS, f"this is no stream of {sender} about one message")
+    for stream, events in streams.items():
+        writers = {event.recorded_by for event in events}
+        if len(writers) > 1:
+            raise RefusedError(_R.BAD_EVENTS, f"stream {stream} has several writers")
+        if _kind_of(events) is StreamKind.MESSAGE:
+            if stream != message_stream_id(message_id, writers.pop()):
+                raise RefusedError(_R.BAD_EVENTS, f"stream {stream} is not about {message_id}")
+        elif _kind_of(events) is not StreamKind.CALL:
+            raise RefusedError(_R.BAD_EVENTS, f"stream {stream} has no place with a message")
 
 
 def _message_of(events: tuple[ForeignEvent, ...]) -> MessageStored:
     """Find the message that the last event sends somewhere."""
     last = events[-1].event
-    assert isinstance(last, MessageStored | MessageRequeued)
+    assert isinstance(last, SENDS)
     message = stored_of(last.message_id, [foreign.event for foreign in events])
     if message is None:
         detail = f"the event that stored message {last.message_id} is not there or is newer"
@@ -201,38 +267,53 @@ def _message_of(events: tuple[ForeignEvent, ...]) -> MessageStored:
     return message
 
 
-def _why_not_ours(
-    message: MessageStored, last: AnyEvent, directory: Directory
-) -> RefusedError | None:
+def _why_not_ours(message: MessageStored, last: AnyEvent, homes: Homes) -> RefusedError | None:
     """Say why a message does not belong here; None when this is its home."""
-    assert isinstance(last, MessageStored | MessageRequeued)
-    home = directory.home_of(_mailbox(message.mailbox))
-    if last.home == directory.this_server and home is not None and home.id == last.home:
+    assert isinstance(last, SENDS)
+    home = homes.home_of(_mailbox(message.mailbox))
+    if last.home == homes.this_server and home is not None and home.id == last.home:
         return None
     told = f"its home is {home.id}" if home is not None else "no server is home to it"
     return RefusedError(
         _R.NOT_MY_MAILBOX,
-        f"mailbox {message.mailbox} does not live on {directory.this_server}: {told}",
+        f"mailbox {message.mailbox} does not live on {homes.this_server}: {told}",
         home.id if home is not None else None,
     )
 
 
 def _expect_profile_of_sender(
-    events: tuple[ForeignEvent, ...], sender: ServerId, directory: Directory
+    events: tuple[ForeignEvent, ...], sender: ServerId, homes: Homes
 ) -> None:
-    """A stream tells of one mailbox, and the sender is its home.
+    """A stream tells of one mailbox, and the sender is or was its home.
 
-    Which stream that is, is the home's affair: it has one for each incarnation of its log.
+    Which stream that is, is the home's affair: it has one for each incarnation of its log. Once the
+    mailbox was re-homed, epochs decide what counts, so an old home's words may come at any time; a
+    sender that speaks under a later epoch than is known here knows more than we do.
     """
     told = (getattr(foreign.event, "mailbox", None) for foreign in events)
     names = {name for name in told if name is not None}
     if len(names) > 1:
         detail = f"one stream tells of several mailboxes: {', '.join(sorted(names))}"
         raise RefusedError(_R.BAD_EVENTS, detail)
+    for foreign in events:
+        _expect_honest_claim(foreign.event, sender)
+    epochs = (getattr(foreign.event, "epoch", 1) for foreign in events)
+    if max(epochs) > 1:
+        return
     for name in names:
-        home = directory.home_of(_mailbox(name))
-        if home is None or home.id != sender:
+        home = homes.home_of(_mailbox(name))
+        is_of_epochs = name in homes.rehomed
+        if not is_of_epochs and (home is None or home.id != sender):
             raise RefusedError(_R.NOT_ITS_MAILBOX, f"{sender} is not home to mailbox {name}")
+
+
+def _expect_honest_claim(event: AnyEvent, sender: ServerId) -> None:
+    """A mailbox is given away by its home, or taken by the next one: by nobody else."""
+    if isinstance(event, MailboxRehomed):
+        speaker = event.to_home if event.is_forced else event.from_home
+        if speaker != sender:
+            detail = f"{sender} is not the server that may move mailbox {event.mailbox}"
+            raise RefusedError(_R.NOT_ITS_MAILBOX, detail)
 
 
 def _mailbox(name: str) -> MailboxAddress:

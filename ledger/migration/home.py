@@ -26,11 +26,11 @@ from uuid import UUID
 from eventsourcing.persistence import IntegrityError
 
 from ledger.clock import Clock
-from ledger.configuration import Directory, Limits
+from ledger.configuration import Homes, Limits
 from ledger.errors import CorruptionError, PeerError, TransientError
 from ledger.events import BackupVerified, Receipt, ServerId, decode
 from ledger.identity import ServerIdentity
-from ledger.ids import server_stream_id
+from ledger.ids import message_stream_id, server_stream_id
 from ledger.migration.admission import Admission
 from ledger.migration.assembly import Assembly
 from ledger.migration.examination import Examined, examine_all
@@ -100,7 +100,7 @@ class Receiver:
         self,
         *,
         identity: ServerIdentity,
-        directory: Directory,
+        homes: Homes,
         log: EventLog,
         blobs: BlobStore,
         clock: Clock,
@@ -111,7 +111,7 @@ class Receiver:
     ) -> None:
         """Join the parts. ``on_inbound`` is told of every contact: the peer is there."""
         self._identity = identity
-        self._directory = directory
+        self._homes = homes
         self._log = log
         self._blobs = blobs
         self._clock = clock
@@ -153,7 +153,7 @@ class Receiver:
         return await self.contact(sender, request)
 
     def _expect_peer(self, sender: ServerId) -> None:
-        if all(entry.id != sender for entry in self._directory.peers):
+        if all(entry.id != sender for entry in self._homes.directory.peers):
             raise PeerError(f"server {sender!r} is not in this configuration", peer=sender)
 
     async def contact(self, sender: ServerId, request: ContactRequest) -> Answer:
@@ -168,7 +168,7 @@ class Receiver:
         await self._note_backups(head)
         return ContactAnswer(
             nonce=request.nonce,
-            home=self._directory.this_server,
+            home=self._homes.this_server,
             home_incarnation=head.incarnation,
             tracked=rows,
             receipt=self._receipt(sender, tracked_of(rows, request.incarnation), head),
@@ -188,7 +188,7 @@ class Receiver:
         header = batch.header
         _expect_order(header, sender)
         self._expect_addressed(sender, header.origin, header.home)
-        examined = await self._offload(lambda: examine_all(batch, self._directory))
+        examined = await self._offload(lambda: examine_all(batch, self._homes))
         origin = self._origins[sender]
         deadline_s = asyncio.get_running_loop().time() + PREDECESSOR_WAIT_S
         async with origin.turn:
@@ -235,6 +235,8 @@ class Receiver:
         locations = await self._keep_blobs([blob for blob in new if blob.digest not in secret])
         # A crash before this commit leaves an orphan pack; after it, only the answer is lost.
         head = await self._commit(header, assembly, locations, rows)
+        for event in assembly.foreign_events:
+            self._homes.learn(event)
         reached = _reached(header, tracked_of(rows, header.incarnation))
         self._safe.note((header.origin, header.incarnation), head.position, reached.position)
         receipt = self._receipt(header.origin, reached, head)
@@ -254,19 +256,21 @@ class Receiver:
     ) -> tuple[Assembly, frozenset[str]]:
         """Compare with what is held; give the assembly and those of its blobs that are here."""
         parcels = [parcel for parcel in examined if isinstance(parcel, Examined)]
-        streams = {p.stream for p in parcels} | {p.message_id for p in parcels if p.message_id}
-        held = await self._log.read_streams(list(streams))
-        here = await self._held_blobs(dict.fromkeys(d for p in parcels for d in p.blobs))
+        here = self._homes.this_server
+        own = {message_stream_id(p.message_id, here) for p in parcels if p.message_id}
+        told = {foreign.event.originator_id for p in parcels for foreign in p.events}
+        held = await self._log.read_streams(list(told | own))
+        blobs = await self._held_blobs(dict.fromkeys(d for p in parcels for d in p.blobs))
         assembly = Assembly(
-            this_server=self._directory.this_server,
+            this_server=self._homes.this_server,
             origin=batch.header.origin,
             held=held,
-            reachable_blobs=here | batch.blobs.keys(),
+            reachable_blobs=blobs | batch.blobs.keys(),
             now=self._clock.now(),
         )
         for parcel in examined:
             assembly.add(parcel)
-        return assembly, here
+        return assembly, blobs
 
     async def _keep_blobs(self, blobs: Sequence[NewBlob]) -> Sequence[BlobLocation]:
         return await self._offload(lambda: self._blobs.put_pack(blobs)) if blobs else ()
@@ -320,7 +324,7 @@ class Receiver:
             origin_incarnation=reached.incarnation,
             origin_position=reached.position,
             origin_root=reached.root,
-            home=self._directory.this_server,
+            home=self._homes.this_server,
             home_incarnation=head.incarnation,
             home_position=head.position,
             home_root=head.root.hex(),
@@ -359,7 +363,7 @@ class Receiver:
 
     async def _note_backups(self, head: LogHead) -> None:
         """Find the newest verified backup of our log under its present incarnation."""
-        stream = server_stream_id(self._directory.this_server, head.incarnation)
+        stream = server_stream_id(self._homes.this_server, head.incarnation)
         for entry in (await self._log.read_streams([stream])).get(stream, []):
             event = decode(entry.plain, f"position {entry.position}")
             if isinstance(event, BackupVerified):
@@ -380,10 +384,10 @@ class Receiver:
             _LOG.error("action=clone-suspected peer=%s incarnation=%s", sender, incarnation)
 
     def _expect_addressed(self, sender: ServerId, origin: ServerId, home: ServerId) -> None:
-        if origin != sender or home != self._directory.this_server:
+        if origin != sender or home != self._homes.this_server:
             raise PeerError(
                 f"a message from {origin} to {home} came from {sender} "
-                f"to {self._directory.this_server}",
+                f"to {self._homes.this_server}",
                 peer=sender,
             )
 

@@ -23,7 +23,7 @@ from typing import Final
 from uuid import UUID
 
 from ledger.clock import Clock
-from ledger.configuration import Directory, Replication, ServerEntry
+from ledger.configuration import Homes, Replication, ServerEntry
 from ledger.errors import LedgerError, PeerError
 from ledger.events import Receipt, ServerId
 from ledger.identity import Verifier, verify_signature
@@ -37,6 +37,7 @@ from ledger.migration.link import (
     RejectedError,
     UnreachableError,
 )
+from ledger.migration.pace import Pace
 from ledger.migration.progress import Progress
 from ledger.migration.protocol import (
     LIVE_FOR_S,
@@ -71,7 +72,7 @@ _I = OriginInput
 class OriginParts:
     """What all workers of one server share."""
 
-    directory: Directory
+    homes: Homes
     log: EventLog
     blobs: BlobStore
     clock: Clock
@@ -117,8 +118,9 @@ class PeerWorker:
         self._client = PeerClient(link)
         self._parts = parts
         self._on_migrated = on_migrated
+        self._pace = Pace(peer.bandwidth, parts.clock)
         self._builder = BatchBuilder(
-            directory=parts.directory,
+            homes=parts.homes,
             peer=peer.id,
             log=parts.log,
             blobs=parts.blobs,
@@ -227,7 +229,7 @@ class PeerWorker:
         self._signals.clear()
         own = await self._parts.incarnations.own_log()
         request = ContactRequest(
-            origin=self._parts.directory.this_server,
+            origin=self._parts.homes.this_server,
             home=self.peer,
             incarnation=own.incarnation,
             position=own.position,
@@ -306,13 +308,18 @@ class PeerWorker:
             head = await self._parts.log.head()
             if head.incarnation != self._builder.incarnation:
                 return False
+            self._builder.max_bytes = self._pace.batch_bytes(self._parts.settings.batch_max_bytes)
             draft = await self._builder.next(head.position)
             if draft is None:
                 break
             await self._report_left_out(draft.left_out)
-            task = asyncio.create_task(self._client.send(draft.body), name=f"ship-{self.peer}")
+            task = asyncio.create_task(self._send(draft.body), name=f"ship-{self.peer}")
             self._in_flight.append((draft, task))
         return True
+
+    async def _send(self, body: bytes) -> Accepted | Gap:
+        await self._pace.wait_for(len(body))
+        return await self._client.send(body)
 
     async def _suspect(self, draft: Draft, error: RejectedError) -> None:
         """Find the parcel that the peer cannot bear, and let the others go on without it."""
@@ -359,7 +366,7 @@ class PeerWorker:
     def _check_signature(self, receipt: Receipt, incarnation: UUID) -> None:
         verify_receipt(receipt, self._public_key, self._parts.verify)
         named = (receipt.origin, receipt.origin_incarnation, receipt.home)
-        if named != (self._parts.directory.this_server, incarnation, self.peer):
+        if named != (self._parts.homes.this_server, incarnation, self.peer):
             raise PeerError(f"the receipt of server {self.peer} names others", peer=self.peer)
 
     async def _root(self, position: int) -> str | None:
@@ -377,7 +384,7 @@ class PeerWorker:
     async def _resume(self) -> None:
         assert self._own is not None
         incarnation = self._own.incarnation
-        after = self._progress.resume(incarnation, self._judgement.position)
+        after = await self._progress.resume(incarnation, self._judgement.position)
         known_until = self._progress.known_until
         self._builder.restart(
             incarnation, after=after, known_until=known_until, seen_until=self._seen_until

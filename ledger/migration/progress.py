@@ -49,6 +49,8 @@ class Progress:
         self._settings = settings
         self._incarnation: UUID | None = None
         self._unsaved = 0
+        self._saved = 0
+        """The position that a restart would take up."""
         self.acknowledged = 0
         """Everything up to here that concerns the peer is settled in our log."""
         self.known_until = 0
@@ -69,6 +71,7 @@ class Progress:
         if cursor is None:
             return
         self.acknowledged, self._incarnation = cursor.position, cursor.incarnation
+        self._saved = cursor.position
         self.known_until = cursor.position
         self.attempts = cursor.attempts
         if cursor.next_attempt_at is not None:
@@ -78,6 +81,12 @@ class Progress:
 
     async def save(self) -> None:
         """Save hints. A full disk must not stop the shipping: what is lost is only a hint."""
+        try:
+            await self._save()
+        except LedgerError as error:
+            _LOG.warning("action=cursor-not-saved peer=%s error=%s", self._peer, error)
+
+    async def _save(self) -> None:
         self._unsaved = 0
         if self._incarnation is None:
             return
@@ -89,21 +98,23 @@ class Progress:
             attempts=self.attempts,
             next_attempt_at=next_at if self.attempts else None,
         )
-        try:
-            await self._offload(partial(self._cursors.save, cursor))
-        except LedgerError as error:
-            _LOG.warning("action=cursor-not-saved peer=%s error=%s", self._peer, error)
+        await self._offload(partial(self._cursors.save, cursor))
+        self._saved = cursor.position
 
-    def resume(self, incarnation: UUID, agreed: int) -> int:
+    async def resume(self, incarnation: UUID, agreed: int) -> int:
         """Give where to go on: the lower of the home's word and our own.
 
         What the home has and we have no receipt for is sent again; the answer says which of it was
-        taken and which was refused.
+        taken and which was refused. A home that went back may refuse what it had acknowledged, so
+        then our own word goes back too, durably: after a crash in between, its answer is asked for
+        once more. Raises TransientError when that cannot be saved now.
         """
         if self._incarnation != incarnation:
             self.acknowledged, self._incarnation, self.safe = 0, incarnation, 0
         self.known_until = max(self.known_until, self.acknowledged, agreed)
         self.acknowledged = min(self.acknowledged, agreed)
+        if self.acknowledged < self._saved:
+            await self._save()
         return self.acknowledged
 
     async def settled(self, through: int) -> None:

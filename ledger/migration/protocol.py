@@ -225,7 +225,9 @@ def judge_contact(own: OwnLog, rows: Sequence[TrackedRow], own_root: str | None)
         return Judgement(verdict, strangers=tuple(row.incarnation for row in strangers))
     if mine is None:
         return Judgement(_I.AGREED, 0)
-    if mine.position > own.position or mine.root != own_root:
+    if newer or mine.position > own.position or mine.root != own_root:
+        # Newer, and an incarnation that we left: a late frame of it reached a home that had been
+        # restored. All batches of the present one would be taken for old frames now, for ever.
         return Judgement(_I.LOG_WENT_BACK)
     return Judgement(_I.AGREED, mine.position)
 
@@ -240,7 +242,7 @@ class BatchRelation(Enum):
     AHEAD = "ahead"
     """It begins after the tracked position: a batch before it is missing."""
     FORKED = "forked"
-    """It claims another tree hash for the tracked position."""
+    """It claims another tree hash for the tracked position: it is of another history."""
     SUPERSEDED = "superseded"
     """A newer incarnation of its origin is tracked: an old frame, or a clone."""
 
@@ -276,7 +278,11 @@ def relate(rows: Sequence[TrackedRow], header: BatchHeader) -> BatchRelation:
         return BatchRelation.SUPERSEDED
     if header.after_position > known.position:
         return BatchRelation.AHEAD
-    if header.through_position == known.position and header.through_root != known.root:
+    stated = {
+        header.after_position: header.after_root,
+        header.through_position: header.through_root,
+    }
+    if stated.get(known.position, known.root) != known.root:
         return BatchRelation.FORKED
     is_new = header.through_position > known.position
     return BatchRelation.NEXT if is_new else BatchRelation.REPLAY

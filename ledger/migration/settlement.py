@@ -1,45 +1,50 @@
 """An origin records what became of messages: migrated, refused, sent on elsewhere.
 
-What is to be recorded is decided on each call's whole stream as it stands, so that a repeated
-answer records nothing twice, and a message whose mailbox has moved follows it. One append holds all
-of a batch.
+What is to be recorded is decided on each whole stream as it stands, so that a repeated answer
+records nothing twice, and a message whose mailbox has moved follows it. One append holds all of a
+batch. The stream is that of the call where the server took it, and the message's own where the
+server was its home.
 
 Source: claims 5 and 8.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from eventsourcing.persistence import IntegrityError
 
 from ledger.clock import Clock
-from ledger.configuration import Directory
+from ledger.configuration import Homes
 from ledger.errors import ConflictError, NotFoundError, TransientError
 from ledger.events import (
     DomainEvent,
     MessageDelivered,
     MessageMigrated,
+    MessageRehomed,
     MessageRequeued,
-    MessageStored,
     MigrationRefused,
     Receipt,
     ServerId,
     Stamp,
     decode,
 )
-from ledger.ids import MailboxAddress
-from ledger.migration.audience import AnyEvent, stored_of
+from ledger.ids import message_stream_id
+from ledger.journey import Journey, Stage, journey_of
+from ledger.migration.audience import SENDS, AnyEvent, stored_of
 from ledger.migration.batch_builder import Delivery
+from ledger.migration.wire import RefusalReason
 from ledger.storage.group_commit import EventLog
 
 _ATTEMPTS: Final = 10
 
 MAILBOX_MOVED: Final = "mailbox-moved"
 OPERATOR: Final = "operator"
+
+Streams: TypeAlias = Mapping[UUID, Sequence[AnyEvent]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,79 +71,136 @@ class _Writer:
 
     def add(self, kind: type[DomainEvent], **fields: object) -> None:
         self._version += 1
+        self._add(kind, self._stream, self._version, fields)
+
+    def send_to(self, home: ServerId, journey: Journey, reason: str) -> None:
+        """Send the message (again); here it is at its home at once."""
+        self.add(MessageRequeued, message_id=journey.message_id, home=home, reason=reason)
+        if home == self._stamp.by:
+            self._deliver_here(journey)
+
+    def _deliver_here(self, journey: Journey) -> None:
+        """The message turned out to live here: as if it had been stored at its home."""
+        own = message_stream_id(journey.message_id, self._stamp.by)
+        if own == self._stream:
+            self._version += 1  # it had left, and is back
+        version = self._version if own == self._stream else 1
+        fields = {
+            "message_id": journey.message_id,
+            "call_id": journey.call_id,
+            "mailbox": journey.mailbox,
+            "origin": self._stamp.by,
+            "origin_position": 0,
+        }
+        self._add(MessageDelivered, own, version, fields)
+
+    def _add(
+        self, kind: type[DomainEvent], stream: UUID, version: int, fields: Mapping[str, object]
+    ) -> None:
         event = kind(
-            originator_id=self._stream,
-            originator_version=self._version,
+            originator_id=stream,
+            originator_version=version,
             recorded_at=self._stamp.at,
             recorded_by=self._stamp.by,
             **fields,  # type: ignore[arg-type]  # each caller names the fields of its kind
         )
         self._new.append(event)
-        self.events.append(event)
-
-    def deliver_here(self, message: MessageStored) -> None:
-        """The message turned out to live here: as if it had been stored at its home."""
-        self._new.append(
-            MessageDelivered(
-                originator_id=message.message_id,
-                originator_version=1,
-                recorded_at=self._stamp.at,
-                recorded_by=self._stamp.by,
-                message_id=message.message_id,
-                call_id=self._stream,
-                mailbox=message.mailbox,
-                origin=self._stamp.by,
-                origin_position=0,
-            )
-        )
+        if stream == self._stream:
+            self.events.append(event)
 
 
 class Settlement:
     """Writes the ends of messages' journeys into this server's log."""
 
-    def __init__(self, log: EventLog, clock: Clock, directory: Directory) -> None:
+    def __init__(self, log: EventLog, clock: Clock, homes: Homes) -> None:
         self._log = log
         self._clock = clock
-        self._directory = directory
+        self._homes = homes
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:
         """Record what homes said; durable on return, and nothing that is recorded already.
 
         Raises TransientError when it cannot be recorded now: then nothing of it is.
         """
-        for _ in range(_ATTEMPTS if outcomes else 0):
-            streams = await self._streams({o.delivery.call_id for o in outcomes})
-            stamp = Stamp(at=self._clock.now(), by=self._directory.this_server)
-            new = settle(outcomes, streams, self._directory, stamp)
+        if outcomes:
+            ids = {o.delivery.stream for o in outcomes}
+            ids |= {self._own_stream(o.delivery.message_id) for o in outcomes}
+            await self._append(
+                ids, lambda streams, stamp: settle(outcomes, streams, self._homes, stamp)
+            )
+
+    async def requeue(self, call_id: UUID, message_id: UUID, reason: str) -> ServerId:
+        """Send a message (again) to the present home of its mailbox; give that home.
+
+        Raises NotFoundError for an unknown message or one without a home, and ConflictError for
+        one that has arrived already.
+        """
+        own = self._own_stream(message_id)
+        home = ""
+
+        def decide(streams: Streams, stamp: Stamp) -> list[DomainEvent]:
+            nonlocal home
+            events = streams.get(own) or streams.get(call_id, [])
+            home, new = requeue(message_id, events, self._homes, stamp, reason)
+            return new
+
+        await self._append({call_id, own}, decide)
+        return home
+
+    async def send_again(self, stream: UUID, message_id: UUID, reason: str) -> None:
+        """Send a message of a re-homed mailbox again, whose home did not know that it is."""
+
+        def decide(streams: Streams, stamp: Stamp) -> list[DomainEvent]:
+            events = streams.get(stream, [])
+            journey = journey_of(message_id, events)
+            if journey is None or journey.mailbox not in self._homes.rehomed:
+                return []
+            if journey.refused != RefusalReason.NOT_MY_MAILBOX:
+                return []
+            return requeue(message_id, events, self._homes, stamp, reason)[1]
+
+        await self._append({stream}, decide)
+
+    async def hand_over(self, journeys: Sequence[Journey]) -> int:
+        """Send messages that are at home here to the present homes of their mailboxes.
+
+        Gives how many; those that have been sent already are not sent again.
+        """
+        ids = {stream for j in journeys for stream in (j.stream, j.call_id)}
+        count = 0
+
+        def decide(streams: Streams, stamp: Stamp) -> list[DomainEvent]:
+            nonlocal count
+            new = hand_over(journeys, streams, self._homes, stamp)
+            count = len(new)
+            return new
+
+        # A crash after this commit leaves messages that are on their way; before it, the next start
+        # finds them at a server that is not their home.
+        await self._append(ids, decide)
+        return count
+
+    def _own_stream(self, message_id: UUID) -> UUID:
+        return message_stream_id(message_id, self._homes.this_server)
+
+    async def _append(
+        self, ids: set[UUID], decide: Callable[[Streams, Stamp], list[DomainEvent]]
+    ) -> None:
+        for _ in range(_ATTEMPTS):
+            streams = await self._streams(ids)
+            stamp = Stamp(at=self._clock.now(), by=self._homes.this_server)
+            new = decide(streams, stamp)
             if not new:
                 return
             try:
                 await self._log.append_events(new)
             except IntegrityError:
-                continue  # Somebody else wrote to one of the calls: look again.
+                continue  # Somebody else wrote to one of the streams: look again.
             return
-        if outcomes:
-            raise TransientError("calls are being changed by others; receipts are recorded later")
+        raise TransientError("messages are being changed by others; this is recorded later")
 
-    async def requeue(self, call_id: UUID, message_id: UUID, reason: str) -> ServerId:
-        """Send a message (again) to the home that the configuration names; give that home.
-
-        Raises NotFoundError for an unknown message or one without a home, and ConflictError for
-        one that has arrived already.
-        """
-        for _ in range(_ATTEMPTS):
-            events = (await self._streams({call_id})).get(call_id, [])
-            stamp = Stamp(at=self._clock.now(), by=self._directory.this_server)
-            home, new = requeue(message_id, events, self._directory, stamp, reason)
-            try:
-                await self._log.append_events(new)
-            except IntegrityError:
-                continue
-            return home
-        raise TransientError(f"call {call_id} is being changed by others; try again")
-
-    async def _streams(self, calls: set[UUID]) -> dict[UUID, list[AnyEvent]]:
-        found = await self._log.read_streams(sorted(calls))
+    async def _streams(self, ids: set[UUID]) -> Streams:
+        found = await self._log.read_streams(sorted(ids))
         return {
             stream: [decode(e.plain, f"position {e.position}") for e in entries]
             for stream, entries in found.items()
@@ -146,68 +208,78 @@ class Settlement:
 
 
 def settle(
-    outcomes: Sequence[Outcome],
-    streams: Mapping[UUID, Sequence[AnyEvent]],
-    directory: Directory,
-    stamp: Stamp,
+    outcomes: Sequence[Outcome], streams: Streams, homes: Homes, stamp: Stamp
 ) -> list[DomainEvent]:
     """Give the events that follow from what homes said."""
     new: list[DomainEvent] = []
     writers = {stream: _Writer(events, stamp, new) for stream, events in streams.items()}
     for outcome in outcomes:
-        writer = writers.get(outcome.delivery.call_id)
-        if writer is None:
+        delivery = outcome.delivery
+        writer = writers.get(delivery.stream)
+        own = message_stream_id(delivery.message_id, stamp.by)
+        is_over = own != delivery.stream and own in streams
+        if writer is None or is_over:
             continue
+        journey = journey_of(delivery.message_id, writer.events)
+        if journey is None or journey.stage is Stage.AT_HOME:
+            continue  # It came back since then: what another home says of it is old.
         if outcome.receipt is not None:
-            _settle_migrated(outcome, outcome.receipt, writer)
+            _settle_migrated(outcome, outcome.receipt, journey, writer)
         else:
-            _settle_refused(outcome, directory, writer)
+            _settle_refused(outcome, journey, homes, writer)
     return new
 
 
 def requeue(
-    message_id: UUID,
-    events: Sequence[AnyEvent],
-    directory: Directory,
-    stamp: Stamp,
-    reason: str,
+    message_id: UUID, events: Sequence[AnyEvent], homes: Homes, stamp: Stamp, reason: str
 ) -> tuple[ServerId, list[DomainEvent]]:
     """Give the events that send a message to its present home, and that home."""
-    message = stored_of(message_id, events)
-    if message is None or message.recorded_by != stamp.by:
+    journey = journey_of(message_id, events)
+    if journey is None or events[0].recorded_by != stamp.by:
         raise NotFoundError(f"message {message_id} was not taken here; ask the server that did")
-    arrived_at = _arrived_at(message_id, events)
-    if arrived_at is not None:
-        raise ConflictError(f"message {message_id} has arrived at its home {arrived_at}")
-    home = _home_of(message, directory)
+    if journey.stage is not Stage.LEAVING:
+        raise ConflictError(f"message {message_id} has arrived at its home {journey.home}")
+    home = homes.name_of_home(journey.mailbox)
     if home is None:
         raise NotFoundError(
-            f"no server is home to mailbox {message.mailbox}; add it to the configuration first"
+            f"no server is home to mailbox {journey.mailbox}; add it to the configuration first"
         )
     new: list[DomainEvent] = []
-    _send_to(home, message, reason, _Writer(events, stamp, new))
+    _Writer(events, stamp, new).send_to(home, journey, reason)
     return home, new
 
 
-def _arrived_at(message_id: UUID, events: Sequence[AnyEvent]) -> ServerId | None:
-    """Say where a message is, unless that home refused it later: then it has lost it."""
-    home: ServerId | None = None
-    for event in events:
-        if getattr(event, "message_id", None) != message_id:
+def hand_over(
+    journeys: Sequence[Journey], streams: Streams, homes: Homes, stamp: Stamp
+) -> list[DomainEvent]:
+    """Give the events that send messages away which are at home here and whose mailbox is not."""
+    new: list[DomainEvent] = []
+    for known in journeys:
+        journey = journey_of(known.message_id, streams.get(known.stream, ()))
+        message = stored_of(known.message_id, streams.get(known.call_id, ()))
+        home = homes.name_of_home(known.mailbox)
+        is_to_go = home not in (None, stamp.by)
+        if journey is None or journey.stage is not Stage.AT_HOME or message is None or not is_to_go:
             continue
-        if isinstance(event, MessageMigrated):
-            home = event.home
-        elif isinstance(event, MigrationRefused) and event.home == home:
-            home = None
-    return home
+        _Writer(streams[known.stream], stamp, new).add(
+            MessageRehomed,
+            message_id=journey.message_id,
+            call_id=journey.call_id,
+            mailbox=journey.mailbox,
+            home=home,
+            epoch=homes.epoch_of(journey.mailbox),
+            blob_size_bytes=message.blob_size_bytes,
+        )
+    return new
 
 
-def _settle_migrated(outcome: Outcome, receipt: Receipt, writer: _Writer) -> None:
-    """Once a home: again only when it went back and holds the message under a new incarnation."""
+def _settle_migrated(outcome: Outcome, receipt: Receipt, journey: Journey, writer: _Writer) -> None:
+    """Once a home: again when it had lost the message, or holds it under a new incarnation."""
     message_id = outcome.delivery.message_id
-    for event in writer.events:
+    for event in since_last_delivery(writer.events):
         if (
-            isinstance(event, MessageMigrated)
+            journey.stage is Stage.GONE
+            and isinstance(event, MessageMigrated)
             and event.message_id == message_id
             and event.home == outcome.home
             and event.receipt.home_incarnation == receipt.home_incarnation
@@ -222,21 +294,20 @@ def _settle_migrated(outcome: Outcome, receipt: Receipt, writer: _Writer) -> Non
     )
 
 
-def _settle_refused(outcome: Outcome, directory: Directory, writer: _Writer) -> None:
-    """Record a refusal once, and follow the mailbox if it lives elsewhere by our configuration."""
-    message = stored_of(outcome.delivery.message_id, writer.events)
-    if message is None or _is_settled(outcome, writer.events):
+def _settle_refused(outcome: Outcome, journey: Journey, homes: Homes, writer: _Writer) -> None:
+    """Record a refusal once, and follow the mailbox if it lives elsewhere as far as we know."""
+    if _is_settled(outcome, since_last_delivery(writer.events)):
         return
     writer.add(
         MigrationRefused,
-        message_id=message.message_id,
+        message_id=journey.message_id,
         home=outcome.home,
         reason=outcome.reason,
         detail=outcome.detail,
     )
-    home = _home_of(message, directory)
+    home = homes.name_of_home(journey.mailbox)
     if home is not None and home != outcome.home:
-        _send_to(home, message, MAILBOX_MOVED, writer)
+        writer.send_to(home, journey, MAILBOX_MOVED)
 
 
 def _is_settled(outcome: Outcome, events: Sequence[AnyEvent]) -> bool:
@@ -249,18 +320,13 @@ def _is_settled(outcome: Outcome, events: Sequence[AnyEvent]) -> bool:
             return event.home != outcome.home
         if isinstance(event, MigrationRefused) and event.home == outcome.home:
             return event.reason == outcome.reason
-        if isinstance(event, MessageRequeued | MessageStored):
+        if isinstance(event, SENDS):
             # Sent on to another home since: this answer is an old one.
             return event.home != outcome.home
     return False
 
 
-def _send_to(home: ServerId, message: MessageStored, reason: str, writer: _Writer) -> None:
-    writer.add(MessageRequeued, message_id=message.message_id, home=home, reason=reason)
-    if home == message.recorded_by:
-        writer.deliver_here(message)
-
-
-def _home_of(message: MessageStored, directory: Directory) -> ServerId | None:
-    entry = directory.home_of(MailboxAddress.parse(message.mailbox))
-    return entry.id if entry is not None else None
+def since_last_delivery(events: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
+    """Give what a home recorded of a message since it came to it last; other streams whole."""
+    starts = (n for n, event in enumerate(events) if isinstance(event, MessageDelivered))
+    return events[max(starts, default=0) :]

@@ -1,37 +1,40 @@
-"""Which messages of this server have not arrived anywhere yet, by its own log.
+"""Which messages of this server are not where they belong, by its own log.
 
-Read once at the start of the server, so that a message whose mailbox has moved in the configuration
-follows it, and one whose home is gone does not wait for a peer that nobody will contact.
+Those that have not arrived anywhere yet, and those of a re-homed mailbox that are still at home
+here. Read at the start of the server and whenever a mailbox gets another home, so that messages
+follow their mailbox, and one whose home is gone does not wait for a peer that nobody will contact.
 
 Source: claims 5 and 13.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
 from typing import Final
 from uuid import UUID
 
+from ledger.configuration import Homes
 from ledger.events import (
     DomainEvent,
     MessageDelivered,
     MessageErased,
     MessageMigrated,
+    MessageRehomed,
     MessageRequeued,
     MessageStored,
     MigrationRefused,
     OpaqueEvent,
-    ServerId,
     decode,
 )
+from ledger.journey import Journey, Stage, advance, journey_of
 from ledger.storage.group_commit import EventLog
 
-_PAGE: Final = 2000
-_TOPICS: Final = frozenset(
+_SPAN: Final = 5000
+_TOPICS: Final = tuple(
     str(kind.__struct_config__.tag)
     for kind in (
         MessageStored,
+        MessageRehomed,
         MessageRequeued,
         MigrationRefused,
         MessageMigrated,
@@ -41,74 +44,74 @@ _TOPICS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Unsettled:
-    """A message that waits at the server that took its call."""
+async def find_unsettled(
+    log: EventLog, homes: Homes, mailboxes: Collection[str] | None = None
+) -> list[Journey]:
+    """Read the whole log; give the messages in the order in which they were stored.
 
-    call_id: UUID
-    message_id: UUID
-    mailbox: str
-    home: ServerId
-    """Where it is to go."""
-    refused: bool = False
-    """That home does not take it: it is held."""
-
-
-async def find_unsettled(log: EventLog, this_server: ServerId) -> list[Unsettled]:
-    """Read the whole log; give the messages in the order in which they were stored."""
-    waiting: dict[UUID, Unsettled] = {}
-    reopened: dict[UUID, UUID] = {}
-    position = 0
-    while page := await log.read(position + 1, _PAGE):
-        position = page[-1].position
-        for entry in page:
-            if entry.topic in _TOPICS and entry.origin is None:
-                event = decode(entry.plain, f"position {entry.position}")
-                _fold(waiting, event, this_server)
-                if isinstance(event, MigrationRefused) and event.message_id not in waiting:
-                    reopened[event.message_id] = event.originator_id
-    return [*waiting.values(), *await _find_reopened(log, reopened)]
+    ``mailboxes``: only of these. What is at home here counts where the log names another home; by a
+    change of the configuration alone, what has arrived stays.
+    """
+    unsettled = _Unsettled(homes, mailboxes)
+    head = (await log.head()).position
+    for start in range(1, head + 1, _SPAN):
+        for entry in await log.read_topics(_TOPICS, start, min(start + _SPAN - 1, head)):
+            if entry.origin is None:
+                unsettled.take(decode(entry.plain, f"position {entry.position}"))
+    return [*unsettled.found.values(), *await _find_reopened(log, unsettled)]
 
 
-async def _find_reopened(log: EventLog, calls: Mapping[UUID, UUID]) -> list[Unsettled]:
-    """Give those of these messages whose home lost them after it had acknowledged them."""
-    found: list[Unsettled] = []
-    streams = await log.read_streams(list(dict.fromkeys(calls.values()))) if calls else {}
-    for message_id, call_id in calls.items():
-        standing: Unsettled | None = None
-        for entry in streams.get(call_id, []):
-            event = decode(entry.plain, f"position {entry.position}")
-            if getattr(event, "message_id", None) == message_id:
-                standing = _after(standing, event)
-        if standing is not None:
-            found.append(standing)
-    return found
+class _Unsettled:
+    """Keeps only those that are not where they belong: their number does not grow with the log."""
+
+    def __init__(self, homes: Homes, mailboxes: Collection[str] | None) -> None:
+        self._homes = homes
+        self._mailboxes = mailboxes
+        self.found: dict[UUID, Journey] = {}
+        self.reopened: dict[UUID, UUID] = {}
+        """Refused after they had arrived somewhere: message -> stream."""
+
+    def take(self, event: DomainEvent | OpaqueEvent) -> None:
+        match event:
+            case MessageStored() | MessageDelivered() | MessageRehomed():
+                self.reopened.pop(event.message_id, None)
+                self._put(event.message_id, advance(self.found.get(event.message_id), event))
+            case MessageRequeued() | MigrationRefused() if event.message_id in self.found:
+                self._put(event.message_id, advance(self.found[event.message_id], event))
+            case MigrationRefused():
+                self.reopened[event.message_id] = event.originator_id
+            case MessageMigrated() | MessageErased():
+                self.found.pop(event.message_id, None)
+            case _:
+                pass
+
+    def _put(self, message_id: UUID, journey: Journey | None) -> None:
+        if journey is not None and self.is_wanted(journey):
+            self.found[message_id] = journey
+        else:
+            self.found.pop(message_id, None)
+
+    def is_wanted(self, journey: Journey) -> bool:
+        mailbox = journey.mailbox
+        if self._mailboxes is not None and mailbox not in self._mailboxes:
+            return False
+        if journey.stage is Stage.AT_HOME:
+            return mailbox in self._homes.rehomed and not self._homes.is_ours(mailbox)
+        return journey.stage is Stage.LEAVING and not journey.is_erased
 
 
-def _after(standing: Unsettled | None, event: DomainEvent | OpaqueEvent) -> Unsettled | None:
-    """Follow one message through its call's stream; None once it is erased."""
-    if isinstance(event, MessageStored):
-        return Unsettled(event.originator_id, event.message_id, event.mailbox, event.home)
-    if standing is None or isinstance(event, MessageErased):
-        return None
-    if isinstance(event, MessageRequeued):
-        return replace(standing, home=event.home, refused=False)
-    return replace(standing, refused=True) if isinstance(event, MigrationRefused) else standing
-
-
-def _fold(
-    waiting: dict[UUID, Unsettled], event: DomainEvent | OpaqueEvent, this_server: ServerId
-) -> None:
-    match event:
-        case MessageStored() if event.home != this_server:
-            waiting[event.message_id] = Unsettled(
-                event.originator_id, event.message_id, event.mailbox, event.home
-            )
-        case MessageRequeued() | MigrationRefused() if event.message_id in waiting:
-            after = _after(waiting[event.message_id], event)
-            assert after is not None, "neither of them erases"
-            waiting[event.message_id] = after
-        case MessageMigrated() | MessageDelivered() | MessageErased():
-            waiting.pop(event.message_id, None)
-        case _:
-            pass
+async def _find_reopened(log: EventLog, unsettled: _Unsettled) -> list[Journey]:
+    """Give those whose home lost them after it had acknowledged them."""
+    wanted: Mapping[UUID, UUID] = {
+        message_id: stream
+        for message_id, stream in unsettled.reopened.items()
+        if message_id not in unsettled.found
+    }
+    streams = await log.read_streams(list(dict.fromkeys(wanted.values()))) if wanted else {}
+    journeys = (
+        journey_of(
+            message_id, [decode(e.plain, f"position {e.position}") for e in streams.get(stream, [])]
+        )
+        for message_id, stream in wanted.items()
+    )
+    return [j for j in journeys if j is not None and unsettled.is_wanted(j)]

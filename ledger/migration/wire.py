@@ -86,6 +86,9 @@ class BatchHeader(Message, frozen=True, kw_only=True):
     incarnation: UUID
     after_position: Position
     """The batch begins behind this position."""
+    after_root: Digest
+    """The Merkle root of the origin's log at ``after_position``: the batch goes on from there, and
+    from no other history."""
     through_position: Position
     """Everything up to here that concerns the home is in this batch or came before it."""
     through_root: Digest

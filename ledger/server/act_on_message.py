@@ -5,16 +5,21 @@ Source: claims 3 and 7.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
 
 from eventsourcing.persistence import IntegrityError
 
-from ledger import call, message
+from ledger import message
 from ledger.errors import CallerError, NotFoundError, TransientError
 from ledger.events import DomainEvent, OpaqueEvent, ServerId, Stamp, decode
+from ledger.ids import message_stream_id
+from ledger.journey import journey_of
 from ledger.message import Action
 from ledger.server.parts import ServerParts
+from ledger.storage.event_log import LogEntry
+from ledger.storage.message_streams import in_log_order
 
 _ATTEMPTS: Final = 10
 
@@ -49,31 +54,27 @@ async def act_on_message(
 async def _decide(
     parts: ServerParts, call_id: UUID, message_id: UUID, action: Action, by: str
 ) -> DomainEvent | None:
-    entries = await parts.log.read_streams([call_id, message_id])
-    streams: dict[UUID, list[DomainEvent | OpaqueEvent]] = {
-        stream: [decode(entry.plain, f"position {entry.position}") for entry in found]
-        for stream, found in entries.items()
-    }
-    call_events = streams.get(call_id, [])
-    message_events = streams.get(message_id, [])
-    state = message.project(message_id, [*call_events, *message_events])
+    own = message_stream_id(message_id, parts.config.server)
+    streams = await parts.log.read_with_earlier([call_id, own])
+    state = message.project(message_id, _events(in_log_order(streams)))
     if state is None:
         raise NotFoundError(f"message {message_id} is not known here")
-    if message_events:
-        stream, version = message_id, len(message_events) + 1
-    else:
-        stream, version = call_id, len(call_events) + 1
-        _expect_custody(parts, message_id, call_events)
+    stream = own if own in streams else call_id
+    version = len(streams[stream]) + 1
+    _expect_custody(parts, message_id, _events(streams[stream]))
     stamp = Stamp(at=parts.clock.now(), by=parts.config.server)
     return message.act(state, action, stream=stream, version=version, by=by, stamp=stamp)
+
+
+def _events(entries: Iterable[LogEntry]) -> list[DomainEvent | OpaqueEvent]:
+    return [decode(entry.plain, f"position {entry.position}") for entry in entries]
 
 
 def _expect_custody(
     parts: ServerParts, message_id: UUID, events: list[DomainEvent | OpaqueEvent]
 ) -> None:
-    state = call.project(None, events)
-    stored = state.message(message_id) if state is not None else None
-    if state is None or stored is None:
+    journey = journey_of(message_id, events)
+    if journey is None:
         raise NotFoundError(f"message {message_id} is not known here")
-    if stored.recorded_by != parts.config.server or not state.is_in_custody(message_id):
-        raise NotInCustodyError(message_id, stored.home)
+    if not journey.is_here or events[0].recorded_by != parts.config.server:
+        raise NotInCustodyError(message_id, journey.home)

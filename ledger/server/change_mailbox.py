@@ -9,7 +9,7 @@ Source: claims 6, 8 and 9.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeVar
 
@@ -34,14 +34,12 @@ class NotHomeError(CallerError):
         self.custodian = home
 
 
-def home_of(parts: ServerParts, state: MailboxState) -> ServerId:
+def home_of(parts: ServerParts, mailbox: MailboxAddress) -> ServerId:
     """Say where a mailbox lives; raises NotFoundError when no server is home to it."""
-    if state.home is not None:
-        return state.home
-    entry = parts.config.directory.home_of(MailboxAddress.parse(state.mailbox))
+    entry = parts.homes.home_of(mailbox)
     if entry is None:
         raise NotFoundError(
-            f"no server is home to mailbox {state.mailbox}; the configuration names no such one"
+            f"no server is home to mailbox {mailbox}; the configuration names no such one"
         )
     return entry.id
 
@@ -49,7 +47,7 @@ def home_of(parts: ServerParts, state: MailboxState) -> ServerId:
 async def own_mailbox(parts: ServerParts, mailbox: MailboxAddress) -> MailboxState:
     """Give the state of a mailbox that lives here; raises NotFoundError or NotHomeError."""
     state = await parts.mailboxes.get(mailbox)
-    home = home_of(parts, state)
+    home = home_of(parts, mailbox)
     if home != parts.config.server:
         raise NotHomeError(mailbox, home)
     return state
@@ -65,8 +63,30 @@ async def change_mailbox(
     Gives the state that was decided on and the event (None: nothing had to change). Raises
     NotFoundError, NotHomeError, and TransientError when others keep changing the same mailbox.
     """
+    return await _change(parts, mailbox, decide, own_mailbox)
+
+
+async def take_mailbox(
+    parts: ServerParts,
+    mailbox: MailboxAddress,
+    decide: Callable[[MailboxState, Place, Stamp], Change | None],
+) -> tuple[MailboxState, Change | None]:
+    """Do the same for a mailbox that lives elsewhere: only to take it from there."""
+
+    async def any_mailbox(parts: ServerParts, mailbox: MailboxAddress) -> MailboxState:
+        return await parts.mailboxes.get(mailbox)
+
+    return await _change(parts, mailbox, decide, any_mailbox)
+
+
+async def _change(
+    parts: ServerParts,
+    mailbox: MailboxAddress,
+    decide: Callable[[MailboxState, Place, Stamp], Change | None],
+    find: Callable[[ServerParts, MailboxAddress], Awaitable[MailboxState]],
+) -> tuple[MailboxState, Change | None]:
     for _ in range(_ATTEMPTS):
-        state = await own_mailbox(parts, mailbox)
+        state = await find(parts, mailbox)
         place = await _place(parts, mailbox)
         event = decide(state, place, Stamp(at=parts.clock.now(), by=parts.config.server))
         if event is None:

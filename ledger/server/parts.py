@@ -12,7 +12,7 @@ from typing import Protocol
 from uuid import UUID
 
 from ledger.clock import Clock
-from ledger.configuration import Configuration
+from ledger.configuration import Configuration, Homes
 from ledger.events import ReachabilityEvidence, ServerId
 from ledger.ids import IdFactory, RandomBytes
 from ledger.offload import Offload
@@ -49,6 +49,8 @@ class ServerParts:
     """The ports of one server."""
 
     config: Configuration
+    homes: Homes
+    """Where mailboxes live: ask this, not the configuration."""
     log: EventLog
     mailboxes: MailboxStates
     blobs: BlobStore

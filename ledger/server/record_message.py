@@ -22,7 +22,7 @@ from ledger.call import CallState, set_recording_aside, store_message
 from ledger.call import Recording as StoredRecording
 from ledger.errors import CallerError, ConflictError, TransientError
 from ledger.events import AudioFacts, MessageDelivered, MessageStored, Stamp
-from ledger.ids import MailboxAddress
+from ledger.ids import MailboxAddress, message_stream_id
 from ledger.server.parts import ServerParts
 from ledger.server.streams import Events, change_call, load_call
 from ledger.storage.spool import FinishedRecording, Recording
@@ -142,7 +142,7 @@ def _message_events(state: CallState, recording: StoredRecording, stamp: Stamp) 
     if stored.home != stamp.by:
         return (stored,)
     delivered = MessageDelivered(
-        originator_id=stored.message_id,
+        originator_id=message_stream_id(stored.message_id, stamp.by),
         originator_version=1,
         recorded_at=stamp.at,
         recorded_by=stamp.by,

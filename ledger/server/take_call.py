@@ -40,7 +40,7 @@ async def take_call(parts: ServerParts, report: CallReport) -> CallDecision:
 async def _decide(parts: ServerParts, report: CallReport) -> TransferDecision:
     mailbox = MailboxAddress(report.called_extension, report.context)
     status = decide_status(report.status, parts.config.policy_of(mailbox))
-    home = parts.config.directory.home_of(mailbox)
+    home = parts.homes.home_of(mailbox)
     evidence: ReachabilityEvidence | None = None
     if status.to_voicemail and home is not None and home.id != parts.config.server:
         evidence = await parts.reachability.judge(home.id, parts.config.replication.deadline_s)

@@ -17,7 +17,15 @@ from uuid import UUID
 
 from ledger.call import CallState, abandon
 from ledger.errors import CallerError
-from ledger.events import BackupVerified, DomainEvent, GreetingRecorded, ServerStarted, Stamp
+from ledger.events import (
+    BackupVerified,
+    DomainEvent,
+    Epoch,
+    GreetingRecorded,
+    ServerId,
+    ServerStarted,
+    Stamp,
+)
 from ledger.ids import MailboxAddress
 from ledger.mailbox import GreetingKind
 from ledger.message import Action
@@ -28,6 +36,7 @@ from ledger.server.pin_guesses import PinGuesses
 from ledger.server.pins import change_pin, check_pin
 from ledger.server.record_message import record_message
 from ledger.server.recover_recordings import recover_recordings
+from ledger.server.rehome_mailbox import rehome_mailbox
 from ledger.server.streams import change_call
 from ledger.server.take_call import take_call
 from ledger.storage.stored_form import decode as decode_stored_form
@@ -133,6 +142,12 @@ class VoicemailServer:
     async def requeue_message(self, call_id: UUID, message_id: UUID) -> None:
         """Ship a held message again, to the home that the configuration names now."""
         await self.parts.deliveries.requeue(call_id, message_id)
+
+    async def rehome_mailbox(
+        self, mailbox: MailboxAddress, to: ServerId, by: str, *, is_forced: bool = False
+    ) -> Epoch:
+        """Move a mailbox to another server, or take it; gives the epoch of its new home."""
+        return await rehome_mailbox(self.parts, mailbox, to, by, is_forced=is_forced)
 
     async def record_verified_backup(self, position: int, place: str) -> None:
         """Record that a finished, verified backup covers this log up to a position.

@@ -34,6 +34,7 @@ from ledger.storage.event_log import (
     TrackedOrigin,
 )
 from ledger.storage.mapper import to_stored_event
+from ledger.storage.message_streams import read_with_earlier
 
 Commit: TypeAlias = Callable[[Sequence[Append]], Sequence[Appended | Exception]]
 Listener: TypeAlias = Callable[[LogHead], None]
@@ -245,6 +246,11 @@ class EventLog:
     async def read_streams(self, originator_ids: Sequence[UUID]) -> dict[UUID, list[LogEntry]]:
         """Read whole streams; see `LogRecorder.read_streams`."""
         return await self._offload(partial(self.recorder.read_streams, originator_ids))
+
+    async def read_with_earlier(self, streams: Sequence[UUID]) -> dict[UUID, list[LogEntry]]:
+        """Read streams of messages with all that tell of those messages before."""
+        read = self.recorder.read_streams
+        return await self._offload(partial(read_with_earlier, read, list(streams)))
 
     async def read_topics(self, topics: Sequence[str], start: int, stop: int) -> list[LogEntry]:
         """Read the entries of some kinds; see `LogRecorder.read_topics`."""

@@ -19,6 +19,7 @@ from ledger.events import (
     DomainEvent,
     GreetingRecorded,
     GreetingRemoved,
+    MailboxOpened,
     MailboxRehomed,
     OpaqueEvent,
     PinChanged,
@@ -30,7 +31,7 @@ from ledger.storage.group_commit import EventLog
 
 _TOPICS: Final = tuple(
     str(kind.__struct_config__.tag)
-    for kind in (GreetingRecorded, GreetingRemoved, PinChanged, MailboxRehomed)
+    for kind in (GreetingRecorded, GreetingRemoved, PinChanged, MailboxOpened, MailboxRehomed)
 )
 _SPAN: Final = 100_000
 """Positions looked at in one query: it bounds what is in memory at a time."""

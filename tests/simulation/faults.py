@@ -232,6 +232,19 @@ class Rehome(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Move(Step):
+    """An operator moves a mailbox by command: at its home, or by force at the one that takes it."""
+
+    extension: str
+    to: str
+    is_forced: bool
+
+    async def strike(self, world: World) -> None:
+        with contextlib.suppress(LedgerError, IntegrityError, Unanswered):
+            await people.move(world, self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Join(Step):
     """A new server joins: the others start with the new file, one after the other."""
 

@@ -10,13 +10,14 @@ from ledger.events import (
     DomainEvent,
     MessageDelivered,
     MessageMigrated,
+    MessageRehomed,
     MessageRequeued,
     MessageStored,
     MigrationRefused,
     OpaqueEvent,
     decode,
 )
-from ledger.mailbox import MailboxState, mailbox_of, project
+from ledger.mailbox import MailboxState, home_claim_of, mailbox_of, project
 from ledger.storage.event_log import LogEntry
 from ledger.storage.memory import LogImage
 
@@ -26,12 +27,14 @@ _CONCERN_MESSAGES = frozenset(
         "message-delivered",
         "message-migrated",
         "message-requeued",
+        "message-rehomed",
         "migration-refused",
     }
 )
 
+_NAME_HOMES = frozenset({"mailbox-opened", "mailbox-rehomed"})
 PROFILE_TOPICS = frozenset(
-    {"greeting-recorded", "greeting-removed", "pin-changed", "mailbox-rehomed"}
+    {"greeting-recorded", "greeting-removed", "pin-changed", "mailbox-rehomed", "mailbox-opened"}
 )
 
 
@@ -60,8 +63,15 @@ class LogView:
         self._read = 0
         self.stored: dict[UUID, MessageStored] = {}
         """Messages of calls that this server took, and those that came from others."""
-        self.delivered: list[tuple[LogEntry, MessageDelivered]] = []
+        self._at_home: dict[UUID, tuple[LogEntry, MessageDelivered]] = {}
+        self.ever_delivered: set[UUID] = set()
+        self.delivered_again: list[UUID] = []
+        """Delivered here although they were here."""
         self.delivered_calls: set[UUID] = set()
+        self.homes: dict[str, tuple[int, str]] = {}
+        """Mailbox -> epoch and home, where the log names one."""
+        self.told_homes: dict[str, tuple[int, str]] = {}
+        """The same, of what this server recorded itself."""
         self.migrated: dict[UUID, list[MessageMigrated]] = {}
         """By message: what this server recorded itself."""
         self.receipts: list[MessageMigrated] = []
@@ -71,6 +81,11 @@ class LogView:
         self.ever_refused: dict[UUID, list[MigrationRefused]] = {}
         self._open: dict[UUID, MessageStored] = {}
 
+    @property
+    def delivered(self) -> list[tuple[LogEntry, MessageDelivered]]:
+        """The messages that are at home here, as they were delivered."""
+        return list(self._at_home.values())
+
     def advance(self) -> None:
         """Read what is new."""
         entries = self.image.entries
@@ -79,8 +94,20 @@ class LogView:
             self._read += 1
             if entry.topic in _CONCERN_MESSAGES:
                 self._fold(entry, event_of(entry))
+            elif entry.topic in _NAME_HOMES:
+                self._note_home(self.homes, event_of(entry))
+                if entry.origin is None:
+                    self._note_home(self.told_homes, event_of(entry))
 
-    def _fold(self, entry: LogEntry, event: DomainEvent | OpaqueEvent) -> None:
+    def _note_home(
+        self, homes: dict[str, tuple[int, str]], event: DomainEvent | OpaqueEvent
+    ) -> None:
+        claim = home_claim_of(event)
+        if claim is not None:
+            known = homes.get(claim.mailbox, (1, ""))
+            homes[claim.mailbox] = max(known, (claim.epoch, claim.home))
+
+    def _fold(self, entry: LogEntry, event: DomainEvent | OpaqueEvent) -> None:  # noqa: C901
         match event:
             case MessageStored():
                 self.stored[event.message_id] = event
@@ -88,27 +115,49 @@ class LogView:
                     self.sent_to[event.message_id] = event.home
                     if event.home != event.recorded_by:
                         self._open[event.message_id] = event
-            case MessageDelivered():
-                self.delivered.append((entry, event))
+            case MessageDelivered() if entry.origin is None:
+                if not self._may_come(event):
+                    self.delivered_again.append(event.message_id)
+                self._at_home[event.message_id] = (entry, event)
+                self.ever_delivered.add(event.message_id)
                 self.delivered_calls.add(event.call_id)
                 self._open.pop(event.message_id, None)
+                self.refused.pop(event.message_id, None)
+                self.migrated.pop(event.message_id, None)
+            case MessageRehomed() if entry.origin is None:
+                self._send(event.message_id, event.home, event.recorded_by)
             case MessageMigrated() if entry.origin is None:
                 self.migrated.setdefault(event.message_id, []).append(event)
                 self.receipts.append(event)
+                self._at_home.pop(event.message_id, None)
                 self._open.pop(event.message_id, None)
                 self.refused.pop(event.message_id, None)
             case MessageRequeued() if entry.origin is None:
-                self.sent_to[event.message_id] = event.home
-                self.refused.pop(event.message_id, None)
-                # Sent on after a receipt: the home that gave it lost what it had.
-                self.migrated.pop(event.message_id, None)
-                if event.home != event.recorded_by:
-                    self._open[event.message_id] = self.stored[event.message_id]
+                is_there = event.message_id in self.migrated and event.reason == "more-told"
+                if not is_there or event.message_id in self.refused:
+                    self._send(event.message_id, event.home, event.recorded_by)
             case MigrationRefused() if entry.origin is None:
                 self.refused[event.message_id] = event
                 self.ever_refused.setdefault(event.message_id, []).append(event)
             case _:
                 pass
+
+    def _may_come(self, event: MessageDelivered) -> bool:
+        """Is it the first delivery here, or the first since the message left?"""
+        stream = self.image.streams[event.originator_id]
+        before = [e.topic for e in stream if e.originator_version < event.originator_version]
+        since = before[
+            max((n for n, t in enumerate(before) if t == "message-delivered"), default=0) :
+        ]
+        return "message-delivered" not in since or "message-rehomed" in since
+
+    def _send(self, message_id: UUID, home: str, by: str) -> None:
+        self.sent_to[message_id] = home
+        self.refused.pop(message_id, None)
+        # Sent on after a receipt: the home that gave it lost what it had.
+        self.migrated.pop(message_id, None)
+        if home != by:
+            self._open[message_id] = self.stored[message_id]
 
     def waiting(self) -> list[UUID]:
         """Messages that wait here for their home and are not held."""

@@ -16,10 +16,10 @@ from ledger.errors import (
     TransientError,
 )
 from ledger.events import AudioFacts, CallStatus, DomainEvent, Stamp
-from ledger.ids import MailboxAddress, mailbox_stream_id
+from ledger.ids import MailboxAddress, mailbox_stream_id, message_stream_id
 from ledger.mailbox import GreetingKind
 from ledger.message import Action
-from ledger.server import CallReport, NotInCustodyError, StoredMessage
+from ledger.server import CallReport, NotHomeError, NotInCustodyError, StoredMessage
 from ledger.server.streams import change_call
 from ledger.storage.spool import SYNC_INTERVAL_S
 from ledger.storage.stored_form import RecordingMetadata, encode
@@ -27,7 +27,7 @@ from tests.simulation.promises import accept
 from tests.simulation.server import Process, Unanswered, chunks_of
 
 if TYPE_CHECKING:
-    from tests.simulation.faults import Call, ChangePin, Greet, Poison
+    from tests.simulation.faults import Call, ChangePin, Greet, Move, Poison
     from tests.simulation.world import World
 
 
@@ -83,7 +83,8 @@ async def act(world: World, which: float, action: Action, by: str) -> None:
         return
     accepted = list(world.told.accepted.values())[int(which * len(world.told.accepted))]
     message_id = accepted.message.message_id
-    for name in (accepted.message.home, accepted.call.server):
+    first = (accepted.message.home, accepted.call.server)
+    for name in dict.fromkeys((*first, *world.machines)):
         process = world.listener(name)
         if process is None:
             continue
@@ -96,9 +97,30 @@ async def act(world: World, which: float, action: Action, by: str) -> None:
         except (LedgerError, Unanswered):
             return
         streams = process.machine.image.streams
-        entries = [*streams.get(accepted.call_id, ()), *streams.get(message_id, ())]
+        own = message_stream_id(message_id, name)
+        entries = [*streams.get(accepted.call_id, ()), *streams.get(own, ())]
         if any(by.encode() in entry.plain for entry in entries):  # else nothing had to change
             world.told.actions.append((world.now_s, accepted.call_id, message_id, by))
+        return
+
+
+async def move(world: World, move: Move) -> None:
+    """Move a mailbox, where a server says that it may."""
+    for name in [move.to] if move.is_forced else list(world.machines):
+        process = world.listener(name)
+        if process is None:
+            continue
+        mailbox = MailboxAddress(move.extension)
+        # Noted before the answer: a server that dies meanwhile may have done it.
+        world.told.moves.append((move.extension, move.to))
+        try:
+            await process.ask(
+                process.server.rehome_mailbox(
+                    mailbox, move.to, "operator", is_forced=move.is_forced
+                )
+            )
+        except NotHomeError:
+            continue
         return
 
 
@@ -117,7 +139,7 @@ async def poison(world: World, poison: Poison) -> None:
 
 async def greet(world: World, greet: Greet) -> None:
     """The owner of a mailbox records a greeting at its home."""
-    process = world.listener(greet.server)
+    process = _home_of(world, greet.server, greet.extension)
     if process is not None:
         mailbox = MailboxAddress(greet.extension)
         await _no_call(world, process, mailbox)
@@ -129,9 +151,18 @@ async def greet(world: World, greet: Greet) -> None:
         )
 
 
+def _home_of(world: World, server: str, extension: str) -> Process | None:
+    """Give a server that takes itself for the home: this one or, since a move, another."""
+    for name in dict.fromkeys((server, *world.machines)):
+        process = world.listener(name)
+        if process is not None and process.homes.is_ours(f"{extension}@default"):
+            return process
+    return None
+
+
 async def change_pin(world: World, change: ChangePin) -> None:
     """The owner of a mailbox chooses a PIN at its home."""
-    process = world.listener(change.server)
+    process = _home_of(world, change.server, change.extension)
     if process is not None:
         mailbox = MailboxAddress(change.extension)
         await _no_call(world, process, mailbox)

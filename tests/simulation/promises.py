@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ledger.events import MessageStored
+from ledger.ids import message_stream_id
 from ledger.migration.wire import Accepted, Answer
 from ledger.server import StoredMessage
 from ledger.storage.event_log import LogEntry, tracking_name
@@ -48,6 +49,8 @@ class Told:
     """Streams whose sounds no caller spoke: greetings, poison."""
     restored: list[float] = field(default_factory=list)
     """When a machine went back in time."""
+    moves: list[tuple[str, str]] = field(default_factory=list)
+    """(extension, home): moves by command that a server was asked for."""
     spooled: list[tuple[float, str, UUID, bytes]] = field(default_factory=list)
     """(when, machine, call, what was received): left in the spool by a process that died."""
     broken: list[str] = field(default_factory=list)
@@ -125,7 +128,8 @@ def has_durable_sound(machine: Machine, entry: LogEntry) -> bool:
     event = event_of(entry)
     assert isinstance(event, MessageStored)
     location = machine.image.blob_locations.get(event.blob)
-    if location is None and event.message_id not in machine.image.streams and entry.origin:
+    own = message_stream_id(event.message_id, machine.id)
+    if location is None and own not in machine.image.streams and entry.origin:
         return True  # it came along with another message's events, and is not delivered here
     return machine.disk.is_durable(_path_of(machine, event.blob))
 

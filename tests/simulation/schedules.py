@@ -8,7 +8,7 @@ every seed means, and finds new ones for ``kept_seeds.txt``.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from ledger.ids import uuid7
@@ -27,6 +27,7 @@ from tests.simulation.faults import (
     Greet,
     Join,
     Kill,
+    Move,
     Poison,
     Rehome,
     Restore,
@@ -264,18 +265,44 @@ _FAULTS = (
 )
 
 
-def draw_schedule(seed: int) -> Schedule:
-    """Draw what happens in the run of this seed."""
+MOVING = 0.2
+"""How often mailboxes are moved by command in a run."""
+
+
+def draw_moves(seed: int, draw: _Draw, moving: float) -> list[Step]:
+    """Draw the moves of a run, and more of what they have to stand.
+
+    From a source of their own, so that they come on top of what the seed means without them.
+    """
+    rng = random.Random(f"moves/{seed}")
+    if rng.random() >= moving:
+        return []
+    draw.rng = rng
+    extension = f"{rng.randint(1, draw.count)}00{rng.randrange(2)}"
+    moves: list[Step] = [
+        Move(at_s=draw.when(), extension=extension, to=draw.server(), is_forced=rng.random() < 0.25)
+        for _ in range(rng.choice((1, 1, 2, 2, 3, 4)))
+    ]
+    calls = [replace(draw.call(), extension=extension) for _ in range(rng.randint(1, 3))]
+    acts = [draw.act() for _ in range(rng.randint(0, 3))]
+    faults = [step for _ in range(rng.choice((0, 0, 1, 2))) for step in draw.faults()]
+    return [*moves, *calls, *acts, *faults]
+
+
+def draw_schedule(seed: int, moving: float = MOVING) -> Schedule:
+    """Draw what happens in the run of this seed; ``moving`` weighs the moves of mailboxes."""
     draw = _Draw(seed)
     rng = draw.rng
     steps: list[Step] = [draw.call() for _ in range(rng.randint(1, 5))]
     steps += [draw.act() for _ in range(rng.choice((0, 0, 1, 2)))]
     for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4))):
         steps += draw.faults()
+    power_cuts = rng.choice((0.0, 0.5, 1.0))
+    steps += draw_moves(seed, draw, moving)
     return Schedule(
         seed,
         draw.count,
         tuple(steps),
-        power_cuts=rng.choice((0.0, 0.5, 1.0)),
+        power_cuts=power_cuts,
         is_signed=seed % 20 == 0,
     )

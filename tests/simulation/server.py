@@ -24,6 +24,7 @@ from ledger.ids import new_id_factory
 from ledger.migration.deliveries import Deliveries
 from ledger.migration.home import Receiver
 from ledger.migration.incarnations import Incarnations
+from ledger.migration.known_homes import load_homes
 from ledger.migration.link import Route
 from ledger.migration.origin import OriginParts
 from ledger.migration.reachability import Reachability
@@ -219,6 +220,7 @@ class Process:
         self.log = log
         blobs, spool = self.world.stores(self, clock)
         directory: Directory = config.directory
+        self.homes = load_homes(self.recorder, directory)
         new_id = new_id_factory(clock.now, self.rng.randbytes)
         links = {p.id: SimulatedLink(self, p.id, self.world.network) for p in directory.peers}
         stream = ServerStream(config.server, log, clock)
@@ -229,7 +231,7 @@ class Process:
         )
         self.deliveries = Deliveries(
             OriginParts(
-                directory=directory,
+                homes=self.homes,
                 log=log,
                 blobs=blobs,
                 clock=clock,
@@ -237,7 +239,7 @@ class Process:
                 rng=self.rng,
                 settings=config.replication,
                 incarnations=Incarnations(config.server, log, clock, new_id),
-                settlement=Settlement(log, clock, directory),
+                settlement=Settlement(log, clock, self.homes),
                 cursors=SimulatedCursors(machine),
                 observer=reachability,
                 verify=machine.verify,
@@ -246,7 +248,7 @@ class Process:
         )
         self.receiver = Receiver(
             identity=machine.identity,
-            directory=directory,
+            homes=self.homes,
             log=log,
             blobs=blobs,
             clock=clock,
@@ -258,6 +260,7 @@ class Process:
         self.server = VoicemailServer(
             ServerParts(
                 config=config,
+                homes=self.homes,
                 log=log,
                 mailboxes=MailboxStates(log),
                 blobs=blobs,

@@ -157,6 +157,8 @@ class World:
             return False
         if any(view.waiting() or self.lost_at_home(view) for view in views.values()):
             return False
+        if self.told.moves and (self.homes_in_doubt() or self.left_behind()):
+            return False
         arrived = {call for view in views.values() for call in view.delivered_calls}
         held = {call for view in views.values() for call in view.held_calls()}
         wanted = self.told.accepted.keys() - self.told.lost_with_its_disk
@@ -176,9 +178,43 @@ class World:
         every = set().union(*known.values())
         return [f"{name} lacks {len(every - has)}" for name, has in known.items() if every - has]
 
+    def homes_in_doubt(self) -> list[str]:
+        """Mailboxes of which two servers know different homes."""
+        views = [self.view(name).homes for name in self.machines]
+        names = sorted(set().union(*views) - self.words_lost())
+        return [name for name in names if len({view.get(name) for view in views}) > 1]
+
+    def words_lost(self) -> set[str]:
+        """Mailboxes whose last move stands in no log any more of those who recorded it.
+
+        They went back to before it: what others heard of it they cannot hear again.
+        """
+        views = [self.view(name) for name in self.machines]
+        newest: dict[str, tuple[int, str]] = {}
+        for view in views:
+            for mailbox, claim in view.homes.items():
+                newest[mailbox] = max(claim, newest.get(mailbox, claim))
+        told = [view.told_homes for view in views]
+        return {m for m, claim in newest.items() if all(claim != own.get(m) for own in told)}
+
+    def left_behind(self) -> list[tuple[str, UUID]]:
+        """Messages of re-homed mailboxes that are at home at another server than their mailbox."""
+        found = []
+        lost = self.words_lost()
+        for name in self.machines:
+            view = self.view(name)
+            for _, event in view.delivered:
+                home = view.homes.get(event.mailbox)
+                is_elsewhere = home is not None and home[1] in self.machines and home[1] != name
+                if event.mailbox in lost:
+                    continue
+                if is_elsewhere and event.message_id not in view.refused:
+                    found.append((name, event.message_id))
+        return found
+
     def lost_at_home(self, view: LogView) -> list[UUID]:
         """Messages that a server has receipts for and that are not at their homes."""
-        there = {n: {e.message_id for _, e in self.view(n).delivered} for n in self.machines}
+        there = {name: self.view(name).ever_delivered for name in self.machines}
         return [
             message_id
             for message_id, receipts in view.migrated.items()

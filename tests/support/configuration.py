@@ -37,6 +37,8 @@ id = "bravo"
 url = "https://bravo.example:8026/"
 public_key = "BRAVO_KEY"
 certificate = "peers/bravo.crt"
+max_send_bytes_per_s = 100000
+send_hours = ["22:00-06:00 1000000"]
 extensions = [
     "30*",
     "2500-2599",  # moved in spring
@@ -76,6 +78,7 @@ backoff_min_s = 2
 backoff_max_s = 20
 down_after_failures = 4
 up_after_successes = 2
+time_zone = "Europe/Berlin"
 alarm_pending_age_s = 60
 alarm_held_age_s = 30
 

@@ -12,7 +12,7 @@ import msgspec
 from eventsourcing.persistence import StoredEvent
 
 from ledger import events as e
-from ledger.ids import uuid7
+from ledger.ids import message_stream_id, uuid7
 from ledger.storage.event_log import Append, Appended
 from ledger.storage.mapper import to_stored_event
 from ledger.storage.memory import MemoryLogRecorder
@@ -154,7 +154,7 @@ class History:
 
     def act(self, taken: Taken, deed: str, by: str = "owner") -> None:
         """Let somebody do something to a message that is in this server's custody."""
-        stream = taken.message_id if taken.home == self.server else taken.call_id
+        stream = self._own_stream(taken) if taken.home == self.server else taken.call_id
         more = {"reason": "asked"} if deed == "erase" else {}
         event = DEEDS[deed](**self._next(taken, stream), message_id=taken.message_id, by=by, **more)
         self._commit([event])
@@ -322,13 +322,16 @@ class History:
     def _delivered(self, taken: Taken, foreign: int) -> e.MessageDelivered:
         taken.custody = self.server
         return e.MessageDelivered(
-            **self._next(taken, taken.message_id),
+            **self._next(taken, self._own_stream(taken)),
             message_id=taken.message_id,
             call_id=taken.call_id,
             mailbox=taken.mailbox,
             origin=taken.taken_by,
             origin_position=self._origin_position + foreign,
         )
+
+    def _own_stream(self, taken: Taken) -> UUID:
+        return message_stream_id(taken.message_id, self.server)
 
     def _evidence(self, peer: str) -> e.ReachabilityEvidence:
         return e.ReachabilityEvidence(

@@ -34,6 +34,7 @@ from ledger.ids import MailboxAddress, uuid7
 from ledger.migration.deliveries import Deliveries
 from ledger.migration.home import Receiver
 from ledger.migration.incarnations import Incarnations
+from ledger.migration.known_homes import load_homes
 from ledger.migration.link import Route
 from ledger.migration.origin import OriginParts
 from ledger.migration.reachability import Reachability
@@ -167,9 +168,10 @@ class Site:
     async def start(self) -> None:
         clock, offload = self.clock, self.offload
         self.log = EventLog(self.disk.recorder, offload)
+        self.homes = load_homes(self.disk.recorder, self.directory)
         self.reachability = Reachability(self.links, self.settings, clock)
         parts = OriginParts(
-            directory=self.directory,
+            homes=self.homes,
             log=self.log,
             blobs=self.disk.blobs,
             clock=clock,
@@ -177,14 +179,14 @@ class Site:
             rng=self.rng,
             settings=self.settings,
             incarnations=Incarnations(self.id, self.log, clock, self.new_id),
-            settlement=Settlement(self.log, clock, self.directory),
+            settlement=Settlement(self.log, clock, self.homes),
             cursors=self.disk.cursors,
             observer=self.reachability,
         )
         self.deliveries = Deliveries(parts, self.links)
         self.receiver = Receiver(
             identity=self.identity,
-            directory=self.directory,
+            homes=self.homes,
             log=self.log,
             blobs=self.disk.blobs,
             clock=clock,

@@ -11,6 +11,7 @@ from ledger.errors import CallerError
 from ledger.ids import (
     MailboxAddress,
     mailbox_stream_id,
+    message_stream_id,
     new_id_factory,
     server_stream_id,
     uuid7,
@@ -58,6 +59,8 @@ def test_stream_ids_never_change():
     mailbox = MailboxAddress("2001")
     stream = UUID("e2572def-59b7-55a5-9465-67646f74f841")
     assert mailbox_stream_id(mailbox, "bravo", UUID(int=1)) == stream
+    message = UUID("8f7c8ff4-006c-5d9b-a72d-c8d99ea481cc")
+    assert message_stream_id(UUID(int=7), "bravo") == message
     assert server_stream_id("alpha", UUID(int=1)) == UUID("76eead00-7c4a-5508-b2da-84b13ac550ff")
 
 

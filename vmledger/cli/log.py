@@ -207,7 +207,7 @@ def prove(
         entry = models.find_message(message_id)
         if entry is None:
             raise NotFoundError(f"nothing is recorded here of message {message_id}")
-        told = read_story(recorder, entry.call_id, message_id)
+        told = read_story(recorder, loaded.server, entry.call_id, message_id)
         note = sign_head(recorder.head(), identity)
         proof = prove_message(message_id, loaded.server, told, note, recorder.read_hashes)
     text = msgspec.json.format(msgspec.json.encode(proof), indent=2) + b"\n"

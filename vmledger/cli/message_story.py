@@ -28,7 +28,7 @@ def story(message_id: MessageId, config: ConfigOption = None, as_json: JsonOptio
         entry = models.find_message(message_id)
         if entry is None:
             raise NotFoundError(f"nothing is recorded here of message {message_id}")
-        told = read_story(log, entry.call_id, message_id)
+        told = read_story(log, loaded.server, entry.call_id, message_id)
     if as_json:
         print_json({"message_id": message_id, "events": [entry_document(e) for e in told]})
         return

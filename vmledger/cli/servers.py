@@ -20,7 +20,7 @@ from vmledger.cli.options import (
     find_config,
     load_config,
 )
-from vmledger.cli.output import print_json, print_table, show_time
+from vmledger.cli.output import print_json, print_table, show_size, show_time
 from vmledger.init import init_server
 from vmledger.stores import make_stores
 
@@ -128,7 +128,15 @@ def servers(
         print_json(answer)
         return
     print_table(
-        ("server", "state", "since", "last receipt", "#up to position", "#safe up to"),
+        (
+            "server",
+            "state",
+            "since",
+            "last receipt",
+            "#up to position",
+            "#safe up to",
+            "#limit a second",
+        ),
         (
             (
                 s["id"],
@@ -137,6 +145,7 @@ def servers(
                 show_time(s.get("receipt_at")),
                 s.get("receipt_position"),
                 s.get("safe_position"),
+                show_size(s.get("send_limit_bytes_per_s")),
             )
             for s in answer["servers"]
         ),

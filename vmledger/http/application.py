@@ -34,6 +34,7 @@ HANDLERS: Final[list[Any]] = [
     mailboxes.get_message,
     mailboxes.change_message,
     mailboxes.delete_message,
+    mailboxes.rehome_mailbox,
     sound.get_audio,
     sound.get_peaks,
     profiles.get_profile,

@@ -83,7 +83,7 @@ async def prove(message_id: Id, parts: Parts) -> MessageProof:
 
 def _prove(parts: Parts, message_id: UUID, call_id: UUID) -> MessageProof:
     recorder = parts.log.recorder
-    told = read_story(recorder, call_id, message_id)
+    told = read_story(recorder, parts.config.server, call_id, message_id)
     note = sign_head(recorder.head(), parts.identity)
     return prove_message(message_id, parts.config.server, told, note, recorder.read_hashes)
 

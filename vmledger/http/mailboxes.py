@@ -10,13 +10,13 @@ from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
 
-from litestar import delete, get, patch
+from litestar import delete, get, patch, post
 from litestar.params import JSONBody, QueryParameter
 
 from ledger.errors import CallerError, NotFoundError
 from ledger.ids import MailboxAddress
 from ledger.message import Action
-from vmledger.access import READ_MAILBOX, USE_MAILBOX, Principal
+from vmledger.access import OPERATE, READ_MAILBOX, USE_MAILBOX, Principal
 from vmledger.http.parameters import (
     AuthenticatedRequest,
     Context,
@@ -28,7 +28,13 @@ from vmledger.http.parameters import (
 )
 from vmledger.http.parts import ApiParts
 from vmledger.http.routes import declare
-from vmledger.http.views import MailboxView, MessageChange, MessageView
+from vmledger.http.views import (
+    MailboxView,
+    MessageChange,
+    MessageView,
+    RehomedView,
+    Rehoming,
+)
 
 
 @get("/v1/mailboxes/{extension:str}", tags=["mailboxes"], **declare(READ_MAILBOX))
@@ -114,12 +120,41 @@ async def delete_message(
     await act(parts, MailboxAddress(extension, context), message_id, Action.DELETE, request.user)
 
 
+@post(
+    "/v1/mailboxes/{extension:str}/rehome",
+    tags=["mailboxes"],
+    status_code=HTTPStatus.ACCEPTED,
+    **declare(OPERATE, 404, 409, takes_json=True),
+)
+async def rehome_mailbox(
+    extension: Extension,
+    *,
+    data: JSONBody[Rehoming],
+    request: AuthenticatedRequest,
+    parts: Parts,
+    context: Context = "default",
+) -> RehomedView:
+    """Move a mailbox to another server, with its messages, greetings and PIN.
+
+    It is decided when the answer comes, and survives everything; the messages follow by themselves.
+    Ask the mailbox's present home; by force, the server that takes it.
+    """
+    mailbox = MailboxAddress(extension, context)
+    messages = await parts.ask(lambda: parts.questions.count_of(mailbox))
+    epoch = await parts.server.rehome_mailbox(
+        mailbox, data.to, request.user.name, is_forced=data.force
+    )
+    home = parts.homes.name_of_home(str(mailbox)) or data.to
+    going = messages if home != parts.config.server else 0
+    return RehomedView(mailbox=str(mailbox), home=home, epoch=epoch, messages=going)
+
+
 async def find_message(parts: ApiParts, mailbox: MailboxAddress, message_id: UUID) -> MessageView:
     """Give a message of a mailbox, or raise NotFoundError that says whom to ask instead."""
     message = await parts.ask(lambda: parts.questions.message(mailbox, message_id))
     if message is not None:
         return message
-    home = parts.config.directory.home_of(mailbox)
+    home = parts.homes.home_of(mailbox)
     elsewhere = home is not None and home.id != parts.config.server
     advice = f"; its home is {home.id}, ask that server" if home is not None and elsewhere else ""
     raise NotFoundError(f"mailbox {mailbox} holds no message {message_id} here{advice}")

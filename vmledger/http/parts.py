@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from ledger.clock import Clock
-from ledger.configuration import Configuration
+from ledger.configuration import Configuration, Homes
 from ledger.identity import ServerIdentity
 from ledger.offload import Offload
 from ledger.server import VoicemailServer
@@ -33,6 +33,7 @@ class ApiParts:
     """The ports of the HTTP API."""
 
     config: Configuration
+    homes: Homes
     identity: ServerIdentity
     server: VoicemailServer
     log: EventLog

@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from ledger.clock import Clock
-from ledger.configuration import Configuration
+from ledger.configuration import Configuration, Homes, ServerEntry
 from ledger.errors import CallerError
 from ledger.events import AudioFacts, PeerState, ReachabilityEvidence, ServerId
 from ledger.ids import MailboxAddress
@@ -24,6 +24,7 @@ from ledger.mailbox import GreetingKind
 from projections.calls import CallKey, Calls
 from projections.mailboxes import MailboxEntry, Mailboxes, MailboxPage, PageKey
 from projections.pending import Pending
+from projections.pending import PendingMessage as WaitingMessage
 from projections.profiles import Profiles, Said
 from projections.runner import ProjectionStatus
 from projections.servers import PeerRecord, Servers
@@ -58,11 +59,13 @@ class Questions:
     def __init__(
         self,
         config: Configuration,
+        homes: Homes,
         read_models: ReadModels,
         clock: Clock,
         live_evidence: LiveEvidence,
     ) -> None:
         self._config = config
+        self._homes = homes
         self._models = read_models
         self._mailboxes = Mailboxes(read_models.store)
         self._profiles = Profiles(read_models.store)
@@ -102,11 +105,12 @@ class Questions:
         return self._mailbox_view(mailbox, page)
 
     def _mailbox_view(self, mailbox: MailboxAddress, page: MailboxPage) -> MailboxView:
-        home = self._config.directory.home_of(mailbox)
+        home = self._homes.home_of(mailbox)
         following = page.next_before
         return MailboxView(
             mailbox=str(mailbox),
             home=home.id if home is not None else None,
+            epoch=self._homes.epoch_of(str(mailbox)),
             as_of=page.position,
             counts=msgspec.convert(page.counts, MailboxCounts, from_attributes=True),
             messages=[_message_view(entry) for entry in page.entries],
@@ -189,10 +193,20 @@ class Questions:
                 for home in homes
             ],
             messages=[
-                _same_fields(message, PendingMessage)
+                self._pending_view(message)
                 for message in (self._pending.messages(limit=limit) if limit else ())
             ],
         )
+
+    def _pending_view(self, message: WaitingMessage) -> PendingMessage:
+        home = self._homes.name_of_home(message.mailbox)
+        view: PendingMessage = _same_fields(message, PendingMessage, mailbox_home=home)
+        return view
+
+    def count_of(self, mailbox: MailboxAddress) -> int:
+        """Count the messages of a mailbox that this server answers for."""
+        counts = self._mailboxes.counts(str(mailbox))
+        return counts.new + counts.old + counts.deleted
 
     def servers(self) -> ServersView:
         """Give the servers of the configuration and what is known of them."""
@@ -204,7 +218,7 @@ class Questions:
             servers=[
                 self._own_view(entry.id, entry.url, own_safe)
                 if entry.id == self._config.server
-                else self._peer_view(entry.id, entry.url, known.get(entry.id))
+                else self._peer_view(entry, known.get(entry.id))
                 for entry in self._config.directory.servers.values()
             ],
         )
@@ -214,12 +228,12 @@ class Questions:
             id=server, url=url, is_self=True, state=PeerState.UP, safe_position=safe_position
         )
 
-    def _peer_view(self, server: ServerId, url: str, record: PeerRecord | None) -> ServerView:
-        peer = record if record is not None else PeerRecord(peer=server)
-        live = self._live_evidence(server)
+    def _peer_view(self, entry: ServerEntry, record: PeerRecord | None) -> ServerView:
+        peer = record if record is not None else PeerRecord(peer=entry.id)
+        live = self._live_evidence(entry.id)
         return ServerView(
-            id=server,
-            url=url,
+            id=entry.id,
+            url=entry.url,
             is_self=False,
             state=live.state if live is not None else peer.state,
             since=peer.since,
@@ -229,6 +243,7 @@ class Questions:
             safe_position=peer.receipt_safe_position,
             migrated_count=peer.migrated_count,
             delivered_count=peer.delivered_count,
+            send_limit_bytes_per_s=entry.bandwidth.limit_at(self._clock.now()),
         )
 
     def projections(self) -> list[ProjectionView]:
@@ -298,10 +313,11 @@ def _message_view(entry: MailboxEntry) -> MessageView:
     )
 
 
-def _same_fields(record: msgspec.Struct, view: type[Any]) -> Any:
+def _same_fields(record: msgspec.Struct, view: type[Any], **others: Any) -> Any:
     """Build a view from the fields of a record that have the same names."""
     names = set(record.__struct_fields__)
-    return view(**{name: getattr(record, name) for name in view.__struct_fields__ if name in names})
+    same = {name: getattr(record, name) for name in view.__struct_fields__ if name in names}
+    return view(**same, **others)
 
 
 def _cursor(at: datetime, item: UUID) -> str:

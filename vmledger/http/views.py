@@ -76,6 +76,8 @@ class MailboxView(msgspec.Struct, frozen=True, kw_only=True):
     mailbox: str
     home: str | None
     """Where the mailbox lives; null when the configuration names no home for it."""
+    epoch: int
+    """How many homes it has had; 1 while the configuration decides."""
     as_of: int
     counts: MailboxCounts
     messages: list[MessageView]
@@ -88,6 +90,26 @@ class MessageChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """What shall happen to a message."""
 
     status: Action
+
+
+class Rehoming(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a mailbox shall live."""
+
+    to: str
+    """The id of a server."""
+    force: bool = False
+    """Take the mailbox although its home cannot agree: only at the server that takes it, and only
+    when the home is lost for good."""
+
+
+class RehomedView(msgspec.Struct, frozen=True, kw_only=True):
+    """A mailbox that has another home."""
+
+    mailbox: str
+    home: str
+    epoch: int
+    messages: int
+    """How many of its messages are at this server now and go there."""
 
 
 class GreetingView(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,6 +214,10 @@ class PendingMessage(msgspec.Struct, frozen=True, kw_only=True):
     call_id: UUID
     mailbox: str
     home: str
+    """The server that it waits for."""
+    mailbox_home: str | None
+    """Where the mailbox lives. Another server than ``home``: that one may have the message already
+    and is asked first; when it is gone for good, requeue the message."""
     state: PendingState
     reason: str | None
     """Why it was refused or requeued: a stable word."""
@@ -250,6 +276,8 @@ class ServerView(msgspec.Struct, frozen=True, kw_only=True):
     """Messages handed over to it."""
     delivered_count: int = 0
     """Messages that it handed over to us."""
+    send_limit_bytes_per_s: int | None = None
+    """Most bytes a second that may be sent there at this hour; null: no limit."""
 
 
 class ServersView(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,9 @@ from projections.store import Asked
 from tests.support.histories import History
 from tests.support.running import Bench, FixedClock, replayed, serving
 
+OLDER = MAILBOXES.version
+NEWER = OLDER + 1
+
 
 def tables(bench: Bench) -> set[str]:
     with bench.store.reading() as connection:
@@ -47,8 +50,8 @@ def test_a_rebuild_takes_the_place_of_the_old_tables_with_the_same_contents(
     runner.catch_up()
     assert bench.contents() == before
     assert serving(runner, "mailboxes").number == 2
-    assert "mailboxes_v1_r2_message" in tables(bench)
-    assert "mailboxes_v1_message" not in tables(bench)
+    assert f"mailboxes_v{OLDER}_r2_message" in tables(bench)
+    assert f"mailboxes_v{OLDER}_message" not in tables(bench)
 
 
 def test_while_a_rebuild_grows_the_old_build_serves_and_follows_the_log(
@@ -99,15 +102,15 @@ def test_a_changed_version_is_built_beside_the_old_one_that_it_can_read(
     bench: Bench, history: History
 ):
     bench.run(history.log, [MAILBOXES])
-    newer = replace(MAILBOXES, version=2, readable_versions=frozenset({1}))
+    newer = replace(MAILBOXES, version=NEWER, readable_versions=frozenset({OLDER}))
     runner = bench.runner(history.log, [newer], page_events=2)
     runner.run_cycle()
     states = {(s.version, s.is_serving, s.state) for s in runner.status()}
-    assert states == {(1, True, BuildState.FROZEN), (2, False, BuildState.RUNNING)}
+    assert states == {(OLDER, True, BuildState.FROZEN), (NEWER, False, BuildState.RUNNING)}
     assert len(Mailboxes(bench.store).page("2001@default").entries) == 2
     runner.catch_up()
-    assert [(s.version, s.is_serving) for s in runner.status()] == [(2, True)]
-    assert "mailboxes_v1_message" not in tables(bench)
+    assert [(s.version, s.is_serving) for s in runner.status()] == [(NEWER, True)]
+    assert f"mailboxes_v{OLDER}_message" not in tables(bench)
     assert len(Mailboxes(bench.store).page("2001@default").entries) == 2
 
 
@@ -115,10 +118,11 @@ def test_a_changed_version_that_cannot_read_the_old_tables_serves_from_its_start
     bench: Bench, history: History
 ):
     bench.run(history.log, [MAILBOXES])
-    runner = bench.runner(history.log, [replace(MAILBOXES, version=2)], page_events=2)
+    newer = replace(MAILBOXES, version=NEWER, readable_versions=frozenset())
+    runner = bench.runner(history.log, [newer], page_events=2)
     runner.run_cycle()
-    assert [(s.version, s.is_serving, s.position) for s in runner.status()] == [(2, True, 2)]
-    assert "mailboxes_v1_message" not in tables(bench)
+    assert [(s.version, s.is_serving, s.position) for s in runner.status()] == [(NEWER, True, 2)]
+    assert f"mailboxes_v{OLDER}_message" not in tables(bench)
 
 
 def test_a_restarted_runner_goes_on_where_the_last_one_ended(bench: Bench, history: History):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ledger import message as write_side
 from ledger.events import Caller, decode
+from ledger.ids import message_stream_id
 from projections.mailboxes import MAILBOXES, MESSAGE, Mailboxes
 from projections.projection import decode_entries, fold_events
 from projections.records import State
@@ -63,9 +64,12 @@ def test_a_mailbox_at_a_position_is_the_projection_stopped_there(bench: Bench, s
 @given(steps=STEPS)
 def test_the_index_and_the_scan_find_the_same_streams_for_time_travel(steps):
     history = history_of(steps)
-    found = find_streams(history.log, "2000@default", history.position)
+    found = find_streams(history.log, "alpha", "2000@default", history.position)
     expected = {
-        s for t in history.taken if t.mailbox == "2000@default" for s in (t.call_id, t.message_id)
+        stream
+        for taken in history.taken
+        if taken.mailbox == "2000@default"
+        for stream in (taken.call_id, message_stream_id(taken.message_id, "alpha"))
     }
     assert set(found) == expected
     assert expected

@@ -11,12 +11,16 @@ from ledger.events import (
     GreetingRecorded,
     MessageDelivered,
     MessageMigrated,
+    MessageRehomed,
     MessageSaved,
     MessageStored,
     PinChanged,
     RecordingSetAside,
     TransferDecided,
+    decode,
 )
+from ledger.ids import message_stream_id
+from ledger.journey import Stage, journey_of
 from ledger.mailbox import GreetingKind
 from ledger.migration.receipts import verify_receipt
 from ledger.storage.merkle import Frontier, leaf_hash
@@ -47,7 +51,11 @@ def is_at_rest(world: World) -> bool:
     """Is nothing on its way any more?"""
     stored = {m.message_id for m in world.alpha.of_kind(MessageStored)}
     settled = {e.message_id for e in world.alpha.of_kind(MessageMigrated | MessageDelivered)}
-    return stored <= settled and _profile_of(world.alpha) == _profile_of(world.bravo)
+    left = {e.message_id for e in world.alpha.of_kind(MessageRehomed)}
+    arrived = {e.message_id for e in world.alpha.of_kind(MessageMigrated)}
+    homes = [dict(site.homes.rehomed) for site in world.sites.values()]
+    is_moved = left <= arrived and homes[0] == homes[1]
+    return stored <= settled and is_moved and _profile_of(world.alpha) == _profile_of(world.bravo)
 
 
 def _profile_of(site: Site) -> set[bytes]:
@@ -121,14 +129,21 @@ def message_is_stored_once(world: World) -> Findings:
 
 def message_is_delivered_once_and_at_its_home(world: World) -> Findings:
     for message in world.alpha.of_kind(MessageStored):
-        places = [
-            site.id
-            for site in world.sites.values()
-            for event in site.of_kind(MessageDelivered)
-            if event.message_id == message.message_id
-        ]
-        if places != [message.home]:
-            yield f"message {message.message_id} for {message.home} was delivered at {places}"
+        home = world.alpha.homes.name_of_home(message.mailbox)
+        places = [site.id for site in world.sites.values() if _is_at_home(site, message)]
+        if places != [home]:
+            yield f"message {message.message_id} for {home} is at {places}"
+        for site in world.sites.values():
+            told = [e for e in site.of_kind(MessageDelivered) if e.recorded_by == site.id]
+            if len([e for e in told if e.message_id == message.message_id]) > 1:
+                yield f"message {message.message_id} was delivered more than once at {site.id}"
+
+
+def _is_at_home(site: Site, message: MessageStored) -> bool:
+    stream = message_stream_id(message.message_id, site.id)
+    entries = site.recorder.read_streams([stream]).get(stream, [])
+    journey = journey_of(message.message_id, [decode(entry.plain) for entry in entries])
+    return journey is not None and journey.stage is Stage.AT_HOME
 
 
 def receipts_are_true(world: World) -> Findings:
@@ -146,6 +161,7 @@ def receipts_are_true(world: World) -> Findings:
 
 def each_message_has_one_receipt(world: World) -> Findings:
     remote = [m.message_id for m in world.alpha.of_kind(MessageStored) if m.home != "alpha"]
+    remote += [e.message_id for e in world.alpha.of_kind(MessageRehomed)]
     settled = [e.message_id for e in world.alpha.of_kind(MessageMigrated)]
     if sorted(remote) != sorted(settled):
         yield f"{len(remote)} messages for others, {len(settled)} receipts"

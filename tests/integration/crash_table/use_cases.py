@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from ledger.audio.errors import AudioError
 from ledger.events import (
     GreetingRecorded,
+    MailboxOpened,
+    MailboxRehomed,
     MessageDelivered,
     MessageMigrated,
     MessageSaved,
@@ -22,6 +25,7 @@ from ledger.events import (
 )
 from ledger.mailbox import GreetingKind
 from ledger.message import Action
+from ledger.server import NotHomeError
 from ledger.telephony.switch import CallReport, CallStatus
 from tests.integration.crash_table.steps import SPOOL
 from tests.integration.crash_table.world import (
@@ -123,6 +127,23 @@ async def profile_is_known(world: World) -> None:
     await eventually(lambda: is_profile_known(world) or world.crashing.steps.is_dead)
 
 
+def rehome(at: str, *, by_force: bool = False) -> Callable[[World], Awaitable[Any]]:
+    """Let an operator move the mailbox to bravo; somebody who asks again hears that it is done."""
+
+    async def do(world: World) -> None:
+        site = world.sites[at]
+        moving = site.server.rehome_mailbox(OWN_MAILBOX, "bravo", "ann", is_forced=by_force)
+        with contextlib.suppress(NotHomeError):
+            await site.ask(moving)
+
+    return do
+
+
+async def is_gone(world: World) -> None:
+    """Wait until the message is at its new home and that is recorded, or the server died."""
+    await eventually(lambda: is_moved(world) or world.crashing.steps.is_dead)
+
+
 async def cut(world: World) -> None:
     world.is_cut = True
 
@@ -201,6 +222,14 @@ def is_migrated(world: World) -> bool:
     return bool(world.alpha.of_kind(MessageMigrated))
 
 
+def is_moved(world: World) -> bool:
+    """Does the mailbox live on bravo by both logs, and is the message there?"""
+    claims = [site.of_kind(MailboxRehomed | MailboxOpened) for site in world.sites.values()]
+    is_known = all(any(event.epoch == 2 for event in claim) for claim in claims)
+    is_told = any(isinstance(e, MailboxOpened) or e.is_forced for e in claims[1])
+    return is_known and is_told and is_migrated(world)
+
+
 def is_set_aside(world: World) -> bool:
     return bool(world.alpha.of_kind(RecordingSetAside))
 
@@ -228,6 +257,7 @@ def is_saved_at(name: str) -> Callable[[World], bool]:
 
 OWN, REMOTE = "100", "200"
 SWITCH, USER, ORIGIN, NOBODY = "the switch", "the user", "the origin", "nobody"
+OPERATOR = "the operator"
 
 USE_CASES = {
     "take-a-call": UseCase(
@@ -299,6 +329,36 @@ USE_CASES = {
         None,
         ORIGIN,
         least_steps=5,
+    ),
+    "give-a-mailbox-away": UseCase(
+        "Give a mailbox with a message to another server",
+        "alpha",
+        then(report(OWN), record, save_at("alpha")),
+        counted(rehome("alpha"), is_gone),
+        is_moved,
+        rehome("alpha"),
+        OPERATOR,
+        least_steps=3,
+    ),
+    "take-in-a-mailbox": UseCase(
+        "Take in a mailbox that another server gives away",
+        "bravo",
+        then(report(OWN), record, save_at("alpha")),
+        counted(rehome("alpha"), is_gone),
+        is_moved,
+        None,
+        ORIGIN,
+        least_steps=3,
+    ),
+    "take-a-mailbox-by-force": UseCase(
+        "Take a mailbox by force; its home comes back later",
+        "bravo",
+        then(report(OWN), record, save_at("alpha"), cut),
+        counted(rehome("bravo", by_force=True), mend, is_gone),
+        is_moved,
+        rehome("bravo", by_force=True),
+        OPERATOR,
+        least_steps=3,
     ),
     "record-a-receipt": UseCase(
         "Record the receipt at the origin",

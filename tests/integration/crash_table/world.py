@@ -32,6 +32,7 @@ from ledger.errors import TransientError
 from ledger.events import DomainEvent, OpaqueEvent, decode
 from ledger.identity import ServerIdentity
 from ledger.ids import MailboxAddress, uuid7
+from ledger.migration.known_homes import load_homes
 from ledger.migration.link import Route
 from ledger.pin import ScryptCost
 from ledger.server import ServerParts, VoicemailServer
@@ -220,10 +221,12 @@ class Site:
             now_s=clock.monotonic_s,
             new_name=lambda: f"{self._rng.getrandbits(64):016x}",
         )
+        self.homes = load_homes(self.recorder, self.config.directory)
         stream = ServerStream(self.id, log, clock)
         peer = next(site for site in self._world.sites.values() if site is not self)
         self.replication = Replication(
             self.config,
+            self.homes,
             identity=self.identity,
             links={peer.id: Link(self._world, self, peer)},
             log=log,
@@ -238,6 +241,7 @@ class Site:
         self.server = VoicemailServer(
             ServerParts(
                 config=self.config,
+                homes=self.homes,
                 log=log,
                 mailboxes=MailboxStates(log),
                 blobs=blobs,

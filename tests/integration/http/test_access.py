@@ -42,6 +42,7 @@ EXPECTED = {
     ("GET", "/v1/projections"): "read",
     ("GET", "/v1/messages/{message_id:uuid}"): "read",
     ("POST", "/v1/messages/{message_id:uuid}/requeue"): "operate",
+    ("POST", "/v1/mailboxes/{extension:str}/rehome"): "operate",
     ("GET", "/v1/log"): "operate",
     ("GET", "/v1/log/checkpoint"): "read",
     ("GET", "/v1/log/proof/{message_id:uuid}"): "operate",

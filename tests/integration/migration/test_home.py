@@ -31,6 +31,7 @@ from ledger.migration.wire import (
     encode_batch,
 )
 from ledger.storage.event_log import LogEntry
+from ledger.storage.merkle import EMPTY_ROOT
 from tests.support.sites import START, Site, eventually, make_sites, run
 
 INCARNATION = UUID(int=77)
@@ -75,6 +76,7 @@ async def send(
         "home": "bravo",
         "incarnation": INCARNATION,
         "after_position": 0,
+        "after_root": EMPTY_ROOT.hex(),
         "through_position": max((p.position for p in parcels), default=1),
         "through_root": "a" * 64,
     } | changes

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 
 from ledger.clock import SystemClock
-from ledger.configuration import Configuration, load_configuration
+from ledger.configuration import BandwidthPlan, Configuration, Directory, load_configuration
 from ledger.errors import PeerError, TransientError
 from ledger.events import MessageMigrated
 from ledger.identity import ServerIdentity, generate_identity, load_identity
@@ -367,3 +368,34 @@ def test_body_that_stalls_is_given_up(configs):
             assert status == 408
 
     asyncio.run(main())
+
+
+def test_limit_holds_on_the_wire(configs):
+    """Counted in bytes against the clock: however slow the machine is, never more may go."""
+    own, peer = configs[0].directory.servers.values()
+    limited = msgspec.structs.replace(peer, bandwidth=BandwidthPlan(bytes_per_s=60_000))
+    directory = Directory(own.id, [own, limited])
+    alpha_config = msgspec.structs.replace(configs[0], directory=directory)
+    went: list[tuple[float, int]] = []
+
+    async def main():
+        async with serving(alpha_config, configs[1]) as (alpha, bravo):
+            exchange = alpha.links["bravo"].exchange
+
+            async def note(route: Route, body: bytes) -> bytes:
+                if route is Route.BATCH:
+                    went.append((alpha.clock.monotonic_s(), len(body)))
+                return await exchange(route, body)
+
+            alpha.links["bravo"].exchange = note
+            for number in range(12):
+                await alpha.take_call("2001", random.Random(number).randbytes(20_000))
+            await eventually(lambda: len(bravo.delivered()) == 12)
+
+    asyncio.run(main())
+    sent = 0
+    for at_s, size_bytes in went:
+        assert sent <= 60_000 * (at_s - went[0][0]) + 1000
+        sent += size_bytes
+    assert sent > 12 * 20_000
+    assert len(went) > 1

@@ -6,6 +6,7 @@ import random
 import msgspec
 import pytest
 
+from ledger.configuration import BandwidthPlan, Directory
 from ledger.errors import TransientError
 from ledger.events import (
     IncarnationStarted,
@@ -563,5 +564,58 @@ def test_foreign_events_stand_in_the_home_log_byte_for_byte():
         assert [e.plain for e in theirs] == [e.plain for e in ours]
         assert [e.origin_position for e in theirs] == [e.position for e in ours]
         assert {e.origin for e in theirs} == {"alpha"}
+
+    run(main())
+
+
+def limit(site: Site, peer: str, bytes_per_s: int) -> None:
+    """Allow a site only so much to one peer; before it is started."""
+    plan = BandwidthPlan(bytes_per_s=bytes_per_s)
+    entries = [
+        msgspec.structs.replace(entry, bandwidth=plan) if entry.id == peer else entry
+        for entry in site.directory.servers.values()
+    ]
+    site.directory = Directory(site.id, entries)
+
+
+def test_backlog_keeps_the_limit_to_its_home_and_delays_no_other():
+    async def main():
+        sites = make_sites(("alpha", "bravo", "charlie"))
+        alpha, bravo, _ = sites.values()
+        limit(alpha, "bravo", 4096)
+        for site in sites.values():
+            await site.start()
+        went: list[tuple[float, int]] = []
+
+        async def note(route: Route, body: bytes) -> bytes:
+            if route is Route.BATCH:
+                went.append((VirtualClock().monotonic_s(), len(body)))
+            return body
+
+        alpha.links["bravo"].before = note
+        held = [await alpha.take_call("2001", random.Random(n).randbytes(1500)) for n in range(40)]
+        other = await alpha.take_call("3001")
+        assert await alpha.deliveries.deliver_now(other.message_id, "charlie", 1.5)
+        assert not await alpha.deliveries.deliver_now(held[-1].message_id, "bravo", 1.5)
+        await eventually(lambda: len(migrated(alpha)) == 41)
+        assert bravo.delivered() == [m.message_id for m in held]
+        begin_s, sent = went[0][0], 0
+        for at_s, size_bytes in went:
+            assert sent <= 4096 * (at_s - begin_s) + 1, "what went before is paid for"
+            sent += size_bytes
+        assert sent > 40 * 1500
+        assert max(size for _, size in went) < 3 * 4096, "batches are small under a limit"
+
+    run(main())
+
+
+def test_message_larger_than_the_limit_of_a_second_goes_all_the_same():
+    async def main():
+        sites = make_sites()
+        limit(sites["alpha"], "bravo", 1024)
+        for site in sites.values():
+            await site.start()
+        message = await sites["alpha"].take_call("2001", random.Random(1).randbytes(100_000))
+        await eventually(lambda: sites["bravo"].delivered() == [message.message_id])
 
     run(main())

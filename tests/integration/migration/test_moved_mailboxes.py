@@ -105,7 +105,7 @@ def test_message_that_a_restored_home_lost_is_unsettled_again():
         move(bravo, "2001", "alpha")  # only there: the origin still takes bravo for its home
         await bravo.restart(backup)
         await eventually(lambda: bool(alpha.of_kind(MigrationRefused)))
-        [waiting] = await find_unsettled(alpha.log, "alpha")
+        [waiting] = await find_unsettled(alpha.log, alpha.homes)
         assert (waiting.message_id, waiting.home) == (message.message_id, "bravo")
         assert waiting.refused
         move(alpha, "2001", "alpha")

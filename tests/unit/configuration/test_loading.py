@@ -51,7 +51,7 @@ def test_every_tuning_key_of_the_sample_reaches_the_program(bench):
             assert (list(value) if isinstance(value, tuple) else value) == SAMPLE[name][field.name]
             assert value != default_of(field), f"{name}.{field.name} is tested with its default"
             checked += 1
-    assert checked == 38
+    assert checked == 39
 
 
 def test_paths_are_absolute_and_relative_to_the_file(bench):

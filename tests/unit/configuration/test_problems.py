@@ -18,6 +18,33 @@ from ledger.identity import generate_identity, public_key_text
     [
         ("fresh_for_s = 2", "fresh_fro_s = 2", "replication.fresh_fro_s", "mean 'fresh_for_s'?"),
         ("[limits]", "[limitz]", "limitz", "did you mean 'limits'?"),
+        (
+            'time_zone = "Europe/Berlin"',
+            'time_zone = "Mars/Olympus"',
+            "replication.time_zone",
+            "no time zone that this machine knows",
+        ),
+        *(
+            (
+                'send_hours = ["22:00-06:00 1000000"]',
+                f'send_hours = ["08:00-18:00 4096", "{hours}"]',
+                "servers[1].send_hours[1]",
+                message,
+            )
+            for hours, message in [
+                ("8-18 4096", "write it like '08:00-18:00 65536'"),
+                ("08:00-25:00 4096", "write it like"),
+                ("08:00-18:00 -1", "write it like"),
+                ("08:00-08:00 4096", "begins when it ends"),
+                ("08:00-18:00 100", "less than 1024 bytes a second"),
+            ]
+        ),
+        (
+            "max_send_bytes_per_s = 100000",
+            "max_send_bytes_per_s = 10",
+            "servers[1].max_send_bytes_per_s",
+            ">= 1024",
+        ),
         ("in_flight = 3", "in_flight = 0", "replication.in_flight", ">= 1"),
         (
             "in_flight = 3",

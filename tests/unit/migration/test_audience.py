@@ -134,7 +134,7 @@ def test_message_at_its_own_home_goes_nowhere():
 
 
 def test_what_a_home_records_of_its_own_messages_goes_nowhere():
-    assert audience_of(heard(2, stream=MESSAGE), "bravo") is None
+    assert audience_of(heard(2, stream=MESSAGE), None) is None
 
 
 def test_profile_goes_to_every_server():

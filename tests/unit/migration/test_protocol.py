@@ -136,17 +136,23 @@ def test_forgotten_incarnation_that_fell_silent_is_no_clone():
     assert judge_contact(OWN, rows, ROOT).verdict is OriginInput.LOG_WENT_BACK
 
 
+def test_incarnation_that_we_left_and_that_came_back_to_the_top_calls_for_a_new_one():
+    """A home that was restored took a late frame of it in; it would answer with gaps for ever."""
+    assert judge_contact(OWN, [row(OLD), row()], ROOT).verdict is OriginInput.LOG_WENT_BACK
+
+
 def test_strange_incarnation_that_ours_has_superseded_does_not_matter():
     rows = [row(), row(STRANGE, seen_s_ago=1)]
     assert judge_contact(OWN, rows, ROOT).verdict is OriginInput.AGREED
 
 
-def header(after, through, root=ROOT, incarnation=NOW) -> BatchHeader:
+def header(after, through, root=ROOT, incarnation=NOW, after_root=ROOT) -> BatchHeader:
     return BatchHeader(
         origin="alpha",
         home="bravo",
         incarnation=incarnation,
         after_position=after,
+        after_root=after_root,
         through_position=through,
         through_root=root,
     )
@@ -163,6 +169,8 @@ def header(after, through, root=ROOT, incarnation=NOW) -> BatchHeader:
         ([row()], header(0, 20), BatchRelation.REPLAY),
         ([row()], header(40, 50), BatchRelation.REPLAY),
         ([row()], header(40, 50, OTHER), BatchRelation.FORKED),
+        ([row()], header(50, 60, after_root=OTHER), BatchRelation.FORKED),
+        ([row()], header(40, 60, after_root=OTHER), BatchRelation.NEXT),
         ([row(OLD), row()], header(50, 60), BatchRelation.SUPERSEDED),
         ([row(OLD)], header(0, 60), BatchRelation.NEXT),
     ],

@@ -46,6 +46,7 @@ def batch_of(plains: list[bytes], blobs: list[bytes]) -> bytes:
         home="bravo",
         incarnation=UUID(int=1),
         after_position=0,
+        after_root=ROOT,
         through_position=len(plains),
         through_root=ROOT,
         parcels=parcels,

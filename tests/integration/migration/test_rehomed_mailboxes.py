@@ -1,0 +1,184 @@
+"""A mailbox is re-homed by an event while messages travel: they end at its newest home, once."""
+
+from typing import Any
+
+from ledger.errors import TransientError
+from ledger.events import (
+    MailboxOpened,
+    MailboxRehomed,
+    MessageDelivered,
+    MessageHeard,
+    MessageMigrated,
+    MessageRequeued,
+    MessageStored,
+    MigrationRefused,
+)
+from ledger.ids import MailboxAddress, mailbox_stream_id, message_stream_id
+from ledger.journey import Stage, journey_of
+from ledger.migration.link import Route
+from tests.support.sites import Site, eventually, make_sites, quiet, run
+
+MAILBOX = "2001@default"
+
+
+async def started() -> list[Site]:
+    sites = make_sites(("alpha", "bravo", "charlie"))
+    for site in sites.values():
+        await site.start()
+    return list(sites.values())
+
+
+async def rehome(site: Site, to: str, *, epoch: int = 2, is_forced: bool = False) -> None:
+    """Record a move as the use case does; with a stale view, if the test wants one."""
+    incarnation = (await site.log.head()).incarnation
+    stream = mailbox_stream_id(MailboxAddress("2001"), site.id, incarnation)
+    entries = (await site.log.read_streams([stream])).get(stream, [])
+    event = MailboxRehomed(
+        originator_id=stream,
+        originator_version=len(entries) + 1,
+        recorded_at=site.clock.now(),
+        recorded_by=site.id,
+        mailbox=MAILBOX,
+        from_home="bravo" if is_forced else site.id,
+        to_home=to,
+        epoch=epoch,
+        by="ann",
+        is_forced=is_forced,
+    )
+    await site.log.append_events([event])
+
+
+def at_home(*sites: Site) -> dict[str, list[Any]]:
+    """Give the messages that are at home at each server."""
+    found: dict[str, list[Any]] = {}
+    for site in sites:
+        found[site.id] = []
+        for message_id in dict.fromkeys(e.message_id for e in site.of_kind(MessageDelivered)):
+            own = message_stream_id(message_id, site.id)
+            told = [event for event in site.events() if event.originator_id == own]
+            journey = journey_of(message_id, told)
+            if journey is not None and journey.stage is Stage.AT_HOME:
+                found[site.id].append(message_id)
+    return found
+
+
+async def heard_at(site: Site, message: MessageStored, version: int) -> None:
+    """The user listens to a message that waits at the server that took the call."""
+    event = MessageHeard(
+        originator_id=message.originator_id,
+        originator_version=version,
+        recorded_at=site.clock.now(),
+        recorded_by=site.id,
+        message_id=message.message_id,
+        by="user",
+    )
+    await site.log.append_events([event])
+
+
+def test_delivered_message_follows_its_mailbox_with_its_sound():
+    async def main():
+        alpha, bravo, charlie = sites = await started()
+        message = await alpha.take_call("2001", b"follow")
+        await eventually(lambda: bool(alpha.of_kind(MessageMigrated)))
+        await rehome(bravo, "charlie")
+        await eventually(lambda: at_home(*sites)["charlie"] == [message.message_id])
+        await eventually(lambda: at_home(*sites)["bravo"] == [])
+        assert charlie.audio_of(message) == b"follow"
+        assert [e.epoch for e in charlie.of_kind(MailboxOpened)] == [2]
+        await quiet()
+        assert {site.homes.name_of_home(MAILBOX) for site in sites} == {"charlie"}
+
+    run(main())
+
+
+def test_message_for_a_home_that_has_not_heard_yet_is_sent_again_when_it_has():
+    async def main():
+        alpha, bravo, _ = sites = await started()
+        bravo.links["charlie"].is_cut = True
+        await rehome(bravo, "charlie")
+        await eventually(lambda: alpha.homes.name_of_home(MAILBOX) == "charlie")
+        message = await alpha.take_call("2001")
+        await eventually(lambda: bool(alpha.of_kind(MigrationRefused)))
+        bravo.links["charlie"].is_cut = False
+        await eventually(lambda: at_home(*sites)["charlie"] == [message.message_id])
+        assert bravo.of_kind(MessageDelivered) == []
+
+    run(main())
+
+
+def test_what_was_done_where_the_call_landed_reaches_a_home_that_the_message_went_on_to():
+    async def main():
+        alpha, bravo, charlie = sites = await started()
+
+        async def lose(route: Route, answer: bytes) -> bytes:
+            if route is Route.BATCH:
+                raise TransientError("lost")
+            return answer
+
+        alpha.links["bravo"].after = lose
+        message = await alpha.take_call("2001")
+        await eventually(lambda: bravo.delivered() == [message.message_id])
+        alpha.links["bravo"].is_cut = True
+        await rehome(bravo, "charlie")
+        await eventually(lambda: at_home(*sites)["bravo"] == [])
+        await heard_at(alpha, message, 4)
+        alpha.links["bravo"].after = None
+        alpha.links["bravo"].is_cut = False
+        await eventually(lambda: [e.by for e in charlie.of_kind(MessageHeard)] == ["user"])
+        assert "more-told" in [e.reason for e in bravo.of_kind(MessageRequeued)]
+        await quiet()
+        assert at_home(*sites) == {"alpha": [], "bravo": [], "charlie": [message.message_id]}
+
+    run(main())
+
+
+def test_of_two_moves_under_one_epoch_the_higher_name_wins_everywhere():
+    async def main():
+        alpha, bravo, charlie = sites = await started()
+        message = await alpha.take_call("2001")
+        await eventually(lambda: at_home(*sites)["bravo"] == [message.message_id])
+        for one, other in (("bravo", "charlie"), ("charlie", "bravo"), ("charlie", "alpha")):
+            next(s for s in sites if s.id == one).links[other].is_cut = True
+        await rehome(bravo, "alpha")
+        await rehome(charlie, "charlie", is_forced=True)
+        await eventually(lambda: at_home(*sites)["alpha"] == [message.message_id])
+        for site in sites:
+            for link in site.links.values():
+                link.is_cut = False
+        await eventually(lambda: at_home(*sites)["charlie"] == [message.message_id])
+        await quiet()
+        assert at_home(*sites) == {"alpha": [], "bravo": [], "charlie": [message.message_id]}
+        assert {site.homes.name_of_home(MAILBOX) for site in sites} == {"charlie"}
+
+    run(main())
+
+
+def test_move_that_a_crash_cut_off_goes_on_at_the_next_start():
+    async def main():
+        alpha, bravo, _ = sites = await started()
+        message = await alpha.take_call("2001")
+        await eventually(lambda: bool(alpha.of_kind(MessageMigrated)))
+        await bravo.stop()
+        await rehome(bravo, "charlie")
+        await bravo.start()
+        await eventually(lambda: at_home(*sites)["charlie"] == [message.message_id])
+
+    run(main())
+
+
+def test_former_home_that_went_back_hears_of_the_move_and_hands_over_again():
+    async def main():
+        alpha, bravo, charlie = sites = await started()
+        message = await alpha.take_call("2001")
+        await eventually(lambda: bool(alpha.of_kind(MessageMigrated)))
+        backup = bravo.disk.copy()
+        await rehome(bravo, "charlie")
+        await eventually(lambda: at_home(*sites)["charlie"] == [message.message_id])
+        await bravo.restart(backup)
+        assert at_home(bravo)["bravo"] == [message.message_id]
+        await eventually(lambda: at_home(bravo)["bravo"] == [])
+        await quiet()
+        assert at_home(*sites) == {"alpha": [], "bravo": [], "charlie": [message.message_id]}
+        assert len(charlie.of_kind(MailboxOpened)) == 1
+
+    run(main())
