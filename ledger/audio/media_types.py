@@ -7,12 +7,12 @@ Source: claim 11; RFC 2046 section 4.3 (audio/basic), RFC 4856 (audio/PCMU, audi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from email.message import Message
 from pathlib import PurePath
 from typing import Final
 
 from ledger.audio.errors import UnsupportedAudioError
 from ledger.events import AudioFacts
+from ledger.media_type import parse_media_type
 
 WAV_TYPES: Final = ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave")
 MP3_TYPES: Final = ("audio/mpeg", "audio/mp3", "audio/x-mp3")
@@ -21,6 +21,9 @@ FLAC_TYPES: Final = ("audio/flac", "audio/x-flac")
 RAW_TYPES: Final = {"audio/basic": "pcmu", "audio/pcmu": "pcmu", "audio/pcma": "pcma"}
 SILENT_TYPES: Final = frozenset({"application/octet-stream", "binary/octet-stream", "audio/*"})
 """Types that say nothing about the bytes."""
+MIN_RATE_HZ: Final = 1_000
+MAX_RATE_HZ: Final = 192_000
+"""Recordings of other sample rates are not taken, whether declared or stated in a file."""
 
 _CONTAINERS: Final = {
     **dict.fromkeys(WAV_TYPES, "wav"),
@@ -72,7 +75,9 @@ def read_content_type(content_type: str | None) -> DeclaredType | None:
         text=str(content_type),
         container="raw",
         codec=RAW_TYPES[name],
-        sample_rate_hz=_number(parameters.get("rate", "8000"), 1_000, 192_000, content_type),
+        sample_rate_hz=_number(
+            parameters.get("rate", "8000"), MIN_RATE_HZ, MAX_RATE_HZ, content_type
+        ),
         channels=_number(parameters.get("channels", "1"), 1, 2, content_type),
     )
 
@@ -92,16 +97,6 @@ def stored_type(facts: AudioFacts) -> str:
     if facts.container == "wav":
         return "audio/vnd.wave;codec=31" if facts.codec == "gsm" else "audio/wav"
     return _STORED_TYPES.get(facts.container, "application/octet-stream")
-
-
-def parse_media_type(text: str) -> tuple[str, dict[str, str]]:
-    """Split a media type into its name and parameters, both in lower case."""
-    message = Message()
-    message["content-type"] = text
-    parts = message.get_params(failobj=[]) if text.strip() else []
-    if not parts:
-        return "", {}
-    return parts[0][0].strip().lower(), {key.lower(): value.lower() for key, value in parts[1:]}
 
 
 def _number(text: str, least: int, most: int, content_type: str | None) -> int:

@@ -14,10 +14,10 @@ from ledger.audio.media_types import (
     MP3_TYPES,
     OGG_TYPES,
     WAV_TYPES,
-    parse_media_type,
     stored_type,
 )
 from ledger.events import AudioFacts
+from ledger.media_type import parse_media_type
 
 ORIGINAL_TYPE: Final = "audio/original"
 """What a listener accepts to get the received bytes, whatever they are."""

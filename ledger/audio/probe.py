@@ -22,7 +22,13 @@ from ledger.audio.errors import (
     TruncatedAudioError,
     UnsupportedAudioError,
 )
-from ledger.audio.media_types import DeclaredType, content_type_of_file, read_content_type
+from ledger.audio.media_types import (
+    MAX_RATE_HZ,
+    MIN_RATE_HZ,
+    DeclaredType,
+    content_type_of_file,
+    read_content_type,
+)
 from ledger.audio.shape import AudioShape
 from ledger.events import AudioFacts
 
@@ -89,6 +95,20 @@ def _shape(data: bytes, declared: DeclaredType | None, limits: AudioLimits) -> A
 
 
 def _shape_of_container(data: bytes, container: str, max_duration_ms: int | None) -> AudioShape:
+    """Say what a file holds. One whose rate nothing here could play is not taken.
+
+    A header can state any rate, and to bring a second of it to another takes room for both.
+    """
+    shape = _stated_shape(data, container, max_duration_ms)
+    if not MIN_RATE_HZ <= shape.sample_rate_hz <= MAX_RATE_HZ:
+        raise UnsupportedAudioError(
+            f"{_NAMES[container]} of {shape.sample_rate_hz} Hz is not taken; "
+            f"send {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz"
+        )
+    return shape
+
+
+def _stated_shape(data: bytes, container: str, max_duration_ms: int | None) -> AudioShape:
     match container:
         case "wav":
             return wav.shape(data)

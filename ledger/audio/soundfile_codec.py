@@ -18,9 +18,11 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from ledger.audio.errors import BrokenAudioError
+from ledger.audio.errors import BrokenAudioError, TooLongError
 
 _BLOCK_FRAMES: Final = 4_096
+MOST_SAMPLES: Final = 1 << 28
+"""Of all channels together: half a gigabyte. A few kilobytes of silence may decode to more."""
 
 
 class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc] # the library is not typed
@@ -33,8 +35,10 @@ class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc] # the library is 
 def decode_blocks(received: bytes) -> Iterator[NDArray[np.int16]]:
     """Decode a file block by block, int16 of shape (n, channels).
 
-    Raises BrokenAudioError when it cannot be opened, and where the damage is.
+    Raises BrokenAudioError when it cannot be opened, and where the damage is; TooLongError behind
+    `MOST_SAMPLES`.
     """
+    left = MOST_SAMPLES
     with _open(received) as file:
         while True:
             try:
@@ -43,13 +47,16 @@ def decode_blocks(received: bytes) -> Iterator[NDArray[np.int16]]:
                 raise BrokenAudioError("the recording is damaged within") from error
             if not len(block):
                 return
+            left -= block.size
+            if left < 0:
+                raise TooLongError(f"the recording decodes to more than {MOST_SAMPLES} samples")
             yield block
 
 
 def decode(received: bytes) -> tuple[NDArray[np.int16], int]:
     """Decode a file as far as it goes: int16 of shape (n, channels), and the sample rate.
 
-    Raises BrokenAudioError when it cannot be opened.
+    Raises BrokenAudioError when it cannot be opened, TooLongError behind `MOST_SAMPLES`.
     """
     with _open(received) as file:
         rate_hz, channels = int(file.samplerate), int(file.channels)

@@ -18,13 +18,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from email.message import Message as MimeHeader
 from typing import Any, Final
 
 from ledger.clock import Clock
 from ledger.configuration import Directory
 from ledger.errors import PeerError, TransientError
 from ledger.events import ServerId
+from ledger.media_type import parse_media_type
 from ledger.migration.home import Receiver
 from ledger.migration.http_link import PREFIX
 from ledger.migration.http_signature import SignatureCheck, check_body
@@ -187,9 +187,8 @@ def _expected_size(headers: dict[str, str], route: Route) -> int:
 
 
 def _media_type(text: str) -> tuple[str, str]:
-    header = MimeHeader()
-    header["content-type"] = text
-    return header.get_content_type(), str(header.get_param("version", ""))
+    name, parameters = parse_media_type(text)
+    return name, parameters.get("version", "")
 
 
 async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:

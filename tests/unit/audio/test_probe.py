@@ -11,6 +11,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.audio import soundfile_codec
 from ledger.audio.errors import (
     AudioError,
     BrokenAudioError,
@@ -244,6 +245,22 @@ def test_chunks_around_the_sound_of_a_wav_file_do_not_matter():
 def test_wav_header_that_makes_no_sense_is_broken(damage):
     with pytest.raises(BrokenAudioError):
         probe(damage(speech()), None)
+
+
+@pytest.mark.parametrize("rate_hz", [1, 999, 192_001, 2**32 - 1])
+def test_rate_that_nothing_could_play_is_refused_and_unknown_after_a_crash(rate_hz):
+    data = speech()[:24] + rate_hz.to_bytes(4, "little") + speech()[28:]
+    with pytest.raises(UnsupportedAudioError, match=f"of {rate_hz} Hz is not taken"):
+        probe(data, None)
+    assert probe(data, None, tolerate_truncation=True).container == "unknown"
+
+
+def test_file_that_decodes_to_more_than_there_is_room_for_is_too_long(monkeypatch):
+    monkeypatch.setattr(soundfile_codec, "MOST_SAMPLES", 16_000)
+    silence = encoded_silence(3)
+    with pytest.raises(TooLongError, match="more than 16000 samples"):
+        probe(silence, None)
+    assert probe(silence, None, tolerate_truncation=True).container == "unknown"
 
 
 def test_mp3_with_tags_before_and_after_is_measured():

@@ -1,10 +1,11 @@
 """Recordings as they are played: exact where a law is kept, like the original elsewhere."""
 
+import msgspec
 import numpy as np
 import pytest
 
 from ledger.audio import g711
-from ledger.audio.errors import NotAcceptableError, UnsupportedAudioError
+from ledger.audio.errors import AudioError, NotAcceptableError, UnsupportedAudioError
 from ledger.audio.pcm import Pcm
 from ledger.audio.peaks import peaks
 from ledger.audio.probe import probe
@@ -145,6 +146,17 @@ def test_unknown_fragment_is_given_as_it_is_and_in_no_other_form():
         render(b"RIFF", facts, PlayFormat.MP3)
 
 
+@pytest.mark.parametrize("name", ["raw-ulaw", "wav-ulaw"])
+@pytest.mark.parametrize("play_format", [PlayFormat.WAV_LAW, PlayFormat.WAV_PCM16, PlayFormat.MP3])
+@pytest.mark.parametrize(
+    "senseless", [{"channels": 0}, {"channels": 70_000}, {"sample_rate_hz": 999_999_937}]
+)
+def test_recording_of_which_an_event_says_nonsense_is_not_played(name, play_format, senseless):
+    received, facts = recording(name)
+    with pytest.raises(AudioError):
+        render(received, msgspec.structs.replace(facts, **senseless), play_format)
+
+
 @pytest.mark.parametrize(
     ("name", "accept", "chosen"),
     [
@@ -160,6 +172,7 @@ def test_unknown_fragment_is_given_as_it_is_and_in_no_other_form():
         ("raw-ulaw", "audio/ogg, audio/mpeg", PlayFormat.MP3),
         ("raw-ulaw", "audio/wav;q=0, */*", PlayFormat.MP3),
         ("raw-ulaw", "audio/*;q=0.5, audio/mpeg", PlayFormat.MP3),
+        ("raw-ulaw", "audio/wav;q*=utf-8''0, */*", PlayFormat.WAV_LAW),
         ("raw-ulaw", "audio/basic", PlayFormat.ORIGINAL),
         ("raw-ulaw", "audio/PCMU;rate=8000", PlayFormat.ORIGINAL),
         ("raw-ulaw", "audio/original", PlayFormat.ORIGINAL),
