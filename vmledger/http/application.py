@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Final
 
-from litestar import Litestar, Response, get
+from litestar import Litestar, Request, Response, get
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.exceptions import ClientException, SerializationException
 from litestar.types import ASGIApp
 
 from vmledger.access import ANY_TOKEN
@@ -76,12 +77,26 @@ def create_framework_app(parts: ApiParts) -> Litestar:
         guards=[guard],
         state=State({"parts": parts}),
         dependencies={"parts": Provide(_parts, sync_to_thread=False)},
+        before_request=_read_json,
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=None,
         # Errors have their line already, without the framework's own trace of each.
         logging_config=None,
     )
+
+
+async def _read_json(request: Request[Any, Any, Any]) -> None:
+    """Read a JSON body before the framework does, which takes some bad ones for bugs of ours.
+
+    What was read is kept in the request, so nothing is read twice.
+    """
+    if not request.route_handler.opt.get("takes_json"):
+        return
+    try:
+        await request.json()
+    except (SerializationException, UnicodeDecodeError, RecursionError) as error:
+        raise ClientException(f"the body cannot be read: {error}") from error
 
 
 def _parts(state: State) -> ApiParts:

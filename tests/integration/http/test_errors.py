@@ -52,7 +52,10 @@ def test_a_query_parameter_that_is_not_valid_is_named_as_the_caller_wrote_it(api
     assert [(e["field"], e["source"]) for e in found["errors"]] == [("from", "query")]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
+NO_OBJECTS = [b"", b"{", b"[]", b"\xff\xfe", b'{"\xff": 1}', b"[" * 10_000, b"null"]
+
+
+@pytest.mark.parametrize("body", NO_OBJECTS)
 def test_a_body_that_is_no_json_object_is_a_bad_request(api, body):
     answer = api.switch.post(
         "/v1/calls", content=body, headers={"Content-Type": "application/json"}
