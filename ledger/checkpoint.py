@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -40,11 +41,24 @@ _SIZE: Final = re.compile("0|[1-9][0-9]{0,18}")
 _HASH_BYTES: Final = 32
 _TIME_BYTES: Final = 8
 _NAMESPACE: Final = "vmledger"
+_LOG_NAME_PARTS: Final = 3
 
 
 def log_name(server: str, incarnation: UUID) -> str:
     """Name the log of a server's incarnation: a checkpoint's first line, and its key's name."""
     return f"{_NAMESPACE}/{server}/{incarnation}"
+
+
+def read_log_name(log: str) -> tuple[str, UUID]:
+    """Read `log_name`: the server and the incarnation; raises CallerError for anything else."""
+    parts = log.split("/")
+    try:
+        server, incarnation = parts[-2], UUID(parts[-1])
+    except (ValueError, IndexError):
+        server, incarnation = "", UUID(int=0)
+    if len(parts) != _LOG_NAME_PARTS or log != log_name(server, incarnation):
+        raise CallerError(f"{log[:100]!r} names no log of a server here")
+    return server, incarnation
 
 
 def witness_name(server: str) -> str:
@@ -127,6 +141,11 @@ def cosigned_at(
         return datetime.fromtimestamp(time_s, UTC)
     except (OverflowError, ValueError, OSError):
         return None
+
+
+def with_cosignatures(note: SignedNote, lines: Iterable[NoteSignature]) -> SignedNote:
+    """Put witnesses' signatures under a checkpoint that has only its log's."""
+    return SignedNote(note.text, (*note.signatures, *lines))
 
 
 def _cosigned(text: str, time_s: int) -> bytes:

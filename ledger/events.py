@@ -493,6 +493,24 @@ class BackupVerified(Event, frozen=True, kw_only=True, tag="backup-verified"):
     place: str
 
 
+class ForkWitnessed(Event, frozen=True, kw_only=True, tag="fork-witnessed"):
+    """Another server showed two checkpoints of its log that are not of one history.
+
+    Recorded by the server that had co-signed the first one. Both carry the other server's own
+    signature, so that they prove it to anybody. Of one incarnation, they contradict each other. Of
+    two, the log went back in time and says so itself: it was restored, or part of it replaced.
+    """
+
+    peer: ServerId
+    """The server whose log has two histories."""
+    incarnation: UUID
+    """Of the log that does not follow."""
+    witnessed: str
+    """The signed checkpoint that was co-signed here (C2SP checkpoint)."""
+    conflicting: str
+    """The signed one that does not follow from it."""
+
+
 DomainEvent: TypeAlias = (
     CallReceived
     | TransferDecided
@@ -521,6 +539,7 @@ DomainEvent: TypeAlias = (
     | PeerReturned
     | LogRecovered
     | BackupVerified
+    | ForkWitnessed
 )
 
 

@@ -15,8 +15,10 @@ from uuid import UUID
 
 import msgspec
 
+from ledger.checkpoint import log_name
 from ledger.events import (
     BackupVerified,
+    ForkWitnessed,
     IncarnationStarted,
     LogRecovered,
     MessageDelivered,
@@ -57,6 +59,10 @@ class PeerRecord(msgspec.Struct, frozen=True, kw_only=True):
     delivered_at: datetime | None = None
     delivered_count: int = 0
     """Messages that it handed over to us."""
+    fork_witnessed_at: datetime | None = None
+    """When it last showed checkpoints of one log that contradict each other; None: never."""
+    went_back_at: datetime | None = None
+    """When its log last began a new incarnation without all of the history before."""
 
 
 class StartRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,6 +191,14 @@ def _back_up(state: State, event: BackupVerified, _position: int) -> None:
         )
 
 
+def _witness_fork(state: State, event: ForkWitnessed, _position: int) -> None:
+    if event.recorded_by == state.this_server:
+        log = log_name(event.peer, event.incarnation)
+        is_of_one_log = event.witnessed.startswith(f"{log}\n")
+        change = "fork_witnessed_at" if is_of_one_log else "went_back_at"
+        _change_peer(state, event.peer, **{change: event.recorded_at})
+
+
 def _change_own(state: State, **changes: Any) -> None:
     own = state.get(OWN, state.this_server) or OwnRecord(server=state.this_server)
     state.put(OWN, msgspec.structs.replace(own, **changes))
@@ -195,7 +209,7 @@ _JUDGED: Final = ((PEER, attrgetter("evidence.peer")),)
 
 SERVERS: Final = Projection(
     name="servers",
-    version=1,
+    version=2,
     tables=(PEER, START, OWN),
     rules={
         PeerLost: Rule(_judge, reads=_JUDGED),
@@ -206,6 +220,7 @@ SERVERS: Final = Projection(
         IncarnationStarted: Rule(_reincarnate, reads=_OWN),
         LogRecovered: Rule(_recover, reads=_OWN),
         BackupVerified: Rule(_back_up, reads=_OWN),
+        ForkWitnessed: Rule(_witness_fork, reads=((PEER, attrgetter("peer")),)),
     },
 )
 

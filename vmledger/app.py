@@ -15,7 +15,7 @@ import logging
 import os
 import random
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -48,6 +48,7 @@ from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_recorder, open_reserve
 from ledger.storage.server_stream import ServerStream
 from ledger.storage.spool import Spool
+from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
 from ledger.storage.sql_peer_cursors import SqlCursorStore
 from projections.pending import Pending
 from vmledger.connections import Doorkeeper, DoorLimits
@@ -71,6 +72,7 @@ from vmledger.serving import (
 from vmledger.stores import open_room, token_engine
 from vmledger.tokens import TokenStore, ensure_local_operator_token
 from vmledger.watch import Watch, stop_watch
+from vmledger.witnessed import WitnessedUpTo, read_cosigned
 
 _LOG: Final = logging.getLogger(__name__)
 SPOOL_DIRECTORY: Final = "spool"
@@ -90,6 +92,7 @@ class Stores:
     blobs: BlobStore
     spool: Spool
     cursors: SqlCursorStore
+    checkpoints: SqlCosignedCheckpoints
     tokens: TokenStore
     read_models: ReadModels
     server_stream: ServerStream
@@ -167,6 +170,8 @@ def _open_stores(config: Configuration, stack: AsyncExitStack) -> Stores:
     ensure_local_operator_token(config.data, tokens)
     cursors = SqlCursorStore(config.stores.events)
     stack.callback(cursors.close)
+    checkpoints = SqlCosignedCheckpoints(config.stores.events)
+    stack.callback(checkpoints.close)
     read_models = ReadModels(config, recorder, clock, room)
     stack.callback(read_models.close)
     offload = ThreadOffload()
@@ -182,6 +187,7 @@ def _open_stores(config: Configuration, stack: AsyncExitStack) -> Stores:
         blobs=open_blob_store(config.stores.blobs),
         spool=Spool(config.data / SPOOL_DIRECTORY),
         cursors=cursors,
+        checkpoints=checkpoints,
         tokens=tokens,
         read_models=read_models,
         server_stream=ServerStream(config.server, log, clock),
@@ -241,6 +247,7 @@ def _make_replication(config: Configuration, stores: Stores) -> tuple[Replicatio
         log=stores.log,
         blobs=stores.blobs,
         cursors=stores.cursors,
+        checkpoints=stores.checkpoints,
         server_stream=stores.server_stream,
         clock=stores.clock,
         offload=stores.offload,
@@ -289,15 +296,27 @@ def _make_api(
     watch: Watch,
     doors: Mapping[str, Doorkeeper],
 ) -> ASGIApp:
-    evidence = replication.reachability.evidence
+    identity = load_identity(config.server, config.identity.signing_key)
+
+    def witnesses() -> Sequence[WitnessedUpTo]:
+        return read_cosigned(config, identity, stores.recorder, stores.checkpoints).how_far()
+
+    questions = Questions(
+        config,
+        stores.homes,
+        stores.read_models,
+        stores.clock,
+        live_evidence=replication.reachability.evidence,
+        witnesses=witnesses,
+    )
     return create_app(
         ApiParts(
             config=config,
             homes=stores.homes,
-            identity=load_identity(config.server, config.identity.signing_key),
+            identity=identity,
             server=server,
             log=stores.log,
-            questions=Questions(config, stores.homes, stores.read_models, stores.clock, evidence),
+            questions=questions,
             tokens=stores.tokens,
             clock=stores.clock,
             offload=stores.offload,
@@ -306,6 +325,7 @@ def _make_api(
             room=stores.room,
             watch=watch,
             doors=doors,
+            checkpoints=stores.checkpoints,
             reserve=stores.reserve,
         )
     )

@@ -22,9 +22,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from ledger.checkpoint import log_name
 from ledger.configuration import Configuration
 from ledger.errors import LedgerError
-from ledger.events import decode
+from ledger.events import ForkWitnessed, decode
+from ledger.identity import load_identity
 from ledger.ids import MailboxAddress
 from ledger.migration.known_homes import load_homes
 from ledger.storage.open_blob_store import open_blob_store
@@ -33,7 +35,8 @@ from projections.pending import Pending, PendingHome
 from projections.runner import ProjectionStatus
 from vmledger.cli.api_client import OPERATOR_TOKEN
 from vmledger.cli.output import show_age, show_size
-from vmledger.stores import open_log, open_read_models, open_room
+from vmledger.stores import open_checkpoints, open_log, open_read_models, open_room
+from vmledger.witnessed import WitnessedUpTo, read_cosigned
 
 _PEER_TIMEOUT_S: Final = 3.0
 _CLOCK_TOLERANCE: Final = timedelta(seconds=5)
@@ -42,6 +45,8 @@ _LOW_DISK_FACTOR: Final = 10
 """A warning comes at this many times the free space at which the server refuses recordings."""
 _OTHER_FILES: Final = 200
 """Databases, blobs being read, connections to peers, and some air."""
+_FORK: Final = str(ForkWitnessed.__struct_config__.tag)
+_LONG_UNWITNESSED: Final = timedelta(days=1)
 _SOFTWARE_MADE_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -71,6 +76,7 @@ def examine(config: Configuration) -> list[Check]:
         ("homes", _homes),
         ("blobs", _blobs),
         ("projections", _projections),
+        ("witnesses", _witnesses),
         ("peers", _peers),
     ]
     checks = [Check("configuration", Verdict.OK, str(config.file))]
@@ -258,6 +264,58 @@ def _waiting(homes: Sequence[PendingHome], alarm_age_s: float, now: datetime) ->
     if oldest_s > alarm_age_s:
         return Check("pending", Verdict.WARN, found, "see which home is away: 'vmledger servers'")
     return Check("pending", Verdict.OK, found)
+
+
+def _witnesses(config: Configuration) -> Iterator[Check]:
+    """Say who vouches for this log, and whose log was seen to have two histories."""
+    if not config.directory.peers:
+        return
+    identity = load_identity(config.server, config.identity.signing_key)
+    with open_log(config) as log, open_checkpoints(config) as checkpoints:
+        position = log.head().position
+        cosigned = read_cosigned(config, identity, log, checkpoints).how_far()
+        found = log.read_topics([_FORK], 1, position)
+    yield _witnessed(cosigned, position, datetime.now(UTC))
+    forks = [decode(entry.plain, f"position {entry.position}") for entry in found]
+    newest = {event.peer: event for event in forks if isinstance(event, ForkWitnessed)}
+    for peer in sorted(newest):
+        yield _history(newest[peer])
+
+
+def _history(event: ForkWitnessed) -> Check:
+    """Judge what was seen of a peer's log: two histories of one log, or a log that went back."""
+    peer, seen = event.peer, f"seen {event.recorded_at:%Y-%m-%d %H:%M:%SZ}"
+    evidence = "the newest event fork-witnessed in the log here holds both signed checkpoints"
+    if event.witnessed.startswith(log_name(peer, event.incarnation) + "\n"):
+        return Check(
+            f"history of {peer}",
+            Verdict.FAIL,
+            f"FORKED: {peer} signed two histories of its log {event.incarnation}, {seen}",
+            f"its log was changed, or two servers use its key; ask 'vmledger log diff {peer}'; "
+            f"{evidence}",
+        )
+    return Check(
+        f"history of {peer}",
+        Verdict.WARN,
+        f"its log went back and goes on as incarnation {event.incarnation}, {seen}",
+        f"was {peer} restored from a backup then? If not, its log was changed: ask "
+        f"'vmledger log diff {peer}'; {evidence}",
+    )
+
+
+def _witnessed(cosigned: Sequence[WitnessedUpTo], position: int, now: datetime) -> Check:
+    """Judge how far other servers co-signed this log."""
+    found = "; ".join(f"{one.server} up to {one.position} of {position}" for one in cosigned)
+    newest = max((one.at for one in cosigned), default=None)
+    is_behind = all(one.position < position for one in cosigned)
+    if newest is not None and is_behind and now - newest > _LONG_UNWITNESSED:
+        return Check(
+            "witnesses",
+            Verdict.WARN,
+            f"{found}; the last {show_age((now - newest).total_seconds())} ago",
+            "no other server can vouch for what came since: see 'vmledger servers'",
+        )
+    return Check("witnesses", Verdict.OK, found or "no other server has co-signed this log yet")
 
 
 def _peers(config: Configuration) -> Iterator[Check]:

@@ -25,9 +25,9 @@ from ledger.checkpoint import (
     Checkpoint,
     cosigned_at,
     log_key,
-    log_name,
     parse_checkpoint,
     read_checkpoint,
+    read_log_name,
     witness_key,
 )
 from ledger.errors import CallerError, CorruptionError, LedgerError
@@ -49,7 +49,6 @@ FORMAT: Final = "vmledger-message-proof@v1"
 _TLOG_PROOF: Final = "c2sp.org/tlog-proof@v1"
 _INDEX: Final = re.compile("index (0|[1-9][0-9]{0,18})")
 _HASH_BYTES: Final = 32
-_LOG_NAME_PARTS: Final = 3
 
 
 class ProvedEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -169,7 +168,7 @@ def check_proof(proof: MessageProof, keys: Mapping[str, bytes]) -> ProofReport:
     """
     opened = [_open(event.proof, number) for number, event in enumerate(proof.events, 1)]
     newest = max(opened, key=lambda one: one.checkpoint.size)
-    server, incarnation = _read_log_name(newest.checkpoint.log)
+    server, incarnation = read_log_name(newest.checkpoint.log)
     check = _Check(proof.message_id, keys)
     check.expect_one_log(opened)
     check.expect_signed(newest.note, server, incarnation, proof.server)
@@ -205,17 +204,6 @@ def _open(text: str, number: int) -> _Opened:
     if any(len(digest) != _HASH_BYTES for digest in hashes):
         raise CallerError(f"event {number} of the file: a hash has not {_HASH_BYTES} bytes")
     return _Opened(int(found[1]), hashes, *parse_checkpoint(note))
-
-
-def _read_log_name(log: str) -> tuple[str, UUID]:
-    parts = log.split("/")
-    try:
-        server, incarnation = parts[-2], UUID(parts[-1])
-    except (ValueError, IndexError):
-        server, incarnation = "", UUID(int=0)
-    if len(parts) != _LOG_NAME_PARTS or log != log_name(server, incarnation):
-        raise CallerError(f"the checkpoint is of {log[:100]!r}, which is no log of a server here")
-    return server, incarnation
 
 
 def _witnesses(note: SignedNote, server: str, keys: Mapping[str, bytes]) -> dict[str, datetime]:
@@ -255,6 +243,10 @@ class _Check:
             )
         elif not note.is_signed_by(log_key(server, incarnation, key)):
             self.problems.append(f"the checkpoint is not signed with the key of server {server}")
+        for witness, witness_public_key in self._keys.items():
+            line_key = witness_key(witness, witness_public_key)
+            if note.of(line_key) is not None and cosigned_at(note, line_key) is None:
+                self.problems.append(f"server {witness} did not co-sign the checkpoint as it is")
 
     def take(self, plain: bytes, opened: _Opened) -> None:
         """Check one event."""

@@ -17,15 +17,18 @@ from ledger.errors import LedgerError
 from ledger.events import PeerLost, PeerReturned, PeerState, ReachabilityEvidence, ServerId
 from ledger.identity import ServerIdentity
 from ledger.ids import IdFactory
+from ledger.migration.cosigning import Cosigning
 from ledger.migration.deliveries import Deliveries
 from ledger.migration.home import Receiver
 from ledger.migration.incarnations import Incarnations
 from ledger.migration.link import PeerLink
 from ledger.migration.origin import OriginParts
-from ledger.migration.reachability import Reachability
+from ledger.migration.reachability import Observers, Reachability
 from ledger.migration.settlement import Settlement
+from ledger.migration.witness import Witness
 from ledger.offload import Offload
 from ledger.storage.blob_store import BlobStore
+from ledger.storage.cosigned_checkpoints import CosignedCheckpoints
 from ledger.storage.group_commit import EventLog
 from ledger.storage.peer_cursors import CursorStore
 from ledger.storage.server_stream import ServerStream
@@ -46,6 +49,7 @@ class Replication:
         log: EventLog,
         blobs: BlobStore,
         cursors: CursorStore,
+        checkpoints: CosignedCheckpoints,
         server_stream: ServerStream,
         clock: Clock,
         offload: Offload,
@@ -58,6 +62,17 @@ class Replication:
         self.reachability = Reachability(
             links, config.replication, clock, on_change=self._changes.put_nowait
         )
+        incarnations = Incarnations(config.server, log, clock, new_id)
+        self.cosigning = Cosigning(
+            links,
+            identity=identity,
+            directory=config.directory,
+            log=log,
+            store=checkpoints,
+            incarnations=incarnations,
+            clock=clock,
+            offload=offload,
+        )
         self.deliveries = Deliveries(
             OriginParts(
                 homes=homes,
@@ -67,10 +82,10 @@ class Replication:
                 offload=offload,
                 rng=rng,
                 settings=config.replication,
-                incarnations=Incarnations(config.server, log, clock, new_id),
+                incarnations=incarnations,
                 settlement=Settlement(log, clock, homes),
                 cursors=cursors,
-                observer=self.reachability,
+                observer=Observers((self.reachability, self.cosigning)),
             ),
             links,
         )
@@ -83,17 +98,27 @@ class Replication:
             offload=offload,
             rng=rng,
             limits=config.limits,
+            witness=Witness(
+                identity=identity,
+                directory=config.directory,
+                store=checkpoints,
+                server_stream=server_stream,
+                clock=clock,
+                offload=offload,
+            ),
             on_inbound=self.deliveries.inbound,
         )
 
     async def start(self) -> None:
         """Begin to ship, and to record who comes and goes."""
         self._recording = asyncio.create_task(self._record_changes(), name="record-peer-changes")
+        await self.cosigning.start()
         await self.deliveries.start()
 
     async def stop(self) -> None:
         """End all work; what is in flight arrives, or is sent again after the next start."""
         await self.deliveries.stop()
+        await self.cosigning.stop()
         await self.reachability.close()
         if self._recording is not None:
             self._recording.cancel()

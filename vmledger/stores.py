@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from ledger.clock import SystemClock
 from ledger.configuration import Configuration
+from ledger.storage.cosigned_checkpoints import CosignedCheckpoints
 from ledger.storage.disk_room import DiskRoom
 from ledger.storage.event_log import LogRecorder
 
@@ -72,6 +73,18 @@ def open_tokens(config: Configuration) -> Iterator[TokenStore]:
         yield TokenStore(engine, SystemClock())
     finally:
         engine.dispose()
+
+
+@contextlib.contextmanager
+def open_checkpoints(config: Configuration) -> Iterator[CosignedCheckpoints]:
+    """Open the co-signed checkpoints, which stand beside the events; their schema must be there."""
+    from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
+
+    store = SqlCosignedCheckpoints(config.stores.events)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def open_room(config: Configuration) -> DiskRoom:

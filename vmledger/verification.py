@@ -2,10 +2,10 @@
 
 Checked: positions have no gap; every event decodes and is the one its row says; the versions of
 every stream follow each other; each event's hash, each kept node of the tree, and the root in the
-log's head are those of the events; every receipt in it is signed by the home that it names, and the
-root that this log had when the receipt was given is still the root at that position. So a change is
-found at its place; and even somebody who rewrote events, hashes, nodes and head together would
-contradict the receipts that other servers signed.
+log's head are those of the events; every receipt in it is signed by the home that it names, every
+checkpoint by its log and its witness, and the root that this log had when others signed for it is
+still the root at that position. So a change is found at its place; and even somebody who rewrote
+events, hashes, nodes and head together would contradict what other servers signed.
 
 The log is read in parts, by several processes when it is long. Safe beside a running server: the
 head is read first, and the log only up to it.
@@ -27,9 +27,12 @@ import msgspec
 from ledger.errors import CorruptionError, LedgerError, NotFoundError
 from ledger.events import MessageMigrated, OpaqueEvent, Receipt, decode
 from ledger.migration.receipts import verify_receipt
+from ledger.storage.cosigned_checkpoints import CosignedCheckpoint
 from ledger.storage.event_log import LogEntry, LogRecorder
 from ledger.storage.merkle import Frontier, TreeNode, leaf_hash
 from ledger.storage.open_recorder import open_recorder
+from vmledger.verified_checkpoints import StatedRoot, check_checkpoints
+from vmledger.witnessed import WitnessedUpTo
 
 _PART: Final = 16_384
 """Events of a part: a whole number of tiles."""
@@ -66,6 +69,12 @@ class LogVerification(msgspec.Struct, frozen=True, kw_only=True):
     """Receipts whose signature was checked."""
     unchecked_receipts: int
     """Receipts of servers whose key is not known."""
+    cosignatures: int
+    """Co-signed checkpoints, of this log and of others', whose signatures were checked."""
+    unchecked_cosignatures: int
+    """Those of servers whose key is not known."""
+    witnesses: list[WitnessedUpTo]
+    """Up to where the log is what each other server co-signed."""
     findings: list[Finding]
 
     @property
@@ -80,15 +89,22 @@ def verify_log(
     *,
     server: str = "",
     keys: Keys | None = None,
+    checkpoints: Sequence[CosignedCheckpoint] = (),
     url: str | None = None,
 ) -> LogVerification:
     """Verify a whole log. Raises only what keeps it from being read at all.
 
     ``server`` is whose log it is, and ``keys`` are those of the servers that receipts are checked
-    with. With ``url`` a long log is read by one process a processor.
+    with. ``checkpoints`` are all that the server keeps, read before this is called. With ``url`` a
+    long log is read by one process a processor.
     """
     head = recorder.head()
+    checked = check_checkpoints(checkpoints, server, keys or {})
     whole = _Whole(recorder, head.position, server)
+    for place, what in checked.findings:
+        whole.note(place, what)
+    for one in checked.stated:
+        whole.state_checkpoint(one)
     starts = range(1, head.position + 1, _PART)
     for start, part in zip(
         starts, _read_parts(recorder, starts, head.position, keys or {}, url), strict=True
@@ -96,7 +112,7 @@ def verify_log(
         whole.take(start, part)
         on_progress(min(start + _PART - 1, head.position), head.position)
     whole.expect_end(head.root)
-    whole.expect_receipts_fit()
+    whole.expect_roots_fit()
     return LogVerification(
         position=head.position,
         root=head.root.hex(),
@@ -104,6 +120,9 @@ def verify_log(
         opaque_events=whole.opaque_events,
         receipts=whole.receipts,
         unchecked_receipts=whole.unchecked_receipts,
+        cosignatures=checked.signatures,
+        unchecked_cosignatures=checked.unchecked,
+        witnesses=[whole.witnesses[name] for name in sorted(whole.witnesses)],
         findings=whole.findings[:_MAX_FINDINGS],
     )
 
@@ -254,6 +273,17 @@ def _compare_hashes(recorder: LogRecorder, start: int, stop: int, part: Part) ->
 # --- The whole: what the parts are to each other ----------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """A root that another server signed."""
+
+    root: str
+    place: str
+    """Where it is kept."""
+    what: str
+    """What it is, and when it was signed."""
+
+
 class _Whole:
     """What must be remembered from one part to the next."""
 
@@ -262,8 +292,11 @@ class _Whole:
         self._end = end
         self._server = server
         self._tree = Frontier()
-        self._stated: dict[int, dict[str, int]] = {}
-        """Position → root that a receipt states for it → position of that receipt."""
+        self._stated: dict[int, dict[str, _Statement]] = {}
+        """Position → root that is stated for it → who states it, the first one."""
+        self._checkpoints: dict[int, list[StatedRoot]] = {}
+        """By size."""
+        self.witnesses: dict[str, WitnessedUpTo] = {}
         self.findings: list[Finding] = []
         self.versions: dict[UUID, int] = {}
         self.opaque_events = self.receipts = self.unchecked_receipts = 0
@@ -285,8 +318,8 @@ class _Whole:
             self.versions[stream] = last
         for position, receipt in part.receipts:
             if receipt.origin == self._server:
-                stated = self._stated.setdefault(receipt.origin_position, {})
-                stated.setdefault(receipt.origin_root, position)
+                place, what = f"position {position}", f"the receipt at position {position}"
+                self._state(receipt.origin_position, _Statement(receipt.origin_root, place, what))
         self._grow(part.hashes)
 
     def _grow(self, hashes: Sequence[bytes]) -> None:
@@ -317,28 +350,44 @@ class _Whole:
                 f"{root.hex()}: an event was changed after it was written, or the head was",
             )
 
-    def expect_receipts_fit(self) -> None:
-        """Hold the roots that homes signed against those of the log as it is now."""
+    def state_checkpoint(self, stated: StatedRoot) -> None:
+        """Remember a root that a witness signed."""
+        checkpoint = stated.checkpoint
+        what = f"the checkpoint of server {stated.witness}"
+        statement = _Statement(checkpoint.root.hex(), stated.place, what)
+        self._state(checkpoint.size, statement)
+        self._checkpoints.setdefault(checkpoint.size, []).append(stated)
+
+    def _state(self, position: int, statement: _Statement) -> None:
+        self._stated.setdefault(position, {}).setdefault(statement.root, statement)
+
+    def expect_roots_fit(self) -> None:
+        """Hold the roots that others signed against those of the log as it is now."""
         if self._tree.size != self._end:
             return
         tree, agreed = Frontier(), 0
         for position in sorted(p for p in self._stated if p <= self._end):
             tree = self._advance(tree, position)
             root = tree.root().hex()
-            for stated, where in self._stated[position].items():
-                if stated != root:
+            for stated in self._stated[position].values():
+                if stated.root != root:
                     self.note(
                         f"positions {agreed + 1} to {position}",
-                        f"are not what they were when the receipt at position {where} was signed: "
-                        f"it states the root {stated}, and it is {root}",
+                        f"are not what they were when {stated.what} was signed: "
+                        f"it states the root {stated.root}, and it is {root}",
                     )
             agreed = position if root in self._stated[position] else agreed
+            for one in self._checkpoints.get(position, ()):
+                if one.checkpoint.root.hex() == root:
+                    self.witnesses[one.witness] = WitnessedUpTo(
+                        server=one.witness, position=position, at=one.at
+                    )
         for position in sorted(p for p in self._stated if p > self._end):
-            where = min(self._stated[position].values())
-            self.note(
-                f"position {where}",
-                f"its receipt covers this log up to {position}, and it ends at {self._end}",
-            )
+            for stated in self._stated[position].values():
+                self.note(
+                    stated.place,
+                    f"{stated.what} covers this log up to {position}, and it ends at {self._end}",
+                )
 
     def _advance(self, tree: Frontier, position: int) -> Frontier:
         """Grow a tree up to a position by the hashes that are kept, which were compared before."""

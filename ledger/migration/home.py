@@ -55,10 +55,12 @@ from ledger.migration.wire import (
     Rejected,
     Request,
     TrackedRow,
+    WitnessRequest,
     decode_batch,
     decode_request,
     encode_answer,
 )
+from ledger.migration.witness import Witness
 from ledger.offload import Offload
 from ledger.storage.blob_store import BlobStore, NewBlob
 from ledger.storage.event_log import Append, BlobLocation, LogHead, PeerTracking, tracking_name
@@ -107,6 +109,7 @@ class Receiver:
         offload: Offload,
         rng: random.Random,
         limits: Limits,
+        witness: Witness,
         on_inbound: Callable[[ServerId], None] = _nothing,
     ) -> None:
         """Join the parts. ``on_inbound`` is told of every contact: the peer is there."""
@@ -116,6 +119,7 @@ class Receiver:
         self._blobs = blobs
         self._clock = clock
         self._offload = offload
+        self._witness = witness
         self._on_inbound = on_inbound
         self._origins: defaultdict[ServerId, _Origin] = defaultdict(_Origin)
         self._safe = SafePositions()
@@ -150,6 +154,9 @@ class Receiver:
     async def _answer_question(self, sender: ServerId, request: Request) -> Answer:
         if isinstance(request, MissingRequest):
             return await self.missing(request)
+        if isinstance(request, WitnessRequest):
+            self._expect_addressed(sender, request.origin, request.home)
+            return await self._witness.answer(sender, request)
         return await self.contact(sender, request)
 
     def _expect_peer(self, sender: ServerId) -> None:

@@ -20,12 +20,15 @@ from ledger.migration.wire import (
     Busy,
     ContactAnswer,
     ContactRequest,
+    Cosigned,
     Gap,
     Message,
     MissingAnswer,
     MissingRequest,
     RefusedVersion,
     Rejected,
+    Witnessed,
+    WitnessRequest,
     decode_answer,
     encode_request,
 )
@@ -42,6 +45,8 @@ class Route(Enum):
     """Take these. Idempotent: the same batch again changes nothing."""
     MISSING = "missing"
     """Which of these blobs have you not? Small."""
+    WITNESS = "witness"
+    """Sign this checkpoint of my log, please. Small, and idempotent."""
 
 
 class PeerLink(Protocol):
@@ -110,6 +115,13 @@ class PeerClient:
         request = MissingRequest(digests=tuple(digests))
         body = await self._ask(Route.MISSING, encode_request(request))
         return frozenset(self._expect(body, MissingAnswer).digests)
+
+    async def witness(self, request: WitnessRequest) -> Cosigned | Witnessed:
+        """Ask for a signature under a checkpoint."""
+        answer = self._read(await self._ask(Route.WITNESS, encode_request(request)))
+        if isinstance(answer, Cosigned | Witnessed):
+            return answer
+        raise self._unfit(answer)
 
     async def _ask(self, route: Route, body: bytes) -> bytes:
         """Exchange, so that silence of the peer is told from trouble of this server's own."""

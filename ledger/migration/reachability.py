@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Protocol
@@ -65,6 +65,21 @@ class ExchangeObserver(Protocol):
 
     def note_failure(self, peer: ServerId) -> None:
         """The peer did not answer, or not as a peer should."""
+
+
+class Observers:
+    """An `ExchangeObserver` that tells several."""
+
+    def __init__(self, observers: Sequence[ExchangeObserver]) -> None:
+        self._observers = observers
+
+    def note_success(self, peer: ServerId) -> None:
+        for observer in self._observers:
+            observer.note_success(peer)
+
+    def note_failure(self, peer: ServerId) -> None:
+        for observer in self._observers:
+            observer.note_failure(peer)
 
 
 ChangeListener = Callable[[ReachabilityEvidence], None]

@@ -44,6 +44,8 @@ _PREFIX_BYTES: Final = 9
 _LEVEL: Final = 3
 
 Size: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_BODY_BYTES)]
+Note: TypeAlias = Annotated[str, msgspec.Meta(max_length=4096)]
+"""A signed checkpoint: `ledger.signed_note`."""
 EventPosition: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -123,6 +125,21 @@ class MissingRequest(Message, frozen=True, kw_only=True, tag="missing"):
     digests: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=MAX_DIGESTS)]
 
 
+class WitnessRequest(Message, frozen=True, kw_only=True, tag="witness"):
+    """A log asks a peer to sign its newest checkpoint too."""
+
+    origin: ServerId
+    home: ServerId
+    checkpoint: Note
+    """Signed by the log (C2SP checkpoint)."""
+    old_size: Position
+    """Of the checkpoint that the peer signed last, as far as the log knows; 0: none."""
+    proof: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=64)]
+    """That the log at ``old_size`` is the beginning of it (RFC 9162 section 2.1.4)."""
+    is_new_history: bool = False
+    """The log knows that what the peer signed under an earlier incarnation is not part of it."""
+
+
 class TrackedRow(Message, frozen=True, kw_only=True):
     """How far a home has taken in one incarnation of an origin's log."""
 
@@ -195,9 +212,32 @@ class MissingAnswer(Message, frozen=True, kw_only=True, tag="missing"):
     digests: tuple[Digest, ...]
 
 
-Request: TypeAlias = ContactRequest | MissingRequest
+class Cosigned(Message, frozen=True, kw_only=True, tag="cosigned"):
+    """The peer checked the checkpoint, and signed it."""
+
+    note: Note
+    """The checkpoint with its log's signature and the peer's."""
+
+
+class Witnessed(Message, frozen=True, kw_only=True, tag="witnessed"):
+    """The peer did not sign: the proof does not begin at what it signed last, or does not hold."""
+
+    note: Note | None
+    """The checkpoint that it signed last, with the log's own signature; of the incarnation before,
+    when it knows none of this one; None: it knows none at all."""
+
+
+Request: TypeAlias = ContactRequest | MissingRequest | WitnessRequest
 Answer: TypeAlias = (
-    ContactAnswer | Accepted | Gap | Busy | Rejected | RefusedVersion | MissingAnswer
+    ContactAnswer
+    | Accepted
+    | Gap
+    | Busy
+    | Rejected
+    | RefusedVersion
+    | MissingAnswer
+    | Cosigned
+    | Witnessed
 )
 
 

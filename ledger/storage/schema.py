@@ -24,7 +24,7 @@ from sqlalchemy import (
     Uuid,
 )
 
-NEWEST_REVISION: Final = "0001"
+NEWEST_REVISION: Final = "0002"
 """The schema migration that builds these tables. A database that has it needs no other."""
 
 METADATA: Final = MetaData()
@@ -97,6 +97,17 @@ PEER_CURSOR: Final = Table(
     Column("next_attempt_at", Text),
 )
 """An origin's hints about its peers: never trusted, only a better guess than nothing."""
+
+COSIGNED_CHECKPOINT: Final = Table(
+    "cosigned_checkpoint",
+    METADATA,
+    Column("log", Text, primary_key=True),
+    Column("witness", Text, primary_key=True),
+    Column("size", _BIG, primary_key=True, autoincrement=False),
+    Column("note", Text, nullable=False),
+)
+"""What others co-signed of this log, and what this server co-signed of theirs. ``note`` is the
+signed checkpoint; the other columns repeat what it says, to find it by."""
 
 ACCESS_TOKEN: Final = Table(
     "access_token",

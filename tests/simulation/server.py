@@ -21,17 +21,20 @@ from ledger.errors import PeerError, TransientError
 from ledger.events import PeerLost, PeerReturned, PeerState, ReachabilityEvidence
 from ledger.identity import Verifier
 from ledger.ids import new_id_factory
+from ledger.migration.cosigning import Cosigning
 from ledger.migration.deliveries import Deliveries
 from ledger.migration.home import Receiver
 from ledger.migration.incarnations import Incarnations
 from ledger.migration.known_homes import load_homes
 from ledger.migration.link import Route
 from ledger.migration.origin import OriginParts
-from ledger.migration.reachability import Reachability
+from ledger.migration.reachability import Observers, Reachability
 from ledger.migration.settlement import Settlement
 from ledger.migration.wire import Busy, encode_answer
+from ledger.migration.witness import Witness
 from ledger.pin import ScryptCost
 from ledger.server import ServerParts, VoicemailServer
+from ledger.storage.cosigned_checkpoints import CosignedCheckpoint, MemoryCosignedCheckpoints
 from ledger.storage.group_commit import EventLog
 from ledger.storage.mailbox_states import MailboxStates
 from ledger.storage.memory import LogImage, MemoryLogRecorder
@@ -64,6 +67,7 @@ class Machine:
     image: LogImage
     rng: random.Random
     cursors: dict[str, PeerCursor] = field(default_factory=dict)
+    checkpoints: MemoryCosignedCheckpoints = field(default_factory=MemoryCosignedCheckpoints)
     skew_s: float = 0.0
     """How far its wall clock is off."""
     process: Process | None = None
@@ -81,6 +85,7 @@ class Machine:
             self.id, self.identity, self.verify, self.disk.copy(), self.image.copy(), self.rng
         )
         twin.cursors = dict(self.cursors)
+        twin.checkpoints.rows = dict(self.checkpoints.rows)
         return twin
 
 
@@ -194,6 +199,22 @@ class SimulatedCursors:
             raise Crashed
 
 
+class SimulatedCheckpoints:
+    """The co-signed checkpoints of a machine, on its disk."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.newest = machine.checkpoints.newest
+        self.all = machine.checkpoints.all
+
+    def add(self, new: CosignedCheckpoint, after: int) -> bool:
+        crash = self._machine.disk.step()
+        is_kept = self._machine.checkpoints.add(new, after)
+        if crash:
+            raise Crashed
+        return is_kept
+
+
 class Process:
     """One run of the program."""
 
@@ -229,6 +250,19 @@ class Process:
         reachability = Reachability(
             links, config.replication, clock, on_change=self._changes.put_nowait
         )
+        incarnations = Incarnations(config.server, log, clock, new_id)
+        checkpoints = SimulatedCheckpoints(machine)
+        self.cosigning = Cosigning(
+            links,
+            identity=machine.identity,
+            directory=directory,
+            log=log,
+            store=checkpoints,
+            incarnations=incarnations,
+            clock=clock,
+            offload=offload,
+            verify=machine.verify,
+        )
         self.deliveries = Deliveries(
             OriginParts(
                 homes=self.homes,
@@ -238,10 +272,10 @@ class Process:
                 offload=offload,
                 rng=self.rng,
                 settings=config.replication,
-                incarnations=Incarnations(config.server, log, clock, new_id),
+                incarnations=incarnations,
                 settlement=Settlement(log, clock, self.homes),
                 cursors=SimulatedCursors(machine),
-                observer=reachability,
+                observer=Observers((reachability, self.cosigning)),
                 verify=machine.verify,
             ),
             links,
@@ -255,6 +289,15 @@ class Process:
             offload=offload,
             rng=self.rng,
             limits=config.limits,
+            witness=Witness(
+                identity=machine.identity,
+                directory=directory,
+                store=checkpoints,
+                server_stream=stream,
+                clock=clock,
+                offload=offload,
+                verify=machine.verify,
+            ),
             on_inbound=self.deliveries.inbound,
         )
         self.server = VoicemailServer(
@@ -282,6 +325,7 @@ class Process:
         """Start as the program does: recover, ship, then listen."""
         await self.server.start()
         self.spawn(self._record_changes())
+        await self.cosigning.start()
         await self.deliveries.start()
         self.is_listening = True
 

@@ -31,19 +31,23 @@ from ledger.events import (
 )
 from ledger.identity import ServerIdentity
 from ledger.ids import MailboxAddress, uuid7
+from ledger.migration.cosigning import Cosigning
 from ledger.migration.deliveries import Deliveries
 from ledger.migration.home import Receiver
 from ledger.migration.incarnations import Incarnations
 from ledger.migration.known_homes import load_homes
 from ledger.migration.link import Route
 from ledger.migration.origin import OriginParts
-from ledger.migration.reachability import Reachability
+from ledger.migration.reachability import Observers, Reachability
 from ledger.migration.settlement import Settlement
+from ledger.migration.witness import Witness
 from ledger.storage import stored_form
+from ledger.storage.cosigned_checkpoints import MemoryCosignedCheckpoints
 from ledger.storage.group_commit import EventLog
 from ledger.storage.memory import MemoryLogRecorder
 from ledger.storage.memory_blobs import MemoryBlobStore
 from ledger.storage.peer_cursors import MemoryCursorStore
+from ledger.storage.server_stream import ServerStream
 from tests.simulation.loop import VirtualLoop
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -135,6 +139,7 @@ class Disk:
     recorder: Any
     blobs: Any = field(default_factory=MemoryBlobStore)
     cursors: Any = field(default_factory=MemoryCursorStore)
+    checkpoints: Any = field(default_factory=MemoryCosignedCheckpoints)
 
     def copy(self) -> Disk:
         """Make a backup."""
@@ -142,6 +147,7 @@ class Disk:
         twin.blobs.loose = dict(self.blobs.loose)
         twin.blobs.packs = dict(self.blobs.packs)
         twin.cursors.cursors = dict(self.cursors.cursors)
+        twin.checkpoints.rows = dict(self.checkpoints.rows)
         return twin
 
 
@@ -157,6 +163,8 @@ class Site:
         self.rng = random.Random(seed)
         self.disk = Disk(MemoryLogRecorder(UUID(int=seed + 1)))
         self.is_up = False
+        self.is_witnessed = False
+        """Are the others asked to sign where its log is?"""
         self.links: dict[str, MemoryLink] = {}
         self.settings = SETTINGS
         self.clock: Any = VirtualClock()
@@ -170,6 +178,17 @@ class Site:
         self.log = EventLog(self.disk.recorder, offload)
         self.homes = load_homes(self.disk.recorder, self.directory)
         self.reachability = Reachability(self.links, self.settings, clock)
+        incarnations = Incarnations(self.id, self.log, clock, self.new_id)
+        self.cosigning = Cosigning(
+            self.links,
+            identity=self.identity,
+            directory=self.directory,
+            log=self.log,
+            store=self.disk.checkpoints,
+            incarnations=incarnations,
+            clock=clock,
+            offload=offload,
+        )
         parts = OriginParts(
             homes=self.homes,
             log=self.log,
@@ -178,10 +197,10 @@ class Site:
             offload=offload,
             rng=self.rng,
             settings=self.settings,
-            incarnations=Incarnations(self.id, self.log, clock, self.new_id),
+            incarnations=incarnations,
             settlement=Settlement(self.log, clock, self.homes),
             cursors=self.disk.cursors,
-            observer=self.reachability,
+            observer=Observers((self.reachability, self.cosigning)),
         )
         self.deliveries = Deliveries(parts, self.links)
         self.receiver = Receiver(
@@ -193,21 +212,37 @@ class Site:
             offload=offload,
             rng=self.rng,
             limits=Limits(),
+            witness=Witness(
+                identity=self.identity,
+                directory=self.directory,
+                store=self.disk.checkpoints,
+                server_stream=ServerStream(self.id, self.log, clock),
+                clock=clock,
+                offload=offload,
+            ),
             on_inbound=self.deliveries.inbound,
         )
         self.is_up = True
         _RUNNING.append(self)
+        if self.is_witnessed:
+            await self.cosigning.start()
         await self.deliveries.start()
 
     async def stop(self) -> None:
         self.is_up = False
         await self.deliveries.stop()
+        await self.cosigning.stop()
 
     async def restart(self, disk: Disk | None = None) -> None:
         await self.stop()
         image = (disk or self.disk).recorder.image
         survived = disk or self.disk
-        self.disk = Disk(MemoryLogRecorder(image=image), survived.blobs, survived.cursors)
+        self.disk = Disk(
+            MemoryLogRecorder(image=image),
+            survived.blobs,
+            survived.cursors,
+            survived.checkpoints,
+        )
         await self.start()
 
     async def take_call(

@@ -44,9 +44,9 @@ from vmledger.cli.output import (
 from vmledger.message_proof import ProofReport, prove_message, read_proof
 from vmledger.message_proof import check_proof as check
 from vmledger.message_story import read_story
-from vmledger.signing import sign_head
-from vmledger.stores import open_log, open_read_models
+from vmledger.stores import open_checkpoints, open_log, open_read_models
 from vmledger.verification import LogVerification, verify_log
+from vmledger.witnessed import read_cosigned, server_keys
 
 _PAGE: Final = 1000
 _FOLLOW_POLL_S: Final = 0.2
@@ -117,19 +117,24 @@ def verify(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read the whole log and hold it against its tree and the others' receipts.
+    """Read the whole log and hold it against its tree, and what other servers signed of it.
 
     Names the place of whatever is not as it was written, and exits with 1.
     """
     loaded = load_config(config)
-    with open_log(loaded) as recorder, progress_bar() as bar:
+    with (
+        open_log(loaded) as recorder,
+        open_checkpoints(loaded) as checkpoints,
+        progress_bar() as bar,
+    ):
         task = bar.add_task("log", total=None)
-        servers = loaded.directory.servers.values()
+        rows = checkpoints.all()  # before the log is read: none may be newer than its end
         verification = verify_log(
             recorder,
             lambda done, total: bar.update(task, completed=done, total=total),
             server=loaded.server,
-            keys={server.id: server.public_key for server in servers},
+            keys=server_keys(loaded),
+            checkpoints=rows,
             url=loaded.stores.events,
         )
     report = verify_all(loaded) if with_blobs and verification.is_intact else None
@@ -153,6 +158,9 @@ def _print_verification(verification: LogVerification) -> None:
             ("not understood", verification.opaque_events or None),
             ("receipts", verification.receipts or None),
             ("of unknown servers", verification.unchecked_receipts or None),
+            ("co-signed checkpoints", verification.cosignatures or None),
+            ("of unknown witnesses", verification.unchecked_cosignatures or None),
+            ("witnessed", _show_witnessed(verification)),
             ("root", verification.root),
             ("log", "intact" if verification.is_intact else "NOT intact"),
         )
@@ -161,22 +169,42 @@ def _print_verification(verification: LogVerification) -> None:
         print("stop the server, keep its disk as it is, and restore the log from a backup")
 
 
+def _show_witnessed(verification: LogVerification) -> str:
+    if not verification.witnesses:
+        return "by no other server"
+    return "; ".join(
+        f"by {one.server} up to position {one.position} at {show_time(one.at)}"
+        for one in verification.witnesses
+    )
+
+
 def checkpoint(
+    *,
     is_signed: Annotated[
         bool, typer.Option("--signed", help="Print it signed, as the tools of public logs read it.")
+    ] = False,
+    is_witnessed: Annotated[
+        bool,
+        typer.Option(
+            "--witnessed", help="Print, signed, the newest one that the most servers co-signed."
+        ),
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print where the log ends, and its Merkle root there."""
+    """Print where the log ends, its Merkle root there, and how far others co-signed it."""
     loaded = load_config(config)
-    with open_log(loaded) as recorder:
-        head = recorder.head()
     identity = load_identity(loaded.server, loaded.identity.signing_key)
-    note = sign_head(head, identity)
-    if is_signed and not as_json:
+    with open_log(loaded) as recorder, open_checkpoints(loaded) as checkpoints:
+        head = recorder.head()
+        cosigned = read_cosigned(loaded, identity, recorder, checkpoints)
+    if (is_signed or is_witnessed) and not as_json:
+        note = cosigned.best() if is_witnessed else cosigned.head
+        if note is None:
+            raise NotFoundError("no other server has co-signed this log yet; see 'vmledger doctor'")
         print(note.to_text(), end="")
         return
+    witnesses = cosigned.how_far()
     facts = {
         "server": loaded.server,
         "incarnation": str(head.incarnation),
@@ -185,9 +213,18 @@ def checkpoint(
         "key": log_key(loaded.server, head.incarnation, identity.public_key).to_text(),
     }
     if as_json:
-        print_json(facts | {"signed": note.to_text()})
+        best = cosigned.best()
+        print_json(
+            facts
+            | {
+                "signed": cosigned.head.to_text(),
+                "witnessed": best.to_text() if best is not None else None,
+                "witnesses": witnesses,
+            }
+        )
     else:
-        print_facts(facts.items())
+        told = [f"{one.server} up to {one.position}, {show_time(one.at)}" for one in witnesses]
+        print_facts((*facts.items(), ("witnesses", "; ".join(told) or "none yet")))
 
 
 def prove(
@@ -203,12 +240,17 @@ def prove(
     """
     loaded = load_config(config)
     identity = load_identity(loaded.server, loaded.identity.signing_key)
-    with open_log(loaded) as recorder, open_read_models(loaded, recorder) as models:
+    with (
+        open_log(loaded) as recorder,
+        open_checkpoints(loaded) as checkpoints,
+        open_read_models(loaded, recorder) as models,
+    ):
         entry = models.find_message(message_id)
         if entry is None:
             raise NotFoundError(f"nothing is recorded here of message {message_id}")
         told = read_story(recorder, loaded.server, entry.call_id, message_id)
-        note = sign_head(recorder.head(), identity)
+        cosigned = read_cosigned(loaded, identity, recorder, checkpoints)
+        note = cosigned.best(told[-1].position) or cosigned.head
         proof = prove_message(message_id, loaded.server, told, note, recorder.read_hashes)
     text = msgspec.json.format(msgspec.json.encode(proof), indent=2) + b"\n"
     if out is None:
@@ -248,8 +290,7 @@ def check_proof(
 
 
 def _public_keys(given: Sequence[str], config: Path | None) -> dict[str, bytes]:
-    servers = load_configuration(config).directory.servers.values() if config is not None else ()
-    keys = {server.id: server.public_key for server in servers}
+    keys = server_keys(load_configuration(config)) if config is not None else {}
     for text in given:
         server, equals, encoded = text.partition("=")
         if not equals or not server:

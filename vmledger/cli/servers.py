@@ -6,7 +6,7 @@ Source: claims 6, 8, 13 and 15.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -135,6 +135,8 @@ def servers(
             "last receipt",
             "#up to position",
             "#safe up to",
+            "#witnessed up to",
+            "history",
             "#limit a second",
         ),
         (
@@ -145,9 +147,22 @@ def servers(
                 show_time(s.get("receipt_at")),
                 s.get("receipt_position"),
                 s.get("safe_position"),
+                s.get("witnessed_position"),
+                _show_history(s),
                 show_size(s.get("send_limit_bytes_per_s")),
             )
             for s in answer["servers"]
         ),
         if_empty="this server knows no other",
     )
+
+
+def _show_history(server: dict[str, Any]) -> str:
+    """Say whether a server's log was seen to have one history only."""
+    if server.get("is_self"):
+        return ""
+    if (at := server.get("fork_witnessed_at")) is not None:
+        return f"FORKED, seen {show_time(at)}"
+    if (at := server.get("went_back_at")) is not None:
+        return f"went back, seen {show_time(at)}"
+    return "one"

@@ -21,7 +21,6 @@ from vmledger.http.routes import declare
 from vmledger.http.views import CheckpointView, LogEntryView, LogPage, VerifiedBackup
 from vmledger.message_proof import MessageProof, prove_message
 from vmledger.message_story import read_story
-from vmledger.signing import sign_head
 
 _LARGEST: Final = 2**62
 
@@ -84,7 +83,8 @@ async def prove(message_id: Id, parts: Parts) -> MessageProof:
 def _prove(parts: Parts, message_id: UUID, call_id: UUID) -> MessageProof:
     recorder = parts.log.recorder
     told = read_story(recorder, parts.config.server, call_id, message_id)
-    note = sign_head(recorder.head(), parts.identity)
+    cosigned = parts.cosigned_log()
+    note = cosigned.best(told[-1].position) or cosigned.head
     return prove_message(message_id, parts.config.server, told, note, recorder.read_hashes)
 
 

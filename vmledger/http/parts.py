@@ -12,6 +12,7 @@ from ledger.configuration import Configuration, Homes
 from ledger.identity import ServerIdentity
 from ledger.offload import Offload
 from ledger.server import VoicemailServer
+from ledger.storage.cosigned_checkpoints import CosignedCheckpoints
 from ledger.storage.disk_room import DiskRoom
 from ledger.storage.group_commit import EventLog
 from ledger.storage.log_reserve import LogReserve
@@ -21,6 +22,7 @@ from vmledger.http.questions import Questions
 from vmledger.http.upload import UploadGate
 from vmledger.tokens import TokenStore
 from vmledger.watch import Watch
+from vmledger.witnessed import CosignedLog, read_cosigned
 
 Answer = TypeVar("Answer")
 
@@ -48,7 +50,13 @@ class ApiParts:
     watch: Watch
     doors: Mapping[str, Doorkeeper]
     """Who keeps the listeners, by name."""
+    checkpoints: CosignedCheckpoints
+    """What others co-signed of this log."""
     reserve: LogReserve | None = None
+
+    def cosigned_log(self) -> CosignedLog:
+        """Read what known servers co-signed of the log as it is now. Blocks."""
+        return read_cosigned(self.config, self.identity, self.log.recorder, self.checkpoints)
 
     async def ask(self, question: Callable[[], Answer]) -> Answer:
         """Ask the read models once they show all that is recorded by now.

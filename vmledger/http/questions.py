@@ -8,7 +8,7 @@ the event loop.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -44,6 +44,7 @@ from vmledger.http.views import (
     ServerView,
 )
 from vmledger.read_models import ReadModels
+from vmledger.witnessed import WitnessedUpTo
 
 _CURSOR: Final = re.compile(r"(\d{1,18})\.([0-9a-f]{32})")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,6 +52,9 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 LiveEvidence = Callable[[ServerId], ReachabilityEvidence | None]
 """What this process knows of a peer right now: fresher than the log, which holds only changes."""
+
+Witnesses = Callable[[], Sequence[WitnessedUpTo]]
+"""Reads up to where the other servers co-signed this log."""
 
 
 class Questions:
@@ -62,7 +66,9 @@ class Questions:
         homes: Homes,
         read_models: ReadModels,
         clock: Clock,
+        *,
         live_evidence: LiveEvidence,
+        witnesses: Witnesses,
     ) -> None:
         self._config = config
         self._homes = homes
@@ -74,6 +80,7 @@ class Questions:
         self._servers = Servers(read_models.store)
         self._clock = clock
         self._live_evidence = live_evidence
+        self._witnesses = witnesses
 
     def wait_for(self, position: int, timeout_s: float) -> bool:
         """Wait until every answer includes the log up to there; False when time ran out."""
@@ -212,13 +219,14 @@ class Questions:
         """Give the servers of the configuration and what is known of them."""
         view = self._servers.view()
         known = {peer.peer: peer for peer in view.peers}
+        witnessed = {one.server: one for one in self._witnesses()}
         own_safe = view.own.safe_position
         return ServersView(
             as_of=view.position,
             servers=[
                 self._own_view(entry.id, entry.url, own_safe)
                 if entry.id == self._config.server
-                else self._peer_view(entry, known.get(entry.id))
+                else self._peer_view(entry, known.get(entry.id), witnessed.get(entry.id))
                 for entry in self._config.directory.servers.values()
             ],
         )
@@ -228,7 +236,9 @@ class Questions:
             id=server, url=url, is_self=True, state=PeerState.UP, safe_position=safe_position
         )
 
-    def _peer_view(self, entry: ServerEntry, record: PeerRecord | None) -> ServerView:
+    def _peer_view(
+        self, entry: ServerEntry, record: PeerRecord | None, witnessed: WitnessedUpTo | None
+    ) -> ServerView:
         peer = record if record is not None else PeerRecord(peer=entry.id)
         live = self._live_evidence(entry.id)
         return ServerView(
@@ -243,6 +253,10 @@ class Questions:
             safe_position=peer.receipt_safe_position,
             migrated_count=peer.migrated_count,
             delivered_count=peer.delivered_count,
+            witnessed_position=witnessed.position if witnessed is not None else 0,
+            witnessed_at=witnessed.at if witnessed is not None else None,
+            fork_witnessed_at=peer.fork_witnessed_at,
+            went_back_at=peer.went_back_at,
             send_limit_bytes_per_s=entry.bandwidth.limit_at(self._clock.now()),
         )
 

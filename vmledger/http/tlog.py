@@ -12,14 +12,13 @@ from typing import Annotated, Any, Final
 
 from litestar import Response, get
 from litestar.openapi import ResponseSpec
-from litestar.params import PathParameter
+from litestar.params import PathParameter, QueryParameter
 
 from ledger.errors import NotFoundError
 from ledger.storage.tiles import TilePlace, bundle, parse_place, read_tile
 from vmledger.access import OPERATE, READ, AccessRule
 from vmledger.http.parameters import Parts
 from vmledger.http.routes import declare
-from vmledger.signing import sign_head
 
 _TEXT: Final = "text/plain"
 _BYTES: Final = "application/octet-stream"
@@ -41,11 +40,26 @@ def _declare(access: AccessRule, description: str, media_type: str, *errors: int
 @get(
     "/v1/log/tlog/checkpoint",
     tags=["log"],
-    **_declare(READ, "A signed note of three lines.", _TEXT),
+    **_declare(READ, "A signed note of three lines.", _TEXT, 404),
 )
-async def get_signed_checkpoint(parts: Parts) -> Response[bytes]:
-    """Give the head of the log, signed: its name, its size, its root (C2SP checkpoint)."""
-    note = sign_head(await parts.log.head(), parts.identity)
+async def get_signed_checkpoint(
+    parts: Parts,
+    is_witnessed: Annotated[
+        bool,
+        QueryParameter(
+            name="witnessed", description="Rather the newest that the most servers co-signed."
+        ),
+    ] = False,
+) -> Response[bytes]:
+    """Give the head of the log, signed: its name, its size, its root (C2SP checkpoint).
+
+    Under it are the signatures of the servers that co-signed just this one, as witnesses do. The
+    newest event has seldom been witnessed yet: ask for a witnessed one to get their signatures.
+    """
+    cosigned = await parts.offload(parts.cosigned_log)
+    note = cosigned.best() if is_witnessed else cosigned.head
+    if note is None:
+        raise NotFoundError("no other server has co-signed this log yet")
     return Response(note.to_text().encode(), media_type=_TEXT, headers={"Cache-Control": _A_MOMENT})
 
 

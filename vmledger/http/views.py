@@ -276,6 +276,15 @@ class ServerView(msgspec.Struct, frozen=True, kw_only=True):
     """Messages handed over to it."""
     delivered_count: int = 0
     """Messages that it handed over to us."""
+    witnessed_position: int = 0
+    """Up to where it co-signed this server's log, under its present incarnation."""
+    witnessed_at: datetime | None = None
+    fork_witnessed_at: datetime | None = None
+    """When it last showed signed checkpoints of one log that contradict each other: its history
+    was changed, or two servers use its key. null: never."""
+    went_back_at: datetime | None = None
+    """When its log last began a new incarnation without all of the history before: it was restored
+    from a backup, or part of it was replaced. null: never."""
     send_limit_bytes_per_s: int | None = None
     """Most bytes a second that may be sent there at this hour; null: no limit."""
 

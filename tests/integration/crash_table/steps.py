@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from ledger.checkpoint import read_log_name
+from ledger.storage.cosigned_checkpoints import CosignedCheckpoint, CosignedCheckpoints
 from ledger.storage.event_log import Append, Appended, LogRecorder
 from ledger.storage.files import FileInfo, Files, OpenFile
 from ledger.storage.group_commit import GroupCommit
@@ -134,6 +136,21 @@ class _CountedFile:
 
     def close(self) -> None:
         self._file.close()
+
+
+class CountedCheckpoints:
+    """Co-signed checkpoints whose keeping is a step."""
+
+    def __init__(self, checkpoints: CosignedCheckpoints, steps: Steps) -> None:
+        self._checkpoints = checkpoints
+        self._steps = steps
+        self.newest = checkpoints.newest
+        self.all = checkpoints.all
+
+    def add(self, new: CosignedCheckpoint, after: int) -> bool:
+        owner, _ = read_log_name(new.log)
+        name = f"keep a checkpoint of {owner}, co-signed by {new.witness}"
+        return self._steps.take(name, lambda: self._checkpoints.add(new, after))
 
 
 class CountedCursors:

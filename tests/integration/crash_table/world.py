@@ -36,6 +36,7 @@ from ledger.migration.known_homes import load_homes
 from ledger.migration.link import Route
 from ledger.pin import ScryptCost
 from ledger.server import ServerParts, VoicemailServer
+from ledger.storage.cosigned_checkpoints import MemoryCosignedCheckpoints
 from ledger.storage.event_log import LogEntry, LogRecorder
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.group_commit import EventLog
@@ -48,6 +49,7 @@ from tests.integration.crash_table.steps import (
     BLOBS,
     DATA,
     SPOOL,
+    CountedCheckpoints,
     CountedCursors,
     CountedFiles,
     Crash,
@@ -174,6 +176,7 @@ class Site:
         self._open_log = open_log
         self._recorder: LogRecorder | None = None
         self._cursors = MemoryCursorStore()
+        self._checkpoints = MemoryCosignedCheckpoints()
         self._rng = random.Random(f"ids/{self.id}")
         self.died = asyncio.Event()
         self.steps = Steps(self.died.set)
@@ -232,6 +235,7 @@ class Site:
             log=log,
             blobs=blobs,
             cursors=CountedCursors(self._cursors, self.steps),
+            checkpoints=CountedCheckpoints(self._checkpoints, self.steps),
             server_stream=stream,
             clock=clock,
             offload=offload,
