@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from ledger.configuration import Configuration
+from ledger.errors import CorruptionError
 from ledger.identity import verify_signature
 from ledger.ids import MailboxAddress, mailbox_stream_id
 from ledger.storage.memory import LogImage
@@ -44,15 +45,19 @@ class StoredMachine:
     def refresh(self) -> None:
         """Read what the log has got since."""
         image = self.image
-        while page := self.reader.read(len(image.entries) + 1, _PAGE):
+        read_to = image.entries[-1].position if image.entries else 0
+        while page := self.reader.read(read_to + 1, _PAGE):
+            read_to = page[-1].position
             for entry in page:
                 image.entries.append(entry)
                 image.streams.setdefault(entry.originator_id, []).append(entry)
                 image.frontiers.append(image.frontiers[-1].append([leaf_hash(entry.plain)]))
         # Of the hashes that the log keeps, not of its events: the checkers compare the two.
-        head = self.reader.head()
-        kept = frontier_at(len(image.entries), self.reader.read_hashes)
-        image.head = Head(head.incarnation, kept)
+        try:
+            kept = frontier_at(len(image.entries), self.reader.read_hashes)
+        except CorruptionError:
+            kept = Frontier()  # the tree of no events: `logs_are_whole` tells of it
+        image.head = Head(self.reader.head().incarnation, kept)
 
     def read_blob(self, digest: str) -> bytes:
         location = self.reader.locate_blobs([digest]).get(digest)

@@ -237,7 +237,7 @@ def run(folder: Path, seed: int, minutes: float, calls_per_s: float) -> Report:
             try:
                 chaos.settle(left)
                 chaos.stop_servers()
-                report.failures = _check(chaos, left)
+                report.failures = check(chaos, left)
                 report.counts = _counts(chaos, left)
             finally:
                 left.close()
@@ -252,7 +252,8 @@ def run(folder: Path, seed: int, minutes: float, calls_per_s: float) -> Report:
     return report
 
 
-def _check(chaos: Run, left: RealRemains) -> list[str]:
+def check(chaos: Run, left: RealRemains) -> list[str]:
+    """Look at what stopped servers left; gives what is wrong with it."""
     left.refresh()
     left.note_profile_streams(NOMADS + SETTLED)
     failures = check_all(left, (promises_during_the_run, *ON_STORES, *remains.CHECKERS))

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from tests.chaos.cluster import SERVERS
+from tests.chaos.cluster import SERVERS, running_cluster
 from tests.chaos.disk import ShrinkingDisk
 from tests.chaos.faults import WEIGHTS, draw
 from tests.chaos.proxy import Network
-from tests.chaos.run import run, tell
+from tests.chaos.remains import RealRemains
+from tests.chaos.run import Run, check, run, tell
 from tests.chaos.wall_clock import WallClock
 from tests.support.mounted_disk import mounted_disk
 
@@ -21,12 +28,18 @@ SMOKE_SEED = 5
 SMOKE_S = 15
 
 
+@pytest.fixture
+def run_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    folder.chmod(0o755)  # PostgreSQL runs as another user
+    yield folder
+    if not (folder / "report.txt").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.mark.timeout(400)
-def test_servers_keep_every_promise_through_some_seconds_of_chaos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("chaos")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)  # PostgreSQL runs as another user
-    report = run(folder, SMOKE_SEED, SMOKE_S / 60, calls_per_s=3.0)
+def test_servers_keep_every_promise_through_some_seconds_of_chaos(run_folder):
+    report = run(run_folder, SMOKE_SEED, SMOKE_S / 60, calls_per_s=3.0)
     assert not report.failures, tell(report)
     assert report.counts["calls accepted"] > 5
     assert report.counts["servers killed"] > 0
@@ -153,3 +166,34 @@ def test_a_disk_is_full_and_has_room_again(tmp_path):
             (tmp_path / "more").write_bytes(bytes(100_000))
         disk.free()
         (tmp_path / "more").write_bytes(bytes(100_000))
+
+
+@pytest.mark.timeout(300)
+def test_the_checkers_see_what_is_wrong_with_real_stores(run_folder):
+    with running_cluster(run_folder, 1) as cluster:
+        quiet = Run(cluster, 1, 3.0, 4.0)
+        quiet.live()
+        left = RealRemains(cluster, quiet.told)
+        quiet.settle(left)
+        quiet.stop_servers()
+        assert check(quiet, left) == []
+        left.close()
+
+        shutil.rmtree(cluster.data("charlie") / "blobs")
+        with closing(sqlite3.connect(cluster.data("alpha") / "ledger.sqlite")) as database:
+            names = database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+            for (name,) in names.fetchall():
+                database.execute(f"DROP TRIGGER {name}")
+            database.execute(
+                "DELETE FROM events WHERE position = (SELECT min(position) FROM events "
+                "WHERE topic = 'message-delivered')"
+            )
+            database.commit()
+        left = RealRemains(cluster, quiet.told)
+        found = "\n".join(check(quiet, left))
+        left.close()
+    assert "every message has its sound: charlie shows message" in found
+    assert "every accepted message arrived" in found
+    assert "logs verify: alpha" in found
+    assert "logs are whole" in found
+    assert "read models equal a replay: mailboxes" in found

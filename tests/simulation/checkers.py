@@ -191,12 +191,13 @@ def receipts_are_signed_and_true(world: Remains) -> Findings:
 
 def messages_arrive_in_order(world: Remains) -> Findings:
     """In the order of their origin's log, unless they were held, moved or sent again."""
-    if world.told.restored or len(world.layouts_used) > 1 or world.told.moves:
+    if world.told.restored or len(world.layouts_used) > 1:
         return
+    moved = {f"{extension}@default" for extension, _ in world.told.moves}
     for name in world.machines:
         last: dict[str, int] = {}
         for _, event in world.view(name).delivered:
-            if event.origin == name:
+            if event.origin == name or event.mailbox in moved:
                 continue
             if event.message_id in world.view(event.origin).ever_refused:
                 continue
