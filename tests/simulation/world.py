@@ -88,7 +88,7 @@ class World(Remains):
         from tests.simulation.checkers import CHECKERS, check_all  # noqa: PLC0415  (it checks worlds)
 
         try:
-            self.loop.run(self._live())
+            self.loop.run_and_abandon(self._live())
             self.failures = check_all(self, CHECKERS)
         except Stuck as stuck:
             self.failures = [f"stuck: {stuck}"]
@@ -313,7 +313,8 @@ def graveyard() -> Iterator[Callable[[], None]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # their coroutines were never awaited
             yield gc.collect
-            gc.collect()
+            while gc.collect():
+                pass  # a coroutine that is closed may leave more behind
     finally:
         gc.unfreeze()
         sys.unraisablehook = hook
