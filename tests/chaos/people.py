@@ -66,8 +66,10 @@ class Tally:
     def __getitem__(self, what: str) -> int:
         return self._counts[what]
 
-    def beginning(self, start: str) -> dict[str, int]:
-        return {k: v for k, v in sorted(self._counts.items()) if k.startswith(start)}
+    def beginning(self, start: str) -> str:
+        """Tell all counts whose names begin with this."""
+        found = sorted(name for name in self._counts if name.startswith(start))
+        return ", ".join(f"{name.removeprefix(start)} {self[name]}" for name in found)
 
 
 class Crowd:
