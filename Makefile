@@ -64,8 +64,8 @@ model: $(VENV)/.synced ## every moment that two servers can reach, within bounds
 
 .PHONY: fuzz
 fuzz: $(VENV)/.synced ## fuzz all that reads bytes from outside, 10 minutes each (TARGET=wire MINUTES=1)
-	@$(UV) sync --locked --all-extras --group fuzz --quiet
-	$(BIN)/python -m tests.fuzz $(TARGET) --minutes $(or $(MINUTES),10)
+	@UV_PROJECT_ENVIRONMENT=.venv-fuzz $(UV) sync --locked --all-extras --group fuzz --quiet
+	.venv-fuzz/bin/python -m tests.fuzz $(TARGET) --minutes $(or $(MINUTES),10)
 
 .PHONY: docs
 docs: $(VENV)/.synced ## write the generated pages again
