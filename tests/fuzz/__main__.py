@@ -9,6 +9,7 @@ again.
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import resource
 import subprocess
@@ -28,6 +29,7 @@ def main() -> int:
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(names()))
     parser.add_argument("--minutes", type=float, default=10, help="for each target")
     asked = parser.parse_args()
+    logging.getLogger().addHandler(logging.NullHandler())
     unknown = set(asked.targets) - set(names())
     if unknown:
         parser.error(f"no target {', '.join(sorted(unknown))}; there are {', '.join(names())}")
