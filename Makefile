@@ -67,6 +67,11 @@ chaos: packages $(VENV)/.synced ## real servers, killed and cut off under load (
 model: $(VENV)/.synced ## every moment that two servers can reach, within bounds (minutes)
 	$(BIN)/python -m tests.model
 
+.PHONY: fuzz
+fuzz: $(VENV)/.synced ## fuzz all that reads bytes from outside, 10 minutes each (TARGET=wire MINUTES=1)
+	@UV_PROJECT_ENVIRONMENT=.venv-fuzz $(UV) sync --locked --all-extras --group fuzz --quiet
+	.venv-fuzz/bin/python -m tests.fuzz $(TARGET) --minutes $(or $(MINUTES),10)
+
 .PHONY: docs
 docs: $(VENV)/.synced ## write the generated pages again
 	$(BIN)/python -m vmledger.reference
@@ -74,7 +79,7 @@ docs: $(VENV)/.synced ## write the generated pages again
 .PHONY: clean
 clean: ## remove everything that was built
 	rm -rf .venv .venv-* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	rm -rf .import_linter_cache benchmarks/results.json
+	rm -rf .import_linter_cache .fuzz benchmarks/results.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: packages

@@ -328,7 +328,7 @@ def _read_frame(
         raise PeerError("the message is cut", peer=peer)
     try:
         return decoder.decode(_decompress(data[_PREFIX_BYTES:end])), end
-    except (zstandard.ZstdError, ValueError) as error:
+    except (zstandard.ZstdError, ValueError, RecursionError) as error:
         raise PeerError(f"the message cannot be read: {error}", peer=peer) from error
 
 
