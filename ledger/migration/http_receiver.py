@@ -6,8 +6,8 @@ Whoever asks is known before a single byte of a body is read: the signature cove
 through a digest, the body. A body has a stated length within bounds, a place among the batches that
 are taken in, and a deadline.
 
-Routes: ``POST /replication/contact``, ``/replication/batch``, ``/replication/missing`` and
-``GET /replication/ping``.
+Routes: ``POST /replication/contact``, ``/replication/batch``, ``/replication/missing``,
+``/replication/recall``, ``/replication/blob`` and ``GET /replication/ping``.
 
 Source: claim 7; RFC 9110 (status codes), RFC 9421, RFC 9530.
 """
