@@ -343,7 +343,7 @@ class Process:
     async def handle(self, sender: str, route: Route, body: bytes) -> bytes:
         """Answer a peer, as the replication listener does."""
         try:
-            with self.receiver.admission.enter(sender, len(body)):
+            async with self.receiver.admission.enter(sender, len(body)):
                 return await self.receiver.handle(sender, route, body)
         except TransientError as error:
             return encode_answer(Busy(retry_after_s=error.retry_after_s))
