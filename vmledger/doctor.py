@@ -291,15 +291,13 @@ def _history(event: ForkWitnessed) -> Check:
             f"history of {peer}",
             Verdict.FAIL,
             f"FORKED: {peer} signed two histories of its log {event.incarnation}, {seen}",
-            f"its log was changed, or two servers use its key; ask 'vmledger log diff {peer}'; "
-            f"{evidence}",
+            f"its log was changed, or two servers use its key; {evidence}",
         )
     return Check(
         f"history of {peer}",
         Verdict.WARN,
         f"its log went back and goes on as incarnation {event.incarnation}, {seen}",
-        f"was {peer} restored from a backup then? If not, its log was changed: ask "
-        f"'vmledger log diff {peer}'; {evidence}",
+        f"was {peer} restored from a backup then? If not, its log was changed; {evidence}",
     )
 
 
