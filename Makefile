@@ -58,6 +58,10 @@ bench: $(VENV)/.synced ## all benchmarks, or ONLY=append; figures in benchmarks/
 sim: $(VENV)/.synced ## whole clusters on a virtual network with seeded faults (SEED=42)
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+.PHONY: mutants
+mutants: $(VENV)/.synced ## does the simulation find deliberate faults? (an hour; ARGS="--only custody")
+	$(BIN)/python -m tests.simulation.mutants $(ARGS)
+
 .PHONY: model
 model: $(VENV)/.synced ## every moment that two servers can reach, within bounds (minutes)
 	$(BIN)/python -m tests.model

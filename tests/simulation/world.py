@@ -19,8 +19,11 @@ from ledger.errors import (
     LedgerError,
     TransientError,
 )
+from ledger.events import OpaqueEvent
 from ledger.identity import verify_signature
+from ledger.mailbox import mailbox_of
 from ledger.migration.wire import decode_answer
+from ledger.storage.event_log import LogEntry
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.memory import LogImage
 from ledger.storage.merkle import Frontier
@@ -28,7 +31,7 @@ from ledger.storage.recorder import Head
 from ledger.storage.spool import Spool
 from tests.simulation.disk import Crashed, Disk, VirtualFiles
 from tests.simulation.layout import Layout, configuration, identity_of
-from tests.simulation.logs import PROFILE_TOPICS, LogView
+from tests.simulation.logs import LogView, event_of
 from tests.simulation.loop import Stuck, VirtualLoop
 from tests.simulation.network import Network, Weather
 from tests.simulation.promises import (
@@ -38,6 +41,7 @@ from tests.simulation.promises import (
     left_in_spool,
     note_losses,
     note_spool,
+    sound_of,
 )
 from tests.simulation.server import (
     DATA,
@@ -69,11 +73,16 @@ class World:
         self.machines: dict[str, Machine] = {}
         self.layouts: dict[str, Layout] = {}
         self.layouts_used: list[Layout] = [self.layout]
+        self.left: dict[str, Machine] = {}
+        """Servers that were taken out of the configuration, and switched off."""
+        self.histories: dict[str, list[LogImage]] = {}
+        """Every log that a server ever had: its present one, its clones' and those it lost."""
         self.backups: dict[str, list[Machine]] = {}
         self.clones: list[Machine] = []
         self.told = Told()
         self.settled_at_s: float | None = None
         self.sent_while_quiet = 0
+        self.deaths = self.power_cuts = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._views: dict[str, LogView] = {}
         self.is_healed = False
@@ -159,7 +168,7 @@ class World:
             return False
         if self.told.moves and (self.homes_in_doubt() or self.left_behind()):
             return False
-        arrived = {call for view in views.values() for call in view.delivered_calls}
+        arrived = {call for n in self.all_machines for call in self.view(n).delivered_calls}
         held = {call for view in views.values() for call in view.held_calls()}
         wanted = self.told.accepted.keys() - self.told.lost_with_its_disk
         return wanted <= arrived | held
@@ -167,16 +176,34 @@ class World:
     def unknown_profiles(self) -> list[str]:
         """What some server has not heard of greetings and PINs.
 
-        Of logs that went back nothing is said, nor of mailboxes that the configuration moved.
+        What somebody tells of who went back or left is not expected to be known, nor what is told
+        of mailboxes that the configuration moved, or with sound in which a bit flipped.
         """
-        if self.told.restored or self.told.rotted or len(self.layouts_used) > 1:
-            return []
-        known = {
-            name: {e.plain for e in machine.image.entries if e.topic in PROFILE_TOPICS}
-            for name, machine in self.machines.items()
-        }
-        every = set().union(*known.values())
-        return [f"{name} lacks {len(every - has)}" for name, has in known.items() if every - has]
+        known = {name: self.view(name).profile_events for name in self.machines}
+        every: dict[bytes, LogEntry] = {}
+        for events in known.values():
+            every |= events
+        told = {plain for plain, entry in every.items() if self._is_to_be_known(entry)}
+        lacking = ((name, len(told - events.keys())) for name, events in known.items())
+        return [f"{name} lacks {count}" for name, count in lacking if count]
+
+    def _is_to_be_known(self, entry: LogEntry) -> bool:
+        event = event_of(entry)
+        assert not isinstance(event, OpaqueEvent)
+        is_there = event.recorded_by in self.machines
+        if not is_there or self.told.went_back(event.recorded_by):
+            return False
+        return not self.is_profile_in_doubt(mailbox_of(event) or "", entry.originator_id)
+
+    def is_profile_in_doubt(self, mailbox: str, stream: UUID | None = None) -> bool:
+        """Did the configuration move this mailbox, or a bit flip in what its stream names?"""
+        extension = mailbox.partition("@")[0]
+        is_rotten = any(stream == rotten for _, rotten in self.told.rotted)
+        return is_rotten or self.is_moved_by_file(extension)
+
+    def is_moved_by_file(self, extension: str) -> bool:
+        """Did the configuration name different homes of an extension?"""
+        return len({layout.home_of(extension) for layout in self.layouts_used}) > 1
 
     def homes_in_doubt(self) -> list[str]:
         """Mailboxes of which two servers know different homes."""
@@ -214,7 +241,7 @@ class World:
 
     def lost_at_home(self, view: LogView) -> list[UUID]:
         """Messages that a server has receipts for and that are not at their homes."""
-        there = {name: self.view(name).ever_delivered for name in self.machines}
+        there = {name: self.view(name).ever_delivered for name in self.all_machines}
         return [
             message_id
             for message_id, receipts in view.migrated.items()
@@ -236,7 +263,7 @@ class World:
 
     def view(self, name: str) -> LogView:
         """Give what a machine's log says now."""
-        image = self.machines[name].image
+        image = self.all_machines[name].image
         view = self._views.get(name)
         if view is None or view.image is not image:
             view = self._views[name] = LogView(image)
@@ -269,7 +296,13 @@ class World:
         machine = Machine(name, identity_of(name, is_signed), verify, Disk(rng), image, rng)
         self.layout = layout or self.layout
         self.machines[name] = machine
+        self.histories[name] = [image]
         self.power_on(machine)
+
+    @property
+    def all_machines(self) -> dict[str, Machine]:
+        """Give also those that left."""
+        return self.machines | self.left
 
     def power_on(self, machine: Machine) -> None:
         """Let a process run on this machine."""
@@ -311,7 +344,9 @@ class World:
         machine.disk.strikes.crash_in = None
         machine.down_until_s = max(machine.down_until_s, self.now_s + machine.down_after_crash_s)
         machine.down_after_crash_s = 0.0
+        self.deaths += 1
         if self.rng.random() < self.schedule.power_cuts:
+            self.power_cuts += 1
             machine.disk.cut_power()
         if not machine.is_clone:
             note_spool(self, machine)
@@ -326,7 +361,8 @@ class World:
         self.kill(old, 0.0)
         copy.starts, copy.skew_s = old.starts, old.skew_s
         self.machines[old.id] = copy
-        self.told.restored.append(self.now_s)
+        self.histories[old.id].append(copy.image)
+        self.told.restored.append((self.now_s, old.id))
         self.power_on(copy)
         note_losses(self)
 
@@ -334,6 +370,7 @@ class World:
         """Let a second server with the same identity run, over a copy of the first one's disk."""
         clone.is_clone = True
         self.clones.append(clone)
+        self.histories[clone.id].append(clone.image)
         self.power_on(clone)
 
     def retire(self, clone: Machine) -> None:
@@ -341,7 +378,7 @@ class World:
         self.clones.remove(clone)
         if clone.process is not None:
             clone.process.die()
-        self.told.restored.append(self.now_s)
+        self.told.restored.append((self.now_s, clone.id))
         note_losses(self)
 
     async def reconfigure(self, layout: Layout, pause_s: float) -> None:
@@ -349,7 +386,8 @@ class World:
         self.layout = layout
         self.layouts_used.append(layout)
         for name in list(self.machines):
-            self.kill(self.machines[name], 0.0)
+            if name in self.machines:
+                self.kill(self.machines[name], 0.0)
             await asyncio.sleep(pause_s)
 
     async def add_server(self, pause_s: float) -> None:
@@ -359,9 +397,38 @@ class World:
             self.add_machine(NAMES[layout.servers - 1], layout)
             await self.reconfigure(layout, pause_s)
 
+    async def remove_server(self, name: str, heir: str, patience_s: float) -> None:
+        """Take a server out of the configuration once nothing waits there any more, as one should.
+
+        Another one gets its extensions; what is at home there stays on its disk.
+        """
+        end_s = self.now_s + patience_s
+        while not self._is_empty(name, heir):
+            if self.now_s >= end_s:
+                return
+            await asyncio.sleep(0.5)
+        machine = self.machines.pop(name)
+        self.left[name] = machine
+        if machine.process is not None:
+            machine.process.die()
+        note_losses(self)
+        await self.reconfigure(self.layout.without(name, heir), pause_s=0.2)
+
+    def _is_empty(self, name: str, heir: str) -> bool:
+        """May this server leave? It runs, is healthy, and nothing that it took is still there."""
+        if self.listener(name) is None or heir not in self.machines or name in self.left:
+            return False
+        machine, view = self.machines[name], self.view(name)
+        is_home = any(home == name for _, home in view.homes.values())
+        waits = view.waiting() or list(view.held()) or left_in_spool(machine)
+        return not is_home and not waits and not self.told.went_back(name)
+
     def rot(self, machine: Machine) -> None:
         """Flip a bit in one of the machine's files."""
-        self.told.rotted |= machine.disk.rot() is not None
+        path = machine.disk.choose()
+        if path is not None:
+            self.told.rotted.add((machine.id, sound_of(bytes(machine.disk.names[path].content))))
+            machine.disk.rot(path)
 
     def stores(self, process: Process, clock: Any) -> tuple[FilesystemBlobStore, Spool]:
         """Open the real stores over the machine's disk."""
