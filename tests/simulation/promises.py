@@ -87,7 +87,10 @@ def check_promise(world: World, process: Process) -> None:
     machine = process.machine
     entries = machine.image.entries
     for entry in entries[machine.checked_until :]:
-        if entry.topic == "message-stored" and not has_durable_sound(machine, entry):
+        is_stored = entry.topic == "message-stored"
+        if is_stored and not (
+            has_durable_sound(machine, entry) or is_recalled(world, machine, entry)
+        ):
             world.told.broken.append(
                 f"{process.name} gave its word, and position {entry.position} has no sound "
                 "on the disk"
@@ -134,6 +137,15 @@ def note_losses(world: World) -> None:
         name = str(accepted.message.message_id).encode()
         if not any(_holds_message(image, call_id, name) for image in images):
             world.told.lost_with_its_disk.add(call_id)
+
+
+def is_recalled(world: World, machine: Machine, entry: LogEntry) -> bool:
+    """Did a log that went back get this back from where the message is at home, with its sound?"""
+    event = event_of(entry)
+    assert isinstance(event, MessageStored)
+    others = world.all_machines.keys() - {machine.id}
+    is_at_home = any(event.message_id in world.view(name).ever_delivered for name in sorted(others))
+    return is_at_home and world.told.went_back(machine.id)
 
 
 def has_durable_sound(machine: Machine, entry: LogEntry) -> bool:
