@@ -19,7 +19,7 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 # Debian packages whose programs some tests run.
-TEST_PACKAGES := rsync
+TEST_PACKAGES := rsync gcc libc6-dev
 
 .PHONY: help
 help: ## list these targets
@@ -57,6 +57,11 @@ bench: $(VENV)/.synced ## all benchmarks, or ONLY=append; figures in benchmarks/
 .PHONY: sim
 sim: $(VENV)/.synced ## whole clusters on a virtual network with seeded faults (SEED=42)
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+.PHONY: chaos
+chaos: packages $(VENV)/.synced ## real servers, killed and cut off under load (MINUTES=10 SEED=42)
+	$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: model
 model: $(VENV)/.synced ## every moment that two servers can reach, within bounds (minutes)

@@ -6,8 +6,8 @@ Whoever asks is known before a single byte of a body is read: the signature cove
 through a digest, the body. A body has a stated length within bounds, a place among the batches that
 are taken in, and a deadline.
 
-Routes: ``POST /replication/contact``, ``/replication/batch``, ``/replication/missing`` and
-``GET /replication/ping``.
+Routes: ``POST /replication/contact``, ``/replication/batch``, ``/replication/missing``,
+``/replication/recall``, ``/replication/blob`` and ``GET /replication/ping``.
 
 Source: claim 7; RFC 9110 (status codes), RFC 9421, RFC 9530.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from ledger.clock import Clock
@@ -103,7 +103,7 @@ class ReplicationApp:
         size_bytes = _expected_size(dict(headers), route)
         sender = self._sender_of(path, headers)
         try:
-            with self._place(route, sender, size_bytes):
+            async with self._place(route, sender, size_bytes):
                 body = await self._read_body(receive, size_bytes)
                 await self._check_body(headers, body, sender)
                 answer = await self._receiver.handle(sender, route, body)
@@ -122,19 +122,17 @@ class ReplicationApp:
         except PeerError as error:
             raise _HttpError(401, error.message) from error
 
-    @contextlib.contextmanager
-    def _place(self, route: Route, sender: ServerId, size_bytes: int) -> Iterator[None]:
+    @contextlib.asynccontextmanager
+    async def _place(self, route: Route, sender: ServerId, size_bytes: int) -> AsyncIterator[None]:
         """Hold a place among the batches; questions are small and need none."""
         if route is not Route.BATCH:
             yield
             return
         # On an almost full disk it goes back unread: its origin keeps it, and calls that arrive
         # here have nowhere else to go.
-        with (
-            self._receiver.admission.enter(sender, size_bytes),
-            self._room.for_batch(size_bytes),
-        ):
-            yield
+        async with self._receiver.admission.enter(sender, size_bytes):
+            with self._room.for_batch(size_bytes):
+                yield
 
     async def _read_body(self, receive: Receive, size_bytes: int) -> bytes:
         pieces: list[bytes] = []
