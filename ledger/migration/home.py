@@ -38,6 +38,7 @@ from ledger.migration.link import Route
 from ledger.migration.protocol import HOME_TABLE, LIVE_FOR_S, HomeAction, relate, tracked_of
 from ledger.migration.receipts import sign_receipt
 from ledger.migration.safe_positions import SafePositions
+from ledger.migration.stories import FindCall, StoryTeller, knows_no_call
 from ledger.migration.wire import (
     VERSION,
     Accepted,
@@ -54,6 +55,7 @@ from ledger.migration.wire import (
     RefusedVersion,
     Rejected,
     Request,
+    StoryRequest,
     TrackedRow,
     decode_batch,
     decode_request,
@@ -108,6 +110,7 @@ class Receiver:
         rng: random.Random,
         limits: Limits,
         on_inbound: Callable[[ServerId], None] = _nothing,
+        find_call: FindCall = knows_no_call,
     ) -> None:
         """Join the parts. ``on_inbound`` is told of every contact: the peer is there."""
         self._identity = identity
@@ -119,6 +122,8 @@ class Receiver:
         self._on_inbound = on_inbound
         self._origins: defaultdict[ServerId, _Origin] = defaultdict(_Origin)
         self._safe = SafePositions()
+        self.stories = StoryTeller(homes.this_server, log.recorder, offload, find_call)
+        """What this server's own log tells of messages."""
         self.admission = Admission(limits.concurrent_batches, rng)
         """Whoever reads a body for `handle` from a network holds a place here first."""
         self.on_busy: Callable[[TransientError], None] = _unheard
@@ -150,6 +155,8 @@ class Receiver:
     async def _answer_question(self, sender: ServerId, request: Request) -> Answer:
         if isinstance(request, MissingRequest):
             return await self.missing(request)
+        if isinstance(request, StoryRequest):
+            return await self.stories.tell(request.message_id, request.call_id)
         return await self.contact(sender, request)
 
     def _expect_peer(self, sender: ServerId) -> None:

@@ -6,7 +6,7 @@ Whoever asks is known before a single byte of a body is read: the signature cove
 through a digest, the body. A body has a stated length within bounds, a place among the batches that
 are taken in, and a deadline.
 
-Routes: ``POST /replication/contact``, ``/replication/batch``, ``/replication/missing`` and
+Routes: ``POST /replication/contact``, ``/batch``, ``/missing``, ``/story`` and
 ``GET /replication/ping``.
 
 Source: claim 7; RFC 9110 (status codes), RFC 9421, RFC 9530.

@@ -26,6 +26,8 @@ from ledger.migration.wire import (
     MissingRequest,
     RefusedVersion,
     Rejected,
+    StoryAnswer,
+    StoryRequest,
     decode_answer,
     encode_request,
 )
@@ -42,6 +44,8 @@ class Route(Enum):
     """Take these. Idempotent: the same batch again changes nothing."""
     MISSING = "missing"
     """Which of these blobs have you not? Small."""
+    STORY = "story"
+    """What does your log tell of this message? Changes nothing of the message."""
 
 
 class PeerLink(Protocol):
@@ -110,6 +114,14 @@ class PeerClient:
         request = MissingRequest(digests=tuple(digests))
         body = await self._ask(Route.MISSING, encode_request(request))
         return frozenset(self._expect(body, MissingAnswer).digests)
+
+    async def story(self, request: StoryRequest) -> StoryAnswer:
+        """Ask what the peer's log tells of a message."""
+        body = await self._ask(Route.STORY, encode_request(request))
+        answer = self._expect(body, StoryAnswer)
+        if answer.server != self.peer:
+            raise PeerError("what is told of a message is another server's word", peer=self.peer)
+        return answer
 
     async def _ask(self, route: Route, body: bytes) -> bytes:
         """Exchange, so that silence of the peer is told from trouble of this server's own."""
