@@ -505,6 +505,35 @@ class LogRecovered(Event, frozen=True, kw_only=True, tag="log-recovered"):
     position: Position
 
 
+class LogRecalled(Event, frozen=True, kw_only=True, tag="log-recalled"):
+    """A peer gave back what this log had forgotten of its own, for a stretch of the peer's log.
+
+    Recorded in one commit with the events that came back, which stand right before it: they are
+    taken on the word of that peer. Every configured peer is asked after each `IncarnationStarted`.
+    """
+
+    peer: ServerId
+    incarnation: UUID
+    """Under which this log asked."""
+    peer_incarnation: UUID
+    peer_position: Position
+    """The peer's log was gone through up to here."""
+    is_complete: bool
+    """That was its end: the peer holds nothing more of this server's."""
+    known_until: Position
+    """Up to here the peer had known this log before it went back; 0: no further than it still
+    reaches."""
+    common_until: Position
+    """The last position at which the peer holds the very event that still stands there; 0: none."""
+    events: int
+    """Events that came back."""
+    messages: int
+    """Of those: messages that were stored."""
+    not_taken: int
+    """Events of the peer that were not taken: others stand in their places here by now, or they
+    tell of a message whose call another server gives back."""
+
+
 class BackupVerified(Event, frozen=True, kw_only=True, tag="backup-verified"):
     """A finished and verified backup covers this log up to a position: it is *safe* up to there."""
 
@@ -540,6 +569,7 @@ DomainEvent: TypeAlias = (
     | PeerReturned
     | AttemptsFailed
     | LogRecovered
+    | LogRecalled
     | BackupVerified
 )
 

@@ -172,8 +172,10 @@ class Replication(Section, frozen=True, kw_only=True):
     messages it holds: 256 of 20 KB travel a good deal faster than four times 64."""
     batch_max_bytes: Annotated[int, Meta(ge=64 * 1024, le=1 << 30)] = 8 * MIB
     """Most bytes in one request. A single message that is larger travels alone."""
-    in_flight: Annotated[int, Meta(ge=1, le=16)] = 2
-    """Requests on their way to one server at a time."""
+    in_flight: Annotated[int, Meta(ge=1, le=16)] = 4
+    """Requests on their way to one server at a time: while it takes in one, others are read from
+    disk, signed and sent. No more than half of the other server's ``concurrent_batches`` is of
+    use."""
     backoff_min_s: Seconds = 1.0
     """Longest wait after the first failure. It doubles with each further one; the wait is drawn
     at random below it, so that a returning server is not met by all at once."""
@@ -207,8 +209,9 @@ class Limits(Section, frozen=True, kw_only=True):
 
     concurrent_uploads: Count = 500
     """Recordings received at a time; further ones are asked to try again."""
-    concurrent_batches: Count = 4
-    """Batches of other servers taken in at a time; further ones are asked to try again."""
+    concurrent_batches: Count = 8
+    """Batches of other servers taken in at a time, and half as many of one server. Further ones
+    wait in line for some seconds, the servers by turns, and are then asked to try again."""
     min_free_disk_bytes: Annotated[int, Meta(ge=0, le=1 << 50)] = 64 * MIB
     """With less free space no new recording is begun, so that running ones can finish and the log
     can go on. A recording that says how long it is has to fit in above this."""

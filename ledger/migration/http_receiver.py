@@ -6,7 +6,8 @@ Whoever asks is known before a single byte of a body is read: the signature cove
 through a digest, the body. A body has a stated length within bounds, a place among the batches that
 are taken in, and a deadline.
 
-Routes: ``POST /replication/contact``, ``/batch``, ``/missing``, ``/story`` and
+Routes: ``POST /replication/contact``, ``/replication/batch``, ``/replication/missing``,
+``/replication/recall``, ``/replication/blob``, ``/replication/story`` and
 ``GET /replication/ping``.
 
 Source: claim 7; RFC 9110 (status codes), RFC 9421, RFC 9530.
@@ -17,13 +18,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from ledger.clock import Clock
 from ledger.configuration import Directory
 from ledger.errors import PeerError, TransientError
 from ledger.events import ServerId
+from ledger.header_number import parse_number
 from ledger.media_type import parse_media_type
 from ledger.migration.home import Receiver
 from ledger.migration.http_link import PREFIX
@@ -102,7 +104,7 @@ class ReplicationApp:
         size_bytes = _expected_size(dict(headers), route)
         sender = self._sender_of(path, headers)
         try:
-            with self._place(route, sender, size_bytes):
+            async with self._place(route, sender, size_bytes):
                 body = await self._read_body(receive, size_bytes)
                 await self._check_body(headers, body, sender)
                 answer = await self._receiver.handle(sender, route, body)
@@ -121,19 +123,17 @@ class ReplicationApp:
         except PeerError as error:
             raise _HttpError(401, error.message) from error
 
-    @contextlib.contextmanager
-    def _place(self, route: Route, sender: ServerId, size_bytes: int) -> Iterator[None]:
+    @contextlib.asynccontextmanager
+    async def _place(self, route: Route, sender: ServerId, size_bytes: int) -> AsyncIterator[None]:
         """Hold a place among the batches; questions are small and need none."""
         if route is not Route.BATCH:
             yield
             return
         # On an almost full disk it goes back unread: its origin keeps it, and calls that arrive
         # here have nowhere else to go.
-        with (
-            self._receiver.admission.enter(sender, size_bytes),
-            self._room.for_batch(size_bytes),
-        ):
-            yield
+        async with self._receiver.admission.enter(sender, size_bytes):
+            with self._room.for_batch(size_bytes):
+                yield
 
     async def _read_body(self, receive: Receive, size_bytes: int) -> bytes:
         pieces: list[bytes] = []
@@ -177,13 +177,13 @@ def _expected_size(headers: dict[str, str], route: Route) -> int:
     """Give the length of the body, from headers that say what is needed before it is read."""
     if _media_type(headers.get("content-type", "")) != _media_type(MEDIA_TYPE):
         raise _HttpError(415, f"this server speaks {MEDIA_TYPE}", [("accept", MEDIA_TYPE)])
-    length = headers.get("content-length", "")
-    if not length.isascii() or not length.isdigit():
+    size_bytes = parse_number(headers.get("content-length", ""))
+    if size_bytes is None:
         raise _HttpError(411, "say how long the body is with Content-Length")
     limit_bytes = MAX_BODY_BYTES if route is Route.BATCH else _MAX_QUESTION_BYTES
-    if int(length) > limit_bytes:
+    if size_bytes > limit_bytes:
         raise _HttpError(413, f"a body here has at most {limit_bytes} bytes")
-    return int(length)
+    return size_bytes
 
 
 def _media_type(text: str) -> tuple[str, str]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from ledger.errors import LedgerError, PeerError
@@ -25,8 +25,8 @@ from projections.mailboxes import MESSAGE
 from projections.replay import replay_mailboxes
 from tests.simulation.logs import profiles_of
 from tests.simulation.people import PINS
-from tests.simulation.promises import is_rotten, left_in_spool
-from tests.simulation.server import DATA, NAMES, Machine, SimulatedRecorder
+from tests.simulation.remains import Remains
+from tests.simulation.server import NAMES, Machine
 from tests.simulation.tables import tables_equal_replay
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 Findings = Iterator[str]
 
 
-def check_all(world: World) -> list[str]:
+def check_all(world: Any, checkers: Sequence[Callable[[Any], Findings]]) -> list[str]:
     """Ask every checker; gives what each found wrong, with the checker's name."""
     found = []
-    for checker in CHECKERS:
+    for checker in checkers:
         name = checker.__name__.replace("_", " ")
         try:
             found += [f"{name}: {finding}" for finding in checker(world)]
@@ -65,7 +65,7 @@ def missing(world: World) -> list[UUID]:
     return [call for call in world.told.accepted if call not in arrived]
 
 
-def nothing_was_delivered_twice(world: World) -> Findings:
+def nothing_was_delivered_twice(world: Remains) -> Findings:
     """No message, and no call's recording under two names."""
     messages: Counter[UUID] = Counter()
     recordings: Counter[tuple[UUID, str]] = Counter()
@@ -85,7 +85,7 @@ def nothing_was_delivered_twice(world: World) -> Findings:
             yield f"the recording of call {call_id} was delivered {count} times"
 
 
-def every_accepted_message_arrived(world: World) -> Findings:
+def every_accepted_message_arrived(world: Remains) -> Findings:
     """At its home or, when the mailbox moved, at one that it had."""
     places: defaultdict[UUID, list[str]] = defaultdict(list)
     for name in world.machines:
@@ -101,14 +101,14 @@ def every_accepted_message_arrived(world: World) -> Findings:
                 yield f"message {message_id} was delivered at {name}, which is not its home"
 
 
-def _homes(world: World, accepted: AcceptedCall) -> set[str]:
+def _homes(world: Remains, accepted: AcceptedCall) -> set[str]:
     moved = {home for extension, home in world.told.moves if extension == accepted.call.extension}
     return {accepted.message.home, *moved} | {
         home for layout in world.layouts_used for home in [layout.home_of(accepted.call.extension)]
     }
 
 
-def _same_recording(world: World, accepted: AcceptedCall) -> list[str]:
+def _same_recording(world: Remains, accepted: AcceptedCall) -> list[str]:
     """The call's own recording under another id: a switch repeated itself after a restore."""
     return [
         name
@@ -120,7 +120,7 @@ def _same_recording(world: World, accepted: AcceptedCall) -> list[str]:
     ]
 
 
-def _is_excused(world: World, accepted: AcceptedCall) -> bool:
+def _is_excused(world: Remains, accepted: AcceptedCall) -> bool:
     """Is its loss no fault, or shown to the operator?"""
     if accepted.call_id in world.told.lost_with_its_disk:
         return True
@@ -134,23 +134,20 @@ def _is_excused(world: World, accepted: AcceptedCall) -> bool:
             return True  # its call was told in two ways by a log that went back
         blob = world.view(name).stored[refused.message_id].blob
         if refused.reason in ("audio-corrupt", "audio-missing"):
-            return is_rotten(world.machines[name], blob)
+            return world.machines[name].is_rotten(blob)
     return False
 
 
-def every_message_has_its_sound(world: World) -> Findings:
+def every_message_has_its_sound(world: Remains) -> Findings:
     """Bit for bit; damage is excused only where a disk rotted, and must be noticed there."""
     expected = {a.message.message_id: a.call.audio for a in world.told.accepted.values()}
     for name, machine in world.machines.items():
-        assert machine.process is not None, "it was started"
-        blobs = machine.process.blobs
         for _, event in world.view(name).delivered:
             stored = world.view(name).stored[event.message_id]
             try:
-                location = machine.image.blob_locations.get(stored.blob)
-                sound = decode_stored_form(blobs.get(stored.blob, location))
+                sound = decode_stored_form(machine.read_blob(stored.blob))
             except LedgerError as error:
-                if not is_rotten(machine, stored.blob):
+                if not machine.is_rotten(stored.blob):
                     yield f"{name} shows message {event.message_id} without sound: {error}"
                 continue
             if event.message_id in world.told.poison and event.origin == name:
@@ -161,7 +158,7 @@ def every_message_has_its_sound(world: World) -> Findings:
                 yield f"{name} plays another sound for message {event.message_id}"
 
 
-def custody_is_with_one_server(world: World) -> Findings:
+def custody_is_with_one_server(world: Remains) -> Findings:
     """Origin and home agree about who answers for each message."""
     for name in world.machines:
         view = world.view(name)
@@ -174,7 +171,7 @@ def custody_is_with_one_server(world: World) -> Findings:
                     yield f"{name} still waits for {home}, which has message {message_id}"
 
 
-def receipts_are_signed_and_true(world: World) -> Findings:
+def receipts_are_signed_and_true(world: Remains) -> Findings:
     for name in world.machines:
         for event in world.view(name).receipts:
             receipt = event.receipt
@@ -192,14 +189,15 @@ def receipts_are_signed_and_true(world: World) -> Findings:
                     yield f"{name} holds a receipt for another log of {event.home}"
 
 
-def messages_arrive_in_order(world: World) -> Findings:
+def messages_arrive_in_order(world: Remains) -> Findings:
     """In the order of their origin's log, unless they were held, moved or sent again."""
-    if world.told.restored or len(world.layouts_used) > 1 or world.told.moves:
+    if world.told.restored or len(world.layouts_used) > 1:
         return
+    moved = {f"{extension}@default" for extension, _ in world.told.moves}
     for name in world.machines:
         last: dict[str, int] = {}
         for _, event in world.view(name).delivered:
-            if event.origin == name:
+            if event.origin == name or event.mailbox in moved:
                 continue
             if event.message_id in world.view(event.origin).ever_refused:
                 continue
@@ -208,7 +206,7 @@ def messages_arrive_in_order(world: World) -> Findings:
             last[event.origin] = event.origin_position
 
 
-def logs_are_whole(world: World) -> Findings:
+def logs_are_whole(world: Remains) -> Findings:
     """Positions without a gap, streams without a gap, and the tree over all of it."""
     for name, machine in world.machines.items():
         image = machine.image
@@ -222,7 +220,7 @@ def logs_are_whole(world: World) -> Findings:
                 yield f"stream {stream} of {name} has a gap"
 
 
-def events_travel_byte_for_byte(world: World) -> Findings:
+def events_travel_byte_for_byte(world: Remains) -> Findings:
     if world.told.restored:
         return  # what came from a log that went back cannot be compared
     for name, machine in world.machines.items():
@@ -235,7 +233,7 @@ def events_travel_byte_for_byte(world: World) -> Findings:
                 yield f"position {entry.position} of {name} is not what {entry.origin} wrote"
 
 
-def actions_are_known_at_home(world: World) -> Findings:
+def actions_are_known_at_home(world: Remains) -> Findings:
     """What a user was told is recorded is in the log of the message's home."""
     for at_s, call_id, message_id, by in world.told.actions:
         if any(at_s <= restored_s for restored_s in world.told.restored):
@@ -253,7 +251,7 @@ def actions_are_known_at_home(world: World) -> Findings:
                 yield f"{name} does not know what {by} did to message {message_id}"
 
 
-def mailboxes_have_one_home(world: World) -> Findings:
+def mailboxes_have_one_home(world: Remains) -> Findings:
     """All logs name the same home and epoch, and every message of the mailbox is there."""
     for mailbox in world.homes_in_doubt():
         views = {name: world.view(name).homes.get(mailbox) for name in world.machines}
@@ -261,16 +259,16 @@ def mailboxes_have_one_home(world: World) -> Findings:
     for name, message_id in world.left_behind():
         yield f"message {message_id} was left behind at {name}"
     for name, machine in world.machines.items():
-        process = machine.process
-        if process is None or process.is_dead:
+        homes = machine.believed_homes()
+        if homes is None:
             continue
         for mailbox, (epoch, home) in world.view(name).homes.items():
-            believed = process.homes.rehomed.get(mailbox)
+            believed = homes.rehomed.get(mailbox)
             if believed is None or (believed.epoch, believed.home) != (epoch, home):
                 yield f"{name} acts by another home of {mailbox} than its log names"
 
 
-def profiles_are_the_same_everywhere(world: World) -> Findings:
+def profiles_are_the_same_everywhere(world: Remains) -> Findings:
     """Every server knows every greeting and PIN, and the same ones count for each."""
     yield from world.unknown_profiles()
     if world.told.restored or world.told.rotted or len(world.layouts_used) > 1:
@@ -294,7 +292,7 @@ def _what_counts(machine: Machine) -> dict[str, object]:
     }
 
 
-def profiles_can_be_played_and_checked(world: World) -> Findings:
+def profiles_can_be_played_and_checked(world: Remains) -> Findings:
     """Every server has the sound of each greeting that counts, and what each PIN is checked by."""
     if world.told.rotted or len(world.layouts_used) > 1:
         return
@@ -322,22 +320,20 @@ def _is_checked(machine: Machine, changed: PinChanged) -> bool:
 
 
 def _content_of(machine: Machine, blob: str) -> bytes | None:
-    assert machine.process is not None, "it was started"
     try:
-        location = machine.image.blob_locations.get(blob)
-        return decode_stored_form(machine.process.blobs.get(blob, location))
+        return decode_stored_form(machine.read_blob(blob))
     except LedgerError:
         return None
 
 
-def nothing_is_left_in_the_spool(world: World) -> Findings:
+def nothing_is_left_in_the_spool(world: Remains) -> Findings:
     """Every recording became a message or lies where a person finds it."""
     for name, machine in world.machines.items():
-        for path in sorted(left_in_spool(machine)):
+        for path in sorted(machine.recordings_in_spool()):
             yield f"{name} forgot {path.name} in its spool"
 
 
-def no_voice_vanishes(world: World) -> Findings:
+def no_voice_vanishes(world: Remains) -> Findings:
     """What was in a spool when a process died is in a message or set aside, to its last byte."""
     for at_s, name, call_id, received in world.told.spooled:
         machine = world.machines[name]
@@ -348,18 +344,15 @@ def no_voice_vanishes(world: World) -> Findings:
             yield f"{len(received)} bytes of call {call_id} vanished from the spool of {name}"
 
 
-def no_voice_is_only_in_a_nameless_blob(world: World) -> Findings:
+def no_voice_is_only_in_a_nameless_blob(world: Remains) -> Findings:
     """A blob that no event names is dropped some day: its sound must be elsewhere too."""
     if world.told.rotted:
         return
     for name, machine in world.machines.items():
         named = {message.blob for message in world.view(name).stored.values()}
-        for path, inode in machine.disk.names.items():
-            if path.parent.parent != DATA / "blobs" or len(path.parent.name) != 2:
+        for digest, stored in machine.loose_blobs():
+            if digest in named:
                 continue
-            if path.parent.name + path.name in named or inode.is_rotten:
-                continue
-            stored = bytes(inode.content)
             call_id = read_metadata(stored).call_id
             sound = decode_stored_form(stored)
             sounds = [*_sounds_of_call(world, name, call_id), *_set_aside(machine)]
@@ -369,28 +362,25 @@ def no_voice_is_only_in_a_nameless_blob(world: World) -> Findings:
                 yield f"the recording of call {call_id} on {name} is in no message"
 
 
-def _sounds_of_call(world: World, name: str, call_id: UUID) -> Iterator[bytes]:
+def _sounds_of_call(world: Remains, name: str, call_id: UUID) -> Iterator[bytes]:
     machine = world.machines[name]
-    assert machine.process is not None, "it was started"
     for message in world.view(name).stored.values():
         if message.originator_id == call_id:
-            location = machine.image.blob_locations.get(message.blob)
-            yield decode_stored_form(machine.process.blobs.get(message.blob, location))
+            yield decode_stored_form(machine.read_blob(message.blob))
 
 
 def _set_aside(machine: Machine) -> Iterator[bytes]:
-    for path, inode in machine.disk.names.items():
-        if path.parent == DATA / "spool" / "set-aside":
-            yield intact_prefix(bytes(inode.content)).received
+    for stored in machine.recordings_set_aside():
+        yield intact_prefix(stored).received
 
 
-def mailboxes_list_each_message_once(world: World) -> Findings:
+def mailboxes_list_each_message_once(world: Remains) -> Findings:
     """Replayed from nothing, the mailboxes of all servers together list each message once."""
-    if world.seed % 4 and not world.told.moves:
+    if not world.replays_mailboxes:
         return
     listed: Counter[UUID] = Counter()
     for name, machine in world.machines.items():
-        state = replay_mailboxes(SimulatedRecorder(machine), name)
+        state = replay_mailboxes(machine.reader, name)
         listed.update(e.message_id for e in state.all(MESSAGE) if e.is_listed)
     for message_id, count in listed.items():
         if count > 1:
@@ -419,9 +409,7 @@ def servers_do_not_storm(world: World) -> Findings:
         yield f"{world.network.sent} requests in {world.now_s:.0f} s, at most {most} expected"
 
 
-CHECKERS: Final[tuple[Callable[[World], Findings], ...]] = (
-    promises_during_the_run,
-    everything_settles,
+ON_STORES: Final[tuple[Callable[[Remains], Findings], ...]] = (
     nothing_was_delivered_twice,
     every_accepted_message_arrived,
     every_message_has_its_sound,
@@ -438,6 +426,13 @@ CHECKERS: Final[tuple[Callable[[World], Findings], ...]] = (
     no_voice_vanishes,
     no_voice_is_only_in_a_nameless_blob,
     mailboxes_list_each_message_once,
+)
+"""What can be asked of any stores: also of those that real servers left."""
+
+CHECKERS: Final[tuple[Callable[[World], Findings], ...]] = (
+    promises_during_the_run,
+    everything_settles,
+    *ON_STORES,
     tables_equal_their_replay,
     servers_do_not_storm,
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -104,16 +103,6 @@ def note_spool(world: World, machine: Machine) -> None:
                 world.told.spooled.append((world.now_s, machine.id, UUID(path.stem), received))
 
 
-def left_in_spool(machine: Machine) -> list[Path]:
-    """Give the recordings that no message was made of yet; a rotten one may stay."""
-    found = machine.disk.names.items()
-    return [
-        path
-        for path, inode in found
-        if path.suffix == ".zst" and path.parent == DATA / "spool" and not inode.is_rotten
-    ]
-
-
 def note_losses(world: World) -> None:
     """Find the recordings that no disk holds any more: nothing could bring them back."""
     images = [m.image for m in (*world.machines.values(), *world.clones)]
@@ -131,20 +120,7 @@ def has_durable_sound(machine: Machine, entry: LogEntry) -> bool:
     own = message_stream_id(event.message_id, machine.id)
     if location is None and own not in machine.image.streams and entry.origin:
         return True  # it came along with another message's events, and is not delivered here
-    return machine.disk.is_durable(_path_of(machine, event.blob))
-
-
-def is_rotten(machine: Machine, blob: str) -> bool:
-    """Did a bit flip in the file that holds this blob?"""
-    inode = machine.disk.names.get(_path_of(machine, blob))
-    return inode is not None and inode.is_rotten
-
-
-def _path_of(machine: Machine, blob: str) -> Path:
-    blobs, location = DATA / "blobs", machine.image.blob_locations.get(blob)
-    if location is not None:
-        return blobs / "packs" / f"{location.pack}.pack"
-    return blobs / blob[:2] / blob[2:]
+    return machine.disk.is_durable(machine.path_of(event.blob))
 
 
 def _holds_message(image: LogImage, call_id: UUID, message: bytes) -> bool:

@@ -110,7 +110,7 @@ class MemoryLink:
         self.seen.append(route)
         if self.before is not None:
             body = await self.before(route, body)
-        with self._home.receiver.admission.enter(self._sender, len(body)):
+        async with self._home.receiver.admission.enter(self._sender, len(body)):
             answer = await self._home.receiver.handle(self._sender, route, body)
         await asyncio.sleep(self._delay_s)
         self._expect_way()

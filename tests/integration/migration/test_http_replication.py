@@ -17,6 +17,7 @@ from ledger.configuration import BandwidthPlan, Configuration, Directory, load_c
 from ledger.errors import PeerError, TransientError
 from ledger.events import MessageMigrated
 from ledger.identity import ServerIdentity, generate_identity, load_identity
+from ledger.migration.admission import Admission
 from ledger.migration.http_link import HttpLink
 from ledger.migration.http_receiver import ReplicationApp
 from ledger.migration.http_signature import sign_request
@@ -133,8 +134,11 @@ def link_of(
     *,
     identity: ServerIdentity | None = None,
     tls: ssl.SSLContext | None = None,
+    port: int | None = None,
 ) -> HttpLink:
     peer = config.directory.peers[0]
+    if port is not None:
+        peer = msgspec.structs.replace(peer, url=f"https://127.0.0.1:{port}")
     own = identity or load_identity(config.server, config.identity.signing_key)
     return HttpLink(
         peer,
@@ -295,6 +299,34 @@ def test_server_that_shows_another_certificate_is_not_spoken_to(configs):
     asyncio.run(main())
 
 
+def test_line_that_spoils_the_handshake_is_no_question_of_certificates(configs):
+    """The way is at fault, not the peer: try again, and alarm nobody about a certificate."""
+
+    async def spoil(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*far)
+            await pump(reader, far_writer, lambda data: data)
+            await pump(far_reader, writer, lambda data: data[:-1] + bytes([data[-1] ^ 1]))
+        finally:
+            for end in (writer, far_writer):
+                end.close()
+
+    async def pump(reader, writer, change) -> None:
+        writer.write(change(await reader.read(65536)))
+        await writer.drain()
+
+    far = configs[1].replication_address
+
+    async def main():
+        port = configs[0].replication_address.port
+        async with serving(configs[1]), await asyncio.start_server(spoil, "127.0.0.1", port):
+            link = link_of(configs[0], port=port)
+            with pytest.raises(TransientError, match=r"does not answer.*SSL"):
+                await ask(link)
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("changes", "status"),
     [
@@ -343,14 +375,29 @@ def test_unknown_route_and_method_are_refused(configs):
     asyncio.run(main())
 
 
-def test_full_house_answers_busy_with_a_pause(configs):
+def test_batch_that_waited_too_long_is_answered_busy_with_a_pause(configs):
     async def main():
-        async with serving(configs[1]) as (bravo,):
-            with contextlib.ExitStack() as full:
-                for origin in "xxyy":
-                    full.enter_context(bravo.receiver.admission.enter(origin, 1))
-                answer = await ask(link_of(configs[0]), b"any", Route.BATCH)
+        async with serving(configs[1]) as (bravo,), contextlib.AsyncExitStack() as full:
+            bravo.receiver.admission = Admission(4, random.Random(1), max_wait_s=0.2)
+            for origin in "xxyy":
+                await full.enter_async_context(bravo.receiver.admission.enter(origin, 1))
+            answer = await ask(link_of(configs[0]), b"any", Route.BATCH)
             assert decode_answer(answer, "bravo").retry_after_s > 0
+
+    asyncio.run(main())
+
+
+def test_batch_that_finds_the_house_full_is_taken_in_as_soon_as_there_is_a_place(configs):
+    async def main():
+        async with serving(*configs) as (alpha, bravo), contextlib.AsyncExitStack() as full:
+            for origin in "xxyy":
+                await full.enter_async_context(bravo.receiver.admission.enter(origin, 1))
+            await alpha.take_call("2001", b"a message")
+            await asyncio.sleep(0.5)
+            assert not bravo.delivered()
+            await full.aclose()
+            await eventually(lambda: len(bravo.delivered()) == 1)
+            assert alpha.deliveries.statuses()[0].problem == ""
 
     asyncio.run(main())
 

@@ -1,6 +1,5 @@
-"""Admission, safe positions and the rule for freeing audio."""
+"""Safe positions and the rule for freeing audio."""
 
-import random
 from datetime import timedelta
 from uuid import UUID
 
@@ -8,41 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.errors import TransientError
-from ledger.migration.admission import Admission
 from ledger.migration.deliveries import is_releasable
 from ledger.migration.safe_positions import SafePositions
 from tests.support.sites import START
 
 ALPHA = ("alpha", UUID(int=1))
-
-
-def test_one_origin_gets_at_most_half_of_the_places():
-    places = Admission(4, random.Random(1))
-    with places.enter("alpha", 1), places.enter("alpha", 1):
-        with pytest.raises(TransientError), places.enter("alpha", 1):
-            pass
-        with places.enter("bravo", 1):
-            pass
-
-
-def test_too_many_bytes_wait_but_a_single_large_batch_gets_in():
-    places = Admission(4, random.Random(1), max_bytes=10)
-    with places.enter("alpha", 50), pytest.raises(TransientError), places.enter("bravo", 1):
-        pass
-    with places.enter("bravo", 1):
-        pass
-
-
-def test_those_turned_away_get_different_pauses():
-    places = Admission(1, random.Random(1))
-    pauses = set()
-    with places.enter("alpha", 1):
-        for _ in range(10):
-            with pytest.raises(TransientError) as caught, places.enter("bravo", 1):
-                pass
-            pauses.add(caught.value.retry_after_s)
-    assert len(pauses) == 10
 
 
 def test_nothing_is_safe_before_a_backup():
