@@ -72,6 +72,7 @@ from vmledger.serving import (
 from vmledger.stores import open_room, token_engine
 from vmledger.tokens import TokenStore, ensure_local_operator_token
 from vmledger.watch import Watch, stop_watch
+from vmledger.whole_story import StoryCollector
 from vmledger.witnessed import WitnessedUpTo, read_cosigned
 
 _LOG: Final = logging.getLogger(__name__)
@@ -253,6 +254,7 @@ def _make_replication(config: Configuration, stores: Stores) -> tuple[Replicatio
         offload=stores.offload,
         new_id=new_id_factory(stores.clock.now, os.urandom),
         rng=rng,
+        find_call=stores.read_models.call_of,
     )
     peers_app = ReplicationApp(
         replication.receiver,
@@ -317,6 +319,7 @@ def _make_api(
             server=server,
             log=stores.log,
             questions=questions,
+            stories=StoryCollector(config.server, replication.receiver.stories, replication.links),
             tokens=stores.tokens,
             clock=stores.clock,
             offload=stores.offload,

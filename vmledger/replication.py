@@ -6,17 +6,27 @@ Source: claims 4, 5, 7 and 8.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import random
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from ledger.clock import Clock
 from ledger.configuration import Configuration, Homes
 from ledger.errors import LedgerError
-from ledger.events import PeerLost, PeerReturned, PeerState, ReachabilityEvidence, ServerId
+from ledger.events import (
+    AttemptsFailed,
+    Event,
+    PeerLost,
+    PeerReturned,
+    PeerState,
+    ReachabilityEvidence,
+    ServerId,
+)
 from ledger.identity import ServerIdentity
 from ledger.ids import IdFactory
+from ledger.migration.attempts import AttemptCount, FailedAttempts
 from ledger.migration.cosigning import Cosigning
 from ledger.migration.deliveries import Deliveries
 from ledger.migration.home import Receiver
@@ -25,6 +35,7 @@ from ledger.migration.link import PeerLink
 from ledger.migration.origin import OriginParts
 from ledger.migration.reachability import Observers, Reachability
 from ledger.migration.settlement import Settlement
+from ledger.migration.stories import FindCall, knows_no_call
 from ledger.migration.witness import Witness
 from ledger.offload import Offload
 from ledger.storage.blob_store import BlobStore
@@ -55,9 +66,12 @@ class Replication:
         offload: Offload,
         new_id: IdFactory,
         rng: random.Random,
+        find_call: FindCall = knows_no_call,
     ) -> None:
+        self.links = links
+        """The ways to the other servers, by their ids."""
         self._server_stream = server_stream
-        self._changes: asyncio.Queue[ReachabilityEvidence] = asyncio.Queue()
+        self._changes: asyncio.Queue[ReachabilityEvidence | FailedAttempts] = asyncio.Queue()
         self._recording: asyncio.Task[None] | None = None
         self.reachability = Reachability(
             links, config.replication, clock, on_change=self._changes.put_nowait
@@ -85,7 +99,11 @@ class Replication:
                 incarnations=incarnations,
                 settlement=Settlement(log, clock, homes),
                 cursors=cursors,
-                observer=Observers((self.reachability, self.cosigning)),
+                observer=AttemptCount(
+                    Observers((self.reachability, self.cosigning)),
+                    clock,
+                    self._changes.put_nowait,
+                ),
             ),
             links,
         )
@@ -107,6 +125,7 @@ class Replication:
                 offload=offload,
             ),
             on_inbound=self.deliveries.inbound,
+            find_call=find_call,
         )
 
     async def start(self) -> None:
@@ -125,16 +144,20 @@ class Replication:
             await asyncio.gather(self._recording, return_exceptions=True)
 
     async def _record_changes(self) -> None:
-        """Record each peer that was lost or came back, in the order in which that was noticed.
+        """Record each peer that was lost or came back, and each run of failed attempts, in order.
 
         One that cannot be recorded is lost: it explains decisions, and no decision rests on it.
         """
         while True:
-            evidence = await self._changes.get()
-            kind = PeerLost if evidence.state is PeerState.DOWN else PeerReturned
+            kind, fields = _event_of(await self._changes.get())
             try:
-                await self._server_stream.record(kind, evidence=evidence)
+                await self._server_stream.record(kind, **fields)
             except LedgerError as error:
-                _LOG.warning(
-                    "action=peer-change-not-recorded peer=%s error=%s", evidence.peer, error
-                )
+                _LOG.warning("action=peer-change-not-recorded event=%s error=%s", fields, error)
+
+
+def _event_of(change: ReachabilityEvidence | FailedAttempts) -> tuple[type[Event], dict[str, Any]]:
+    if isinstance(change, FailedAttempts):
+        return AttemptsFailed, dataclasses.asdict(change)
+    kind = PeerLost if change.state is PeerState.DOWN else PeerReturned
+    return kind, {"evidence": change}

@@ -119,7 +119,7 @@ class Cosigning:
         self._askers[peer].is_there = True
         self._askers[peer].wake.set()
 
-    def note_failure(self, peer: ServerId) -> None:
+    def note_failure(self, peer: ServerId, problem: str) -> None:  # noqa: ARG002 - not kept here
         """A peer did not answer: it is not asked until it does."""
         self._askers[peer].is_there = False
 

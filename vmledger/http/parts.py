@@ -22,6 +22,7 @@ from vmledger.http.questions import Questions
 from vmledger.http.upload import UploadGate
 from vmledger.tokens import TokenStore
 from vmledger.watch import Watch
+from vmledger.whole_story import StoryCollector
 from vmledger.witnessed import CosignedLog, read_cosigned
 
 Answer = TypeVar("Answer")
@@ -40,6 +41,7 @@ class ApiParts:
     server: VoicemailServer
     log: EventLog
     questions: Questions
+    stories: StoryCollector
     tokens: TokenStore
     clock: Clock
     offload: Offload
