@@ -58,6 +58,10 @@ bench: $(VENV)/.synced ## all benchmarks, or ONLY=append; figures in benchmarks/
 sim: $(VENV)/.synced ## whole clusters on a virtual network with seeded faults (SEED=42)
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+.PHONY: mutants
+mutants: $(VENV)/.synced ## does the simulation find deliberate faults? (an hour; ARGS="--only custody")
+	$(BIN)/python -m tests.simulation.mutants $(ARGS)
+
 .PHONY: chaos
 chaos: packages $(VENV)/.synced ## real servers, killed and cut off under load (MINUTES=10 SEED=42)
 	$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) \

@@ -23,7 +23,7 @@ from ledger.ids import uuid7
 from ledger.telephony.switch import StoredMessage
 from tests.chaos.cluster import SERVERS, USERS, Cluster
 from tests.simulation.people import PINS
-from tests.simulation.promises import AcceptedCall, Told
+from tests.simulation.promises import AcceptedCall, Done, Told
 from tests.support.api import wav
 
 SETTLED = tuple(f"{n}{number:03}" for n in (1, 2, 3) for number in range(40))
@@ -226,11 +226,21 @@ class Crowd:
             self._judge(shown, {200, 404}, f"message {message.message_id} at {server}")
             if shown.status_code != 200:
                 continue
-            if not self._act(client, path, accepted, shown.json()["status"], rng, user):
+            status = shown.json()["status"]
+            if not self._act(client, server, path, accepted, status, rng, user):
                 continue
             return
 
-    def _act(self, client, path: str, accepted, status: str, rng: random.Random, user: str) -> bool:
+    def _act(
+        self,
+        client,
+        server: str,
+        path: str,
+        accepted: AcceptedCall,
+        status: str,
+        rng: random.Random,
+        user: str,
+    ) -> bool:
         """Do one thing; False when this server does not answer for the message any more."""
         if rng.random() < 0.3 and status != "deleted":
             self._listen(client, path, accepted)
@@ -242,7 +252,8 @@ class Crowd:
         self.tally.count("deeds done")
         # What changes nothing is not recorded: an unanswered deed may have been done before.
         if action == "heard" or answer.json()["status"] != status:
-            told = (self.now_s, accepted.call_id, accepted.message.message_id, user)
+            message_id, extension = accepted.message.message_id, accepted.call.extension
+            told = Done(self.now_s, server, extension, accepted.call_id, message_id, user)
             if action == "heard" or user == USERS[0]:
                 self.told.actions.append(told)
         return True

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from ledger.errors import LedgerError, PeerError
-from ledger.events import GreetingRecorded, PinChanged
+from ledger.events import GreetingRecorded, MessageDelivered, PinChanged
 from ledger.ids import message_stream_id
-from ledger.mailbox import GreetingKind
+from ledger.mailbox import GreetingKind, mailbox_of
 from ledger.migration.receipts import verify_receipt
 from ledger.pin import matches, read_verifier
 from ledger.storage.merkle import Frontier, leaf_hash
@@ -23,7 +23,7 @@ from ledger.storage.stored_form import decode as decode_stored_form
 from ledger.storage.stored_form import intact_prefix, read_metadata
 from projections.mailboxes import MESSAGE
 from projections.replay import replay_mailboxes
-from tests.simulation.logs import profiles_of
+from tests.simulation.logs import event_of, profiles_of
 from tests.simulation.people import PINS
 from tests.simulation.remains import Remains
 from tests.simulation.server import NAMES, Machine
@@ -81,14 +81,16 @@ def nothing_was_delivered_twice(world: Remains) -> Findings:
             yield f"message {message_id} is at {count} homes"
     for (call_id, _), count in recordings.items():
         # A log that went back has forgotten the message that a repeated upload already became.
-        if count > 1 and not world.told.restored:
+        took = world.told.accepted.get(call_id)
+        may_repeat = took is None or world.told.went_back(took.call.server)
+        if count > 1 and not may_repeat:
             yield f"the recording of call {call_id} was delivered {count} times"
 
 
 def every_accepted_message_arrived(world: Remains) -> Findings:
     """At its home or, when the mailbox moved, at one that it had."""
     places: defaultdict[UUID, list[str]] = defaultdict(list)
-    for name in world.machines:
+    for name in world.all_machines:
         for _, event in world.view(name).delivered:
             places[event.message_id].append(name)
     for accepted in world.told.accepted.values():
@@ -176,34 +178,50 @@ def receipts_are_signed_and_true(world: Remains) -> Findings:
         for event in world.view(name).receipts:
             receipt = event.receipt
             try:
-                home = world.machines[event.home]
+                home = world.all_machines[event.home]
                 verify_receipt(receipt, home.identity.public_key, home.verify)
             except PeerError as error:
                 yield f"{name} recorded a receipt that is not signed: {error}"
             if (receipt.origin, receipt.home) != (name, event.home):
                 yield f"{name} recorded a receipt for others"
-            image = world.machines[event.home].image
-            if image.head.incarnation == receipt.home_incarnation and not world.told.restored:
-                root = image.frontiers[receipt.home_position].root().hex()
-                if root != receipt.home_root:
-                    yield f"{name} holds a receipt for another log of {event.home}"
+            if not _is_root_of(world, event.home, receipt.home_position, receipt.home_root):
+                yield f"{name} holds a receipt for another log of {event.home}"
+            if not _is_root_of(world, name, receipt.origin_position, receipt.origin_root):
+                yield f"{name} holds a receipt for another log than its own"
+
+
+def _is_root_of(world: Remains, name: str, position: int, root: str) -> bool:
+    """Did one of the logs that a server ever had have this root there?"""
+    return any(
+        position < len(image.frontiers) and image.frontiers[position].root().hex() == root
+        for image in world.logs_of(name)
+    )
 
 
 def messages_arrive_in_order(world: Remains) -> Findings:
     """In the order of their origin's log, unless they were held, moved or sent again."""
-    if world.told.restored or len(world.layouts_used) > 1:
-        return
-    moved = {f"{extension}@default" for extension, _ in world.told.moves}
     for name in world.machines:
         last: dict[str, int] = {}
         for _, event in world.view(name).delivered:
-            if event.origin == name or event.mailbox in moved:
+            if event.origin == name:
                 continue
-            if event.message_id in world.view(event.origin).ever_refused:
+            if _went_another_way(world, event):
                 continue
             if event.origin_position <= last.get(event.origin, 0):
                 yield f"{name} got message {event.message_id} of {event.origin} out of order"
             last[event.origin] = event.origin_position
+
+
+def _went_another_way(world: Remains, event: MessageDelivered) -> bool:
+    """Was it refused first, did its mailbox move, or was it sent by a log that is no more?"""
+    extension = event.mailbox.partition("@")[0]
+    if world.is_moved_by_file(extension) or any(one == extension for one, _ in world.told.moves):
+        return True
+    if event.message_id in world.view(event.origin).ever_refused:
+        return True
+    entries = world.all_machines[event.origin].image.entries
+    trigger = entries[event.origin_position - 1 :][:1]
+    return not trigger or str(event.message_id).encode() not in trigger[0].plain
 
 
 def logs_are_whole(world: Remains) -> Findings:
@@ -221,34 +239,35 @@ def logs_are_whole(world: Remains) -> Findings:
 
 
 def events_travel_byte_for_byte(world: Remains) -> Findings:
-    if world.told.restored:
-        return  # what came from a log that went back cannot be compared
     for name, machine in world.machines.items():
         for entry in machine.image.entries:
             if entry.origin is None:
                 continue
-            origin = world.machines[entry.origin].image
-            assert entry.origin_position is not None
-            if origin.entries[entry.origin_position - 1].plain != entry.plain:
+            position = entry.origin_position
+            assert position is not None
+            told = (
+                image.entries[position - 1 : position] for image in world.histories[entry.origin]
+            )
+            if all(one[0].plain != entry.plain for one in told if one):
                 yield f"position {entry.position} of {name} is not what {entry.origin} wrote"
 
 
 def actions_are_known_at_home(world: Remains) -> Findings:
     """What a user was told is recorded is in the log of the message's home."""
-    for at_s, call_id, message_id, by in world.told.actions:
-        if any(at_s <= restored_s for restored_s in world.told.restored):
+    for done in world.told.actions:
+        if world.told.went_back(done.server, done.at_s):
             continue
-        if world.told.restored and world.told.moves:
+        if world.told.restored and any(one == done.extension for one, _ in world.told.moves):
             continue  # a log that went back may write what another one has otherwise: a conflict
         for name in world.machines:
             view = world.view(name)
-            if all(e.message_id != message_id for _, e in view.delivered):
+            if all(e.message_id != done.message_id for _, e in view.delivered):
                 continue
             streams = world.machines[name].image.streams
-            told = [call_id, *(message_stream_id(message_id, home) for home in NAMES)]
-            entries = [entry for stream in told for entry in streams.get(stream, ())]
-            if not any(by.encode() in entry.plain for entry in entries):
-                yield f"{name} does not know what {by} did to message {message_id}"
+            homes = (message_stream_id(done.message_id, home) for home in NAMES)
+            entries = [e for stream in (done.call_id, *homes) for e in streams.get(stream, ())]
+            if not any(done.by.encode() in entry.plain for entry in entries):
+                yield f"{name} does not know what {done.by} did to message {done.message_id}"
 
 
 def mailboxes_have_one_home(world: Remains) -> Findings:
@@ -271,16 +290,29 @@ def mailboxes_have_one_home(world: Remains) -> Findings:
 def profiles_are_the_same_everywhere(world: Remains) -> Findings:
     """Every server knows every greeting and PIN, and the same ones count for each."""
     yield from world.unknown_profiles()
-    if world.told.restored or world.told.rotted or len(world.layouts_used) > 1:
-        return
-    seen = {name: _what_counts(machine) for name, machine in world.machines.items()}
+    doubt = _mailboxes_in_doubt(world)
+    seen = {name: _what_counts(machine, doubt) for name, machine in world.machines.items()}
     first, *others = seen
     for name in others:
         if seen[name] != seen[first]:
             yield f"{first} and {name} have other profiles: {seen[first]} and {seen[name]}"
 
 
-def _what_counts(machine: Machine) -> dict[str, object]:
+def _mailboxes_in_doubt(world: Remains) -> set[str]:
+    """Mailboxes of which somebody told who went back or left, or whose sound is damaged."""
+    found = set()
+    for name in world.machines:
+        for entry in world.view(name).profile_events.values():
+            event = event_of(entry)
+            mailbox = mailbox_of(event) or ""
+            teller = getattr(event, "recorded_by", "")
+            is_gone = teller not in world.machines or world.told.went_back(teller)
+            if is_gone or world.is_profile_in_doubt(mailbox, entry.originator_id):
+                found.add(mailbox)
+    return found
+
+
+def _what_counts(machine: Machine, doubt: Collection[str]) -> dict[str, object]:
     return {
         mailbox: (
             state.home,
@@ -289,20 +321,25 @@ def _what_counts(machine: Machine) -> dict[str, object]:
             state.pin.verifier if state.pin is not None else None,
         )
         for mailbox, state in profiles_of(machine.image).items()
+        if mailbox not in doubt
     }
 
 
 def profiles_can_be_played_and_checked(world: Remains) -> Findings:
     """Every server has the sound of each greeting that counts, and what each PIN is checked by."""
-    if world.told.rotted or len(world.layouts_used) > 1:
-        return
     for name, machine in world.machines.items():
         for mailbox, state in profiles_of(machine.image).items():
+            if world.is_moved_by_file(mailbox.partition("@")[0]):
+                continue
             for kind in GreetingKind:
                 greeting = state.greeting(kind)
-                if greeting is not None and not _is_greeting(machine, greeting):
+                if greeting is None or machine.is_rotten(greeting.blob):
+                    continue
+                if not _is_greeting(machine, greeting):
                     yield f"{name} cannot play the greeting of {mailbox}"
-            if state.pin is not None and not _is_checked(machine, state.pin):
+            if state.pin is None or machine.is_rotten(state.pin.verifier or ""):
+                continue
+            if not _is_checked(machine, state.pin):
                 yield f"{name} cannot check the PIN of {mailbox}"
 
 
@@ -336,8 +373,8 @@ def nothing_is_left_in_the_spool(world: Remains) -> Findings:
 def no_voice_vanishes(world: Remains) -> Findings:
     """What was in a spool when a process died is in a message or set aside, to its last byte."""
     for at_s, name, call_id, received in world.told.spooled:
-        machine = world.machines[name]
-        if any(at_s <= restored_s for restored_s in world.told.restored) or world.told.rotted:
+        machine = world.all_machines[name]
+        if world.told.went_back(name, at_s) or (name, call_id) in world.told.rotted:
             continue
         sounds = [*_sounds_of_call(world, name, call_id), *_set_aside(machine)]
         if not any(sound.startswith(received) for sound in sounds):
@@ -346,14 +383,14 @@ def no_voice_vanishes(world: Remains) -> Findings:
 
 def no_voice_is_only_in_a_nameless_blob(world: Remains) -> Findings:
     """A blob that no event names is dropped some day: its sound must be elsewhere too."""
-    if world.told.rotted:
-        return
     for name, machine in world.machines.items():
         named = {message.blob for message in world.view(name).stored.values()}
         for digest, stored in machine.loose_blobs():
             if digest in named:
                 continue
             call_id = read_metadata(stored).call_id
+            if (name, call_id) in world.told.rotted:
+                continue
             sound = decode_stored_form(stored)
             sounds = [*_sounds_of_call(world, name, call_id), *_set_aside(machine)]
             if call_id in world.told.no_calls:
@@ -363,9 +400,9 @@ def no_voice_is_only_in_a_nameless_blob(world: Remains) -> Findings:
 
 
 def _sounds_of_call(world: Remains, name: str, call_id: UUID) -> Iterator[bytes]:
-    machine = world.machines[name]
+    machine = world.all_machines[name]
     for message in world.view(name).stored.values():
-        if message.originator_id == call_id:
+        if message.originator_id == call_id and not machine.is_rotten(message.blob):
             yield decode_stored_form(machine.read_blob(message.blob))
 
 
@@ -404,6 +441,7 @@ def servers_do_not_storm(world: World) -> Findings:
     most = pairs * 5
     if world.sent_while_quiet > most:
         yield f"{world.sent_while_quiet} requests while all was quiet, at most {most} expected"
+    pairs = len(world.all_machines) * (len(world.all_machines) - 1)
     most = round(pairs * (60 + world.now_s) + 30 * len(world.told.accepted))
     if world.network.sent > most:
         yield f"{world.network.sent} requests in {world.now_s:.0f} s, at most {most} expected"

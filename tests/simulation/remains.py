@@ -9,7 +9,10 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from tests.simulation.logs import PROFILE_TOPICS, LogView
+from ledger.events import OpaqueEvent
+from ledger.mailbox import mailbox_of
+from ledger.storage.event_log import LogEntry
+from tests.simulation.logs import LogView, event_of
 from tests.simulation.promises import Told
 
 
@@ -22,10 +25,23 @@ class Remains:
     def __init__(self) -> None:
         self.machines: dict[str, Any] = {}
         """By server: its log, its recordings, its identity."""
+        self.left: dict[str, Any] = {}
+        """Servers that were taken out of the configuration, and switched off."""
+        self.histories: dict[str, list[Any]] = {}
+        """Logs that a server ever had: its present one, its clones' and those it lost."""
         self.layouts_used: list[Any] = []
         """Who was home to which extension, by each configuration that was in use."""
         self.told = Told()
         self._views: dict[str, LogView] = {}
+
+    @property
+    def all_machines(self) -> dict[str, Any]:
+        """Give also those that left."""
+        return self.machines | self.left
+
+    def logs_of(self, name: str) -> list[Any]:
+        """Give every log that a server ever had."""
+        return self.histories.get(name) or [self.all_machines[name].image]
 
     def is_settled(self) -> bool:
         """Is nothing on its way any more?"""
@@ -38,7 +54,7 @@ class Remains:
             return False
         if self.told.moves and (self.homes_in_doubt() or self.left_behind()):
             return False
-        arrived = {call for view in views.values() for call in view.delivered_calls}
+        arrived = {call for n in self.all_machines for call in self.view(n).delivered_calls}
         held = {call for view in views.values() for call in view.held_calls()}
         wanted = self.told.accepted.keys() - self.told.lost_with_its_disk
         return wanted <= arrived | held
@@ -46,16 +62,34 @@ class Remains:
     def unknown_profiles(self) -> list[str]:
         """What some server has not heard of greetings and PINs.
 
-        Of logs that went back nothing is said, nor of mailboxes that the configuration moved.
+        What somebody tells of who went back or left is not expected to be known, nor what is told
+        of mailboxes that the configuration moved, or with sound in which a bit flipped.
         """
-        if self.told.restored or self.told.rotted or len(self.layouts_used) > 1:
-            return []
-        known = {
-            name: {e.plain for e in machine.image.entries if e.topic in PROFILE_TOPICS}
-            for name, machine in self.machines.items()
-        }
-        every = set().union(*known.values())
-        return [f"{name} lacks {len(every - has)}" for name, has in known.items() if every - has]
+        known = {name: self.view(name).profile_events for name in self.machines}
+        every: dict[bytes, LogEntry] = {}
+        for events in known.values():
+            every |= events
+        told = {plain for plain, entry in every.items() if self._is_to_be_known(entry)}
+        lacking = ((name, len(told - events.keys())) for name, events in known.items())
+        return [f"{name} lacks {count}" for name, count in lacking if count]
+
+    def _is_to_be_known(self, entry: LogEntry) -> bool:
+        event = event_of(entry)
+        assert not isinstance(event, OpaqueEvent)
+        is_there = event.recorded_by in self.machines
+        if not is_there or self.told.went_back(event.recorded_by):
+            return False
+        return not self.is_profile_in_doubt(mailbox_of(event) or "", entry.originator_id)
+
+    def is_profile_in_doubt(self, mailbox: str, stream: UUID | None = None) -> bool:
+        """Did the configuration move this mailbox, or a bit flip in what its stream names?"""
+        extension = mailbox.partition("@")[0]
+        is_rotten = any(stream == rotten for _, rotten in self.told.rotted)
+        return is_rotten or self.is_moved_by_file(extension)
+
+    def is_moved_by_file(self, extension: str) -> bool:
+        """Did the configuration name different homes of an extension?"""
+        return len({layout.home_of(extension) for layout in self.layouts_used}) > 1
 
     def homes_in_doubt(self) -> list[str]:
         """Mailboxes of which two servers know different homes."""
@@ -93,7 +127,7 @@ class Remains:
 
     def lost_at_home(self, view: LogView) -> list[UUID]:
         """Messages that a server has receipts for and that are not at their homes."""
-        there = {name: self.view(name).ever_delivered for name in self.machines}
+        there = {name: self.view(name).ever_delivered for name in self.all_machines}
         return [
             message_id
             for message_id, receipts in view.migrated.items()
@@ -102,7 +136,7 @@ class Remains:
 
     def view(self, name: str) -> LogView:
         """Give what a machine's log says now."""
-        image = self.machines[name].image
+        image = self.all_machines[name].image
         view = self._views.get(name)
         if view is None or view.image is not image:
             view = self._views[name] = LogView(image)

@@ -35,6 +35,7 @@ from tests.simulation.promises import (
     check_receipt,
     note_losses,
     note_spool,
+    sound_of,
 )
 from tests.simulation.remains import Remains
 from tests.simulation.server import (
@@ -71,6 +72,7 @@ class World(Remains):
         self.clones: list[Machine] = []
         self.settled_at_s: float | None = None
         self.sent_while_quiet = 0
+        self.deaths = self.power_cuts = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self.is_healed = False
         self.failures: list[str] = []
@@ -187,6 +189,7 @@ class World(Remains):
         machine = Machine(name, identity_of(name, is_signed), verify, Disk(rng), image, rng)
         self.layout = layout or self.layout
         self.machines[name] = machine
+        self.histories[name] = [image]
         self.power_on(machine)
 
     def power_on(self, machine: Machine) -> None:
@@ -229,7 +232,9 @@ class World(Remains):
         machine.disk.strikes.crash_in = None
         machine.down_until_s = max(machine.down_until_s, self.now_s + machine.down_after_crash_s)
         machine.down_after_crash_s = 0.0
+        self.deaths += 1
         if self.rng.random() < self.schedule.power_cuts:
+            self.power_cuts += 1
             machine.disk.cut_power()
         if not machine.is_clone:
             note_spool(self, machine)
@@ -244,7 +249,8 @@ class World(Remains):
         self.kill(old, 0.0)
         copy.starts, copy.skew_s = old.starts, old.skew_s
         self.machines[old.id] = copy
-        self.told.restored.append(self.now_s)
+        self.histories[old.id].append(copy.image)
+        self.told.restored.append((self.now_s, old.id))
         self.power_on(copy)
         note_losses(self)
 
@@ -252,6 +258,7 @@ class World(Remains):
         """Let a second server with the same identity run, over a copy of the first one's disk."""
         clone.is_clone = True
         self.clones.append(clone)
+        self.histories[clone.id].append(clone.image)
         self.power_on(clone)
 
     def retire(self, clone: Machine) -> None:
@@ -259,7 +266,7 @@ class World(Remains):
         self.clones.remove(clone)
         if clone.process is not None:
             clone.process.die()
-        self.told.restored.append(self.now_s)
+        self.told.restored.append((self.now_s, clone.id))
         note_losses(self)
 
     async def reconfigure(self, layout: Layout, pause_s: float) -> None:
@@ -267,7 +274,8 @@ class World(Remains):
         self.layout = layout
         self.layouts_used.append(layout)
         for name in list(self.machines):
-            self.kill(self.machines[name], 0.0)
+            if name in self.machines:
+                self.kill(self.machines[name], 0.0)
             await asyncio.sleep(pause_s)
 
     async def add_server(self, pause_s: float) -> None:
@@ -277,9 +285,38 @@ class World(Remains):
             self.add_machine(NAMES[layout.servers - 1], layout)
             await self.reconfigure(layout, pause_s)
 
+    async def remove_server(self, name: str, heir: str, patience_s: float) -> None:
+        """Take a server out of the configuration once nothing waits there any more, as one should.
+
+        Another one gets its extensions; what is at home there stays on its disk.
+        """
+        end_s = self.now_s + patience_s
+        while not self._is_empty(name, heir):
+            if self.now_s >= end_s:
+                return
+            await asyncio.sleep(0.5)
+        machine = self.machines.pop(name)
+        self.left[name] = machine
+        if machine.process is not None:
+            machine.process.die()
+        note_losses(self)
+        await self.reconfigure(self.layout.without(name, heir), pause_s=0.2)
+
+    def _is_empty(self, name: str, heir: str) -> bool:
+        """May this server leave? It runs, is healthy, and nothing that it took is still there."""
+        if self.listener(name) is None or heir not in self.machines or name in self.left:
+            return False
+        machine, view = self.machines[name], self.view(name)
+        is_home = any(home == name for _, home in view.homes.values())
+        waits = view.waiting() or list(view.held()) or machine.recordings_in_spool()
+        return not is_home and not waits and not self.told.went_back(name)
+
     def rot(self, machine: Machine) -> None:
         """Flip a bit in one of the machine's files."""
-        self.told.rotted |= machine.disk.rot() is not None
+        path = machine.disk.choose()
+        if path is not None:
+            self.told.rotted.add((machine.id, sound_of(bytes(machine.disk.names[path].content))))
+            machine.disk.rot(path)
 
     def stores(self, process: Process, clock: Any) -> tuple[FilesystemBlobStore, Spool]:
         """Open the real stores over the machine's disk."""
