@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from ledger.errors import LedgerError, PeerError
+from ledger.errors import LedgerError, NotFoundError, PeerError
 from ledger.events import GreetingRecorded, MessageDelivered, PinChanged
 from ledger.ids import message_stream_id
 from ledger.mailbox import GreetingKind, mailbox_of
@@ -403,7 +403,11 @@ def _sounds_of_call(world: Remains, name: str, call_id: UUID) -> Iterator[bytes]
     machine = world.all_machines[name]
     for message in world.view(name).stored.values():
         if message.originator_id == call_id and not machine.is_rotten(message.blob):
-            yield decode_stored_form(machine.read_blob(message.blob))
+            try:
+                yield decode_stored_form(machine.read_blob(message.blob))
+            except NotFoundError:
+                if not world.told.went_back(name):
+                    raise  # else it was recalled, without the sound that its home has
 
 
 def _set_aside(machine: Machine) -> Iterator[bytes]:
