@@ -479,6 +479,25 @@ class PeerReturned(Event, frozen=True, kw_only=True, tag="peer-returned"):
     evidence: ReachabilityEvidence
 
 
+class AttemptsFailed(Event, frozen=True, kw_only=True, tag="attempts-failed"):
+    """This server tried to reach another one, in order to ship to it, and could not.
+
+    Recorded of a run of failures at the 1st, 2nd, 4th, 8th, … and at the end of the run, so each
+    attempt is counted in one event, and a long outage costs few.
+    """
+
+    home: ServerId
+    attempts: Annotated[int, msgspec.Meta(ge=1)]
+    """How many this event stands for."""
+    attempts_before: Annotated[int, msgspec.Meta(ge=0)]
+    """How many of the same run stand in earlier events."""
+    first_at: UtcTime
+    """When the first of them failed."""
+    last_at: UtcTime
+    problem: str
+    """How the last of them failed, in one sentence."""
+
+
 class LogRecovered(Event, frozen=True, kw_only=True, tag="log-recovered"):
     """This log was rebuilt from other servers or an archive."""
 
@@ -548,6 +567,7 @@ DomainEvent: TypeAlias = (
     | IncarnationStarted
     | PeerLost
     | PeerReturned
+    | AttemptsFailed
     | LogRecovered
     | LogRecalled
     | BackupVerified

@@ -39,6 +39,7 @@ from ledger.migration.link import Route
 from ledger.migration.protocol import HOME_TABLE, LIVE_FOR_S, HomeAction, relate, tracked_of
 from ledger.migration.receipts import sign_receipt
 from ledger.migration.safe_positions import SafePositions
+from ledger.migration.stories import FindCall, StoryTeller, knows_no_call
 from ledger.migration.wire import (
     MAX_BLOB_ANSWER_BYTES,
     VERSION,
@@ -60,6 +61,7 @@ from ledger.migration.wire import (
     RefusedVersion,
     Rejected,
     Request,
+    StoryRequest,
     TrackedRow,
     decode_batch,
     decode_request,
@@ -114,6 +116,7 @@ class Receiver:
         rng: random.Random,
         limits: Limits,
         on_inbound: Callable[[ServerId], None] = _nothing,
+        find_call: FindCall = knows_no_call,
     ) -> None:
         """Join the parts. ``on_inbound`` is told of every contact: the peer is there."""
         self._identity = identity
@@ -125,6 +128,8 @@ class Receiver:
         self._on_inbound = on_inbound
         self._origins: defaultdict[ServerId, _Origin] = defaultdict(_Origin)
         self._safe = SafePositions()
+        self.stories = StoryTeller(homes.this_server, log.recorder, offload, find_call)
+        """What this server's own log tells of messages."""
         self.admission = Admission(limits.concurrent_batches, rng)
         """Whoever reads a body for `handle` from a network holds a place here first."""
         self.on_busy: Callable[[TransientError], None] = _unheard
@@ -163,6 +168,8 @@ class Receiver:
                 return await self.blob(sender, request)
             case ContactRequest():
                 return await self.contact(sender, request)
+            case StoryRequest():
+                return await self.stories.tell(request.message_id, request.call_id)
 
     def _expect_peer(self, sender: ServerId) -> None:
         if all(entry.id != sender for entry in self._homes.directory.peers):

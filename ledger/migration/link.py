@@ -31,6 +31,8 @@ from ledger.migration.wire import (
     RecallRequest,
     RefusedVersion,
     Rejected,
+    StoryAnswer,
+    StoryRequest,
     decode_answer,
     encode_request,
 )
@@ -51,6 +53,8 @@ class Route(Enum):
     """What do you hold that I recorded? Changes nothing."""
     BLOB = "blob"
     """Give me the blob that my event names. Changes nothing."""
+    STORY = "story"
+    """What does your log tell of this message? Changes nothing of the message."""
 
 
 class PeerLink(Protocol):
@@ -135,6 +139,14 @@ class PeerClient:
         request = BlobRequest(stream=stream, version=version)
         body = await self._ask(Route.BLOB, encode_request(request))
         return self._expect(body, BlobAnswer).data
+
+    async def story(self, request: StoryRequest) -> StoryAnswer:
+        """Ask what the peer's log tells of a message."""
+        body = await self._ask(Route.STORY, encode_request(request))
+        answer = self._expect(body, StoryAnswer)
+        if answer.server != self.peer:
+            raise PeerError("what is told of a message is another server's word", peer=self.peer)
+        return answer
 
     async def _ask(self, route: Route, body: bytes) -> bytes:
         """Exchange, so that silence of the peer is told from trouble of this server's own."""

@@ -38,6 +38,8 @@ MAX_PARCELS: Final = 100_000
 MAX_BLOBS: Final = 100_000
 MAX_DIGESTS: Final = 4096
 """Most digests in one question for missing blobs."""
+MAX_STORY_EVENTS: Final = 2000
+"""Most events in what one server tells of a message."""
 MAX_RECALLED: Final = 20_000
 """Most events in one answer to a server that asks for its own."""
 MAX_BLOB_ANSWER_BYTES: Final = 10 * 1024 * 1024
@@ -145,6 +147,16 @@ class BlobRequest(Message, frozen=True, kw_only=True, tag="blob"):
     version: EventPosition
 
 
+class StoryRequest(Message, frozen=True, kw_only=True, tag="story"):
+    """A server asks what another one's log tells of a message."""
+
+    message_id: UUID
+    call_id: UUID | None = None
+    """The message's call, if the one who asks knows it."""
+    asked_by: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    """Who wants to know: the name of an access token there."""
+
+
 class TrackedRow(Message, frozen=True, kw_only=True):
     """How far a home has taken in one incarnation of an origin's log."""
 
@@ -249,7 +261,21 @@ class MissingAnswer(Message, frozen=True, kw_only=True, tag="missing"):
     digests: tuple[Digest, ...]
 
 
-Request: TypeAlias = ContactRequest | MissingRequest | RecallRequest | BlobRequest
+class StoryAnswer(Message, frozen=True, kw_only=True, tag="story"):
+    """What a server's log tells of a message; no events when it tells nothing."""
+
+    server: ServerId
+    position: Position
+    """Where its log ended when it was read."""
+    events: Annotated[tuple[WireEvent, ...], msgspec.Meta(max_length=MAX_STORY_EVENTS)]
+    """All that is about the message, in the order of that log, with the positions there."""
+    around: Annotated[tuple[WireEvent, ...], msgspec.Meta(max_length=MAX_STORY_EVENTS)] = ()
+    """What happened meanwhile to the way to the message's home, as that server recorded it."""
+    left_out: Position = 0
+    """How many events were too many for the answer."""
+
+
+Request: TypeAlias = ContactRequest | MissingRequest | RecallRequest | BlobRequest | StoryRequest
 Answer: TypeAlias = (
     ContactAnswer
     | Accepted
@@ -260,6 +286,7 @@ Answer: TypeAlias = (
     | MissingAnswer
     | RecallAnswer
     | BlobAnswer
+    | StoryAnswer
 )
 
 

@@ -33,6 +33,8 @@ class Target:
     """Longer inputs are not tried."""
     words: tuple[str, ...] = ()
     """What the fuzzer should know to spell."""
+    close: Callable[[], None] = lambda: None
+    """End what runs keep open from one to the next."""
 
 
 def names() -> list[str]:

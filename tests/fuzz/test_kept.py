@@ -1,9 +1,20 @@
 """Inputs that a fuzzer once broke a contract with, and those that it begins with."""
 
+import contextlib
+
 import pytest
 
 from tests.fuzz.documents import changed
 from tests.fuzz.target import KEPT, kept, load, names
+
+
+@contextlib.contextmanager
+def opened(name):
+    target = load(name)
+    try:
+        yield target
+    finally:
+        target.close()
 
 
 def test_every_kept_input_belongs_to_a_target():
@@ -14,25 +25,26 @@ def test_every_kept_input_belongs_to_a_target():
     ("name", "file"), [pytest.param(n, f, id=f"{n}-{f.name}") for n in names() for f in kept(n)]
 )
 def test_kept_input_breaks_no_contract(name, file):
-    load(name).run(file.read_bytes())
+    with opened(name) as target:
+        target.run(file.read_bytes())
 
 
 @pytest.mark.parametrize("name", names())
 def test_seeds_are_accepted(name):
     """A target that refuses everything would find nothing."""
-    target = load(name)
-    for seed in target.seeds():
-        assert len(seed) <= target.max_bytes
-        assert target.run(seed), seed
+    with opened(name) as target:
+        for seed in target.seeds():
+            assert len(seed) <= target.max_bytes
+            assert target.run(seed), seed
 
 
 @pytest.mark.parametrize("name", names())
 def test_changed_seeds_break_no_contract(name):
     """A few inputs as a fuzzer makes them, so that a target that rots is noticed without one."""
-    target = load(name)
-    for number, seed in enumerate(target.seeds()):
-        for variant in range(5):
-            target.run(changed(seed, target.max_bytes, number * 100 + variant, _flip))
+    with opened(name) as target:
+        for number, seed in enumerate(target.seeds()):
+            for variant in range(5):
+                target.run(changed(seed, target.max_bytes, number * 100 + variant, _flip))
 
 
 def _flip(data: bytes, max_bytes: int) -> bytes:

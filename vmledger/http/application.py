@@ -53,6 +53,7 @@ HANDLERS: Final[list[Any]] = [
     operations.get_servers,
     operations.get_projections,
     operations.get_any_message,
+    operations.get_story,
     operations.requeue_message,
     log.read_log,
     log.get_checkpoint,
