@@ -28,6 +28,7 @@ from vmledger.cli import (
     messages,
     profiles,
     projections,
+    replay,
     servers,
     tokens,
 )
@@ -83,6 +84,7 @@ for topic in (
     messages,
     profiles,
     log,
+    replay,
     projections,
     blobs,
     configuration,

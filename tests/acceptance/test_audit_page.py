@@ -20,7 +20,11 @@ PAGE = ROOT / "docs" / "operating" / "audit.md"
 SPEECH = min(Path(str(resources.files("vmledger") / "speech")).glob("*.wav"))
 SECTION = re.compile(r"^## (?P<title>.+?)\n(?P<text>.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 COMMANDS = re.compile(r"^```console\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
-OURS = ("What happened to this message?",)
+OURS = (
+    "What happened to this message?",
+    "What did this mailbox hold, and was its lamp lit?",
+    "What would another policy have done?",
+)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from ledger.errors import LedgerError, PeerError
+from ledger.errors import LedgerError, NotFoundError, PeerError
 from ledger.events import GreetingRecorded, MessageDelivered, PinChanged
 from ledger.ids import message_stream_id
 from ledger.mailbox import GreetingKind, mailbox_of
@@ -393,17 +393,28 @@ def no_voice_is_only_in_a_nameless_blob(world: Remains) -> Findings:
                 continue
             sound = decode_stored_form(stored)
             sounds = [*_sounds_of_call(world, name, call_id), *_set_aside(machine)]
-            if call_id in world.told.no_calls:
+            if call_id in world.told.no_calls or _is_recalled(world, name, call_id, sound):
                 continue
             if not any(other.startswith(sound) for other in sounds):
                 yield f"the recording of call {call_id} on {name} is in no message"
+
+
+def _is_recalled(world: Remains, name: str, call_id: UUID, sound: bytes) -> bool:
+    """Did a log that went back recall the message with this sound, which its home has?"""
+    messages = world.view(name).stored.values()
+    digests = {m.audio.digest for m in messages if m.originator_id == call_id}
+    return world.told.went_back(name) and hashlib.sha256(sound).hexdigest() in digests
 
 
 def _sounds_of_call(world: Remains, name: str, call_id: UUID) -> Iterator[bytes]:
     machine = world.all_machines[name]
     for message in world.view(name).stored.values():
         if message.originator_id == call_id and not machine.is_rotten(message.blob):
-            yield decode_stored_form(machine.read_blob(message.blob))
+            try:
+                yield decode_stored_form(machine.read_blob(message.blob))
+            except NotFoundError:
+                if not world.told.went_back(name):
+                    raise  # else it was recalled, without the sound that its home has
 
 
 def _set_aside(machine: Machine) -> Iterator[bytes]:

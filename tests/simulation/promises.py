@@ -132,10 +132,15 @@ def note_spool(world: World, machine: Machine) -> None:
 
 def note_losses(world: World) -> None:
     """Find the recordings that no disk holds any more: nothing could bring them back."""
-    images = [m.image for m in (*world.machines.values(), *world.clones)]
+    machines = [*world.machines.values(), *world.clones]
     for call_id, accepted in world.told.accepted.items():
         name = str(accepted.message.message_id).encode()
-        if not any(_holds_message(image, call_id, name) for image in images):
+        holders = [m for m in machines if _holds_message(m.image, call_id, name)]
+        # What a log recalled from the home came without its sound, which the home lost later.
+        is_silent = world.told.went_back(accepted.call.server) and not any(
+            _holds_sound(machine, call_id) for machine in holders
+        )
+        if not holders or is_silent:
             world.told.lost_with_its_disk.add(call_id)
 
 
@@ -145,7 +150,8 @@ def is_recalled(world: World, machine: Machine, entry: LogEntry) -> bool:
     assert isinstance(event, MessageStored)
     others = world.all_machines.keys() - {machine.id}
     is_at_home = any(event.message_id in world.view(name).ever_delivered for name in sorted(others))
-    return is_at_home and world.told.went_back(machine.id)
+    is_lost = event.originator_id in world.told.lost_with_its_disk
+    return (is_at_home or is_lost) and world.told.went_back(machine.id)
 
 
 def has_durable_sound(machine: Machine, entry: LogEntry) -> bool:
@@ -157,6 +163,12 @@ def has_durable_sound(machine: Machine, entry: LogEntry) -> bool:
     if location is None and own not in machine.image.streams and entry.origin:
         return True  # it came along with another message's events, and is not delivered here
     return machine.disk.is_durable(machine.path_of(event.blob))
+
+
+def _holds_sound(machine: Machine, call_id: UUID) -> bool:
+    events = (event_of(entry) for entry in machine.image.streams.get(call_id, ()))
+    blobs = (event.blob for event in events if isinstance(event, MessageStored))
+    return any(machine.path_of(blob) in machine.disk.names for blob in blobs)
 
 
 def _holds_message(image: LogImage, call_id: UUID, message: bytes) -> bool:

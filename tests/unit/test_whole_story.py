@@ -1,5 +1,6 @@
 """What servers tell of a message becomes one story, and what is missing in it shows."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -15,7 +16,7 @@ from ledger.migration.wire import StoryAnswer, WireEvent
 from tests.unit.test_events import GOLDEN_FILES
 from vmledger.story_picture import custody, draw_story
 from vmledger.story_words import describe
-from vmledger.whole_story import Witness, find_call, join
+from vmledger.whole_story import StoryCollector, Witness, find_call, join
 
 CALL, MESSAGE = UUID(int=1), UUID(int=2)
 AT_BRAVO = message_stream_id(MESSAGE, "bravo")
@@ -139,6 +140,29 @@ def test_server_that_knows_nothing_takes_nothing_from_the_story():
     story = story_of(alpha=told("alpha", STORED), bravo=told("bravo"))
     assert story.is_whole
     assert story.servers[1].answer is Witness.KNOWS_NOTHING
+
+
+class SilentLink:
+    """A peer that takes the question and never answers."""
+
+    peer = "bravo"
+
+    async def exchange(self, route, body):
+        await asyncio.sleep(3600)
+
+
+class OwnLog:
+    """A teller whose log holds the stored message."""
+
+    async def tell(self, message_id, call_id):
+        return told("alpha", STORED)
+
+
+def test_silent_server_is_waited_for_no_longer_than_asked_and_named():
+    collector = StoryCollector("alpha", OwnLog(), {"bravo": SilentLink()})
+    story = asyncio.run(asyncio.wait_for(collector.collect(MESSAGE, "ann", 0.05), 30))
+    assert topics(story) == ["message-stored"]
+    assert {a.server: a.answer for a in story.servers}["bravo"] is Witness.AWAY
 
 
 def test_call_is_found_at_whoever_knows_it():

@@ -75,7 +75,7 @@ def show(
     page = connect(config, url, token).get(
         path_of("mailboxes", address.extension),
         context=address.context,
-        at=_moment(at).isoformat() if at is not None else None,
+        at=parse_moment(at).isoformat() if at is not None else None,
         position=position,
         limit=limit,
     )
@@ -153,7 +153,8 @@ def _wait_until_left(api: ApiClient, address: MailboxAddress, home: str) -> None
         time.sleep(_POLL_S)
 
 
-def _moment(text: str) -> datetime:
+def parse_moment(text: str) -> datetime:
+    """Read a time that a user gave; raises CallerError for what is none."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

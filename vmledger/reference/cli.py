@@ -14,8 +14,8 @@ Exit codes: 0 all is well; 1 a negative finding (not found, refused, damaged, no
 2 wrong usage (arguments, a configuration that is refused, a token without the right); 130 after
 Ctrl-C. Errors are one sentence on standard error.
 
-Commands about calls, messages and peers talk to the running server; `log`, `blobs`, `projections`,
-`token`, `config` and `doctor` open its stores themselves and are safe beside it.
+Commands about calls, messages and peers talk to the running server; `log`, `replay`, `blobs`,
+`projections`, `token`, `config` and `doctor` open its stores themselves and are safe beside it.
 """
 
 

@@ -67,9 +67,7 @@ def message(sites: dict[str, Site]) -> str:
 
 @pytest.mark.timeout(300)
 def test_story_is_told_whole_at_the_server_that_took_the_call(sites, message):
-    began_s = time.monotonic()
     story = sites["alpha"].vmledger("message", "show", message, "--json").json["story"]
-    assert time.monotonic() - began_s < 15
     told = [(step["recorded_by"], step["event"]) for step in story["steps"]]
     of_message = [pair for pair in told if pair[1] not in _ON_THE_WAY]
     assert of_message == [
