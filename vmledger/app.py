@@ -76,7 +76,6 @@ from vmledger.whole_story import StoryCollector
 from vmledger.witnessed import WitnessedUpTo, read_cosigned
 
 _LOG: Final = logging.getLogger(__name__)
-SPOOL_DIRECTORY: Final = "spool"
 API: Final = "api"
 REPLICATION: Final = "replication"
 DISTRIBUTION: Final = "voicemail-ledger"
@@ -186,7 +185,7 @@ def _open_stores(config: Configuration, stack: AsyncExitStack) -> Stores:
         homes=load_homes(recorder, config.directory),
         mailboxes=MailboxStates(log),
         blobs=open_blob_store(config.stores.blobs),
-        spool=Spool(config.data / SPOOL_DIRECTORY),
+        spool=Spool(config.spool),
         cursors=cursors,
         checkpoints=checkpoints,
         tokens=tokens,

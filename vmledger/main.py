@@ -19,6 +19,7 @@ import typer
 
 from ledger.errors import LedgerError
 from vmledger.cli import (
+    backups,
     blobs,
     calls,
     configuration,
@@ -87,6 +88,7 @@ for topic in (
     replay,
     projections,
     blobs,
+    backups,
     configuration,
     tokens,
     doctor,

@@ -84,6 +84,11 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
 
     @property
+    def spool(self) -> Path:
+        """Directory of the recordings that are arriving now, and of those that were set aside."""
+        return self.data / "spool"
+
+    @property
     def api_address(self) -> Address:
         """Where the HTTP API listens."""
         return parse_address(self.listen.api)

@@ -123,7 +123,7 @@ def _stream(connection: sa.Connection, stream: UUID) -> UUID | bytes:
 def _locked_connection(url: str) -> Iterator[sa.Connection]:
     engine = sa.create_engine(sqlalchemy_url(url), poolclass=sa.NullPool)
     if engine.dialect.name == "sqlite":
-        _begin_immediately(engine)
+        begin_by(engine, "BEGIN IMMEDIATE")
     try:
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
@@ -133,8 +133,11 @@ def _locked_connection(url: str) -> Iterator[sa.Connection]:
         engine.dispose()
 
 
-def _begin_immediately(engine: sa.Engine) -> None:
-    """Let SQLite's own transactions hold schema changes, and take its lock at once."""
+def begin_by(engine: sa.Engine, statement: str) -> None:
+    """Begin SQLite's transactions by this statement, not by its driver's own rules.
+
+    Those open none for a read or for a change of the schema.
+    """
 
     @sa.event.listens_for(engine, "connect")
     def connect(connection: Any, _record: Any) -> None:
@@ -145,7 +148,7 @@ def _begin_immediately(engine: sa.Engine) -> None:
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql(statement)
 
 
 def sqlalchemy_url(url: str) -> sa.URL:

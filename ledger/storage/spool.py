@@ -32,6 +32,8 @@ from ledger.storage.torn_spool import InterruptedRecording, mend, write_durably
 SYNC_INTERVAL_S: Final = 1.0
 """What a crash may cost of a call."""
 
+SET_ASIDE: Final = "set-aside"
+"""Folder in a spool's directory: recordings that cannot become a message, for a person."""
 _SUFFIX: Final = ".zst"
 _LOG: Final = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ class Spool:
     ) -> None:
         self.directory = directory
         self.files = files or SystemFiles()
-        self._set_aside = directory / "set-aside"
+        self._set_aside = directory / SET_ASIDE
         self._monotonic_s = monotonic_s
         self._now_s = now_s
         self._claims: set[Path] = set()
