@@ -33,7 +33,7 @@ class PeerCursor:
 class CursorStore(Protocol):
     """Remembers one `PeerCursor` a peer. Synchronous; may be called from any thread.
 
-    Raises TransientError when it cannot work now.
+    Raises TransientError when it cannot work now, and CorruptionError for a hint that nobody wrote.
     """
 
     def load(self, peer: ServerId) -> PeerCursor | None:

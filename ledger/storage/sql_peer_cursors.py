@@ -13,7 +13,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ledger.errors import TransientError
+from ledger.errors import CorruptionError, TransientError
 from ledger.events import ServerId
 from ledger.storage.open_recorder import sqlalchemy_url
 from ledger.storage.peer_cursors import PeerCursor
@@ -48,15 +48,14 @@ class SqlCursorStore:
             row = connection.execute(query).mappings().first()
         if row is None:
             return None
-        stored: Any = row["incarnation"]
-        next_at: str | None = row["next_attempt_at"]
-        return PeerCursor(
-            peer=peer,
-            incarnation=UUID(bytes=stored) if isinstance(stored, bytes) else stored,
-            position=row["position"],
-            attempts=row["attempts"],
-            next_attempt_at=datetime.fromisoformat(next_at) if next_at else None,
-        )
+        try:
+            return _cursor(peer, row)
+        except ValueError as error:
+            raise CorruptionError(
+                f"the hint about server {peer} cannot be read: {error}",
+                place=f"peer_cursor {peer}",
+                advice="nothing is lost; the server asks that peer and writes it anew",
+            ) from error
 
     def save(self, cursor: PeerCursor) -> None:
         next_at = cursor.next_attempt_at
@@ -75,6 +74,21 @@ class SqlCursorStore:
     def close(self) -> None:
         """Free connections."""
         self._engine.dispose()
+
+
+def _cursor(peer: ServerId, row: sa.RowMapping) -> PeerCursor:
+    """Read a row; raises ValueError for one that `SqlCursorStore.save` cannot have written."""
+    stored = row["incarnation"]
+    next_at = datetime.fromisoformat(row["next_attempt_at"]) if row["next_attempt_at"] else None
+    if next_at is not None and next_at.tzinfo is None:
+        raise ValueError(f"the time {row['next_attempt_at']!r} is of no zone")
+    return PeerCursor(
+        peer=peer,
+        incarnation=UUID(bytes=stored) if isinstance(stored, bytes) else stored,
+        position=row["position"],
+        attempts=row["attempts"],
+        next_attempt_at=next_at,
+    )
 
 
 def _spare_the_disk(connection: Any, _record: Any) -> None:

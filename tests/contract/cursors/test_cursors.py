@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+import sqlalchemy as sa
 
-from ledger.storage.open_recorder import upgrade
+from ledger.errors import CorruptionError
+from ledger.storage.open_recorder import sqlalchemy_url, upgrade
 from ledger.storage.peer_cursors import MemoryCursorStore, PeerCursor
 from ledger.storage.sql_peer_cursors import SqlCursorStore
 
@@ -46,3 +48,18 @@ def test_newest_cursor_counts(store):
 def test_peers_have_cursors_of_their_own(store):
     store.save(CURSOR)
     assert store.load("charlie") is None
+
+
+@pytest.mark.parametrize("damaged", ["soon", "2026-01-01T12:30:00"])
+def test_damaged_hint_is_named(tmp_path, damaged):
+    url = f"sqlite:///{tmp_path / 'log.sqlite'}"
+    upgrade(url)
+    store = SqlCursorStore(url)
+    store.save(CURSOR)
+    engine = sa.create_engine(sqlalchemy_url(url))
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE peer_cursor SET next_attempt_at = :at"), {"at": damaged})
+    engine.dispose()
+    with pytest.raises(CorruptionError, match="the hint about server bravo cannot be read"):
+        store.load("bravo")
+    store.close()
