@@ -7,7 +7,9 @@ import random
 from ledger.configuration import Limits
 from ledger.migration.home import Receiver
 from ledger.migration.known_homes import load_homes
+from ledger.migration.witness import Witness
 from ledger.storage.group_commit import EventLog
+from ledger.storage.server_stream import ServerStream
 from tests.fuzz.values import NOW
 from tests.support.sites import InPlace, Site
 
@@ -24,14 +26,23 @@ class StandingClock:
 
 def receiver_of(site: Site) -> Receiver:
     """Make the receiver of a site that does nothing else."""
-    offload = InPlace()
+    clock, offload = StandingClock(), InPlace()
+    log = EventLog(site.disk.recorder, offload)
     return Receiver(
         identity=site.identity,
         homes=load_homes(site.disk.recorder, site.directory),
-        log=EventLog(site.disk.recorder, offload),
+        log=log,
         blobs=site.disk.blobs,
-        clock=StandingClock(),
+        clock=clock,
         offload=offload,
         rng=random.Random(1),
         limits=Limits(),
+        witness=Witness(
+            identity=site.identity,
+            directory=site.directory,
+            store=site.disk.checkpoints,
+            server_stream=ServerStream(site.id, log, clock),
+            clock=clock,
+            offload=offload,
+        ),
     )

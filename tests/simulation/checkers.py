@@ -245,9 +245,8 @@ def events_travel_byte_for_byte(world: Remains) -> Findings:
                 continue
             position = entry.origin_position
             assert position is not None
-            told = (
-                image.entries[position - 1 : position] for image in world.histories[entry.origin]
-            )
+            logs = world.logs_of(entry.origin)
+            told = (image.entries[position - 1 : position] for image in logs)
             if all(one[0].plain != entry.plain for one in told if one):
                 yield f"position {entry.position} of {name} is not what {entry.origin} wrote"
 
