@@ -41,6 +41,7 @@ EXPECTED = {
     ("GET", "/v1/servers"): "read",
     ("GET", "/v1/projections"): "read",
     ("GET", "/v1/messages/{message_id:uuid}"): "read",
+    ("GET", "/v1/messages/{message_id:uuid}/story"): "read",
     ("POST", "/v1/messages/{message_id:uuid}/requeue"): "operate",
     ("POST", "/v1/mailboxes/{extension:str}/rehome"): "operate",
     ("GET", "/v1/log"): "operate",
