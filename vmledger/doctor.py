@@ -33,8 +33,10 @@ from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_reserve
 from projections.pending import Pending, PendingHome
 from projections.runner import ProjectionStatus
+from projections.servers import Servers, WentBack
 from vmledger.cli.api_client import OPERATOR_TOKEN
 from vmledger.cli.output import show_age, show_size
+from vmledger.cli.went_back import tell_went_back
 from vmledger.stores import open_checkpoints, open_log, open_read_models, open_room
 from vmledger.witnessed import WitnessedUpTo, read_cosigned
 
@@ -225,11 +227,30 @@ def _projections(config: Configuration) -> Iterator[Check]:
     with open_log(config) as log, open_read_models(config, log) as models:
         statuses = models.statuses()
         homes = Pending(models.store).homes() if statuses else ()
+        peers = [peer.id for peer in config.directory.peers]
+        went_back = Servers(models.store).view().went_back(peers) if statuses else None
     if not statuses:
         yield Check("projections", Verdict.OK, "none built yet: the first start builds them")
     for one in statuses:
         yield _projection(one)
     yield _waiting(homes, config.replication.alarm_pending_age_s, datetime.now(UTC))
+    if went_back is not None:
+        yield _went_back(went_back)
+
+
+def _went_back(found: WentBack) -> Check:
+    """Tell of a restored backup: what came back, what did not, and what to do about it."""
+    told = tell_went_back(found)
+    if found.waiting_for:
+        advice = "what is not back yet may be there; it is asked for again until they answer"
+        return Check("log went back", Verdict.WARN, told, advice)
+    if found.lost_events:
+        advice = (
+            "messages that were taken or kept only here between the backup and the restore are "
+            "lost; look for them on the old disk, and tell the users"
+        )
+        return Check("log went back", Verdict.WARN, told, advice)
+    return Check("log went back", Verdict.OK, told)
 
 
 def _projection(one: ProjectionStatus) -> Check:

@@ -6,9 +6,10 @@ crash costs at most one answer, and every further start knows whom to ask still.
 is asked when it is back.
 
 What comes back are this server's own events, byte for byte: a message of them that its home has is
-shipped once more, as after any restore, and acknowledged; it is never delivered twice. Sound comes
-along where this server may need it. What no peer holds stays lost; `LogRecalled` tells how far the
-log was known to others and what came back, so that it shows what is missing.
+shipped once more, as after any restore, and acknowledged; it is never delivered twice. Its sound
+comes along, so that this server names no message that it cannot play. What no peer holds stays
+lost; `LogRecalled` tells how far the log was known to others and what came back, so that it shows
+what is missing.
 
 Source: claims 5 and 8.
 """
@@ -156,10 +157,10 @@ class Recall:
                 raise TransientError("the log runs under another incarnation now")
             held = await self._parts.log.read_streams([*wanted, server_stream])
             taken = take(streams, held)
+            taken.leave(await self._fetch(peer, taken.new))
             left = {s: count for s, count in taken.not_taken.items() if s not in counted}
             if not (taken.new or left or answer.is_last):
                 return
-            await self._fetch(peer, taken.new)
             stamp = Stamp(at=self._parts.clock.now(), by=this_server)
             restated = restate(taken, streams, held, own, stamp)
             recalled = LogRecalled(
@@ -207,8 +208,9 @@ class Recall:
     async def _root(self, position: int) -> str:
         return (await self._parts.log.root_at(position)).hex()
 
-    async def _fetch(self, peer: ServerId, new: Sequence[ForeignEvent]) -> None:
-        """Get the sounds that this server may need: greetings, PINs, messages on their way."""
+    async def _fetch(self, peer: ServerId, new: Sequence[ForeignEvent]) -> set[UUID]:
+        """Get the sounds that come with events; give the calls of messages whose sound is gone."""
+        soundless: set[UUID] = set()
         last_pin = {
             one.event.mailbox: one.event for one in new if isinstance(one.event, PinChanged)
         }
@@ -216,22 +218,25 @@ class Recall:
             event, named = one.event, blob_of(one.event)
             if named is None or await self._is_held(named[0]):
                 continue
-            if isinstance(event, MessageStored) and self._is_at(peer, event):
-                continue
             if isinstance(event, PinChanged) and last_pin[event.mailbox] is not event:
                 continue  # What an older PIN was checked against is thrown away.
-            digest, _ = named
-            data = await self._clients[peer].blob(event.originator_id, event.originator_version)
-            if data is None:
-                _LOG.warning("action=blob-not-recalled peer=%s blob=%s", peer, digest)
-                continue
-            if hashlib.sha256(data).hexdigest() != digest:
-                raise PeerError(f"blob {digest} came back damaged from {peer}", peer=peer)
-            await self._parts.offload(partial(self._parts.blobs.put, digest, data))
+            if not await self._fetch_one(peer, event, named[0]) and isinstance(
+                event, MessageStored
+            ):
+                soundless.add(event.originator_id)
+        return soundless
 
-    def _is_at(self, peer: ServerId, message: MessageStored) -> bool:
-        """Is the message at its home there? Then its sound need not be here."""
-        return message.home == peer == self._parts.homes.name_of_home(message.mailbox)
+    async def _fetch_one(
+        self, peer: ServerId, event: DomainEvent | OpaqueEvent, digest: str
+    ) -> bool:
+        data = await self._clients[peer].blob(event.originator_id, event.originator_version)
+        if data is None:
+            _LOG.warning("action=blob-not-recalled peer=%s blob=%s", peer, digest)
+            return False
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise PeerError(f"blob {digest} came back damaged from {peer}", peer=peer)
+        await self._parts.offload(partial(self._parts.blobs.put, digest, data))
+        return True
 
     async def _is_held(self, digest: str) -> bool:
         if await self._parts.log.locate_blobs([digest]):

@@ -54,6 +54,17 @@ class Taken:
     differing: set[UUID] = field(default_factory=set)
     """Of those: streams that the log tells otherwise."""
 
+    def leave(self, calls: set[UUID]) -> None:
+        """Leave these calls, and their messages, to the peer: it has no sound of them any more."""
+        for foreign in self.new if calls else ():
+            event = foreign.event
+            if isinstance(event, MessageDelivered) and event.call_id in calls:
+                calls = calls | {event.originator_id}
+        left = [one.event.originator_id for one in self.new if one.event.originator_id in calls]
+        for stream in left:
+            self.not_taken[stream] = self.not_taken.get(stream, 0) + 1
+        self.new = [one for one in self.new if one.event.originator_id not in calls]
+
 
 def read_recalled(
     recalled: Iterable[RecalledEvent], this_server: ServerId, peer: ServerId

@@ -227,6 +227,28 @@ class History:
     def back_up(self, position: int) -> None:
         self._own(e.BackupVerified, position=position, place="tape 7")
 
+    def go_back(self, incarnation: UUID) -> None:
+        """Find out that the log went back."""
+        self._own(
+            e.IncarnationStarted,
+            incarnation=incarnation,
+            previous=UUID(int=1),
+            position=self.position,
+            reason="server bravo knows more",
+        )
+
+    def recall(self, peer: str, incarnation: UUID, **facts: Any) -> None:
+        """Get back what a peer holds."""
+        nothing = {"known_until": 0, "common_until": 0, "events": 0, "messages": 0, "not_taken": 0}
+        self._own(
+            e.LogRecalled,
+            peer=peer,
+            incarnation=incarnation,
+            peer_incarnation=UUID(int=9),
+            peer_position=70,
+            **({"is_complete": True} | nothing | facts),
+        )
+
     # --- what nobody should meet ----------------------------------------------------------------
 
     def opaque(self, topic: str = "mailbox-painted", v: int = 1) -> None:

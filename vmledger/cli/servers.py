@@ -21,6 +21,7 @@ from vmledger.cli.options import (
     load_config,
 )
 from vmledger.cli.output import print_json, print_table, show_size, show_time
+from vmledger.cli.went_back import read_went_back, tell_went_back
 from vmledger.init import init_server
 from vmledger.stores import make_stores
 
@@ -155,6 +156,8 @@ def servers(
         ),
         if_empty="this server knows no other",
     )
+    if answer.get("went_back") is not None:
+        print("\nthis log went back: " + tell_went_back(read_went_back(answer["went_back"])))
 
 
 def _show_history(server: dict[str, Any]) -> str:

@@ -20,7 +20,13 @@ from vmledger.http.measures import Measures
 from vmledger.http.parameters import Parts
 from vmledger.http.parts import ApiParts
 from vmledger.http.routes import declare
-from vmledger.http.views import Health, PendingView, ProjectionView, ServersView
+from vmledger.http.views import (
+    Health,
+    PendingView,
+    ProjectionView,
+    ServersView,
+    WentBackView,
+)
 
 _OK: Final = "ok"
 _CHECK_S: Final = 5.0
@@ -153,6 +159,20 @@ def _show_peers(measures: Measures, view: ServersView) -> None:
         if not server.is_self:
             is_up = server.state is PeerState.UP
             measures.peer_up.labels(server.id, server.state.value).set(is_up)
+    _show_recall(measures, view.went_back)
+
+
+def _show_recall(measures: Measures, went_back: WentBackView | None) -> None:
+    if went_back is None:
+        return
+    measures.log_went_back.set(went_back.noticed_at.timestamp())
+    measures.lost_events.set(went_back.lost_events)
+    measures.recall_waiting.clear()
+    for peer in went_back.waiting_for:
+        measures.recall_waiting.labels(peer).set(1)
+    for one in went_back.recalls:
+        measures.recalled_events.labels(one.peer).set(one.events)
+        measures.recalled_messages.labels(one.peer).set(one.messages)
 
 
 def _show_projections(measures: Measures, projections: list[ProjectionView]) -> None:

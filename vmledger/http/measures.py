@@ -62,6 +62,22 @@ class Measures:
         self.peer_up = self._gauge(
             "peer_up", "1 when the other server is judged up, 0 when not.", "peer", "state"
         )
+        self.log_went_back = self._gauge(
+            "log_went_back_timestamp_seconds",
+            "When it was last noticed that this log went back in time; 0: never.",
+        )
+        self.lost_events = self._gauge(
+            "log_lost_events", "Forgotten events of this log that no other server gave back."
+        )
+        self.recall_waiting = self._gauge(
+            "recall_waiting", "1 while a server has not said all that it holds of this log.", "peer"
+        )
+        self.recalled_events = self._gauge(
+            "recalled_events", "Forgotten events that a server gave back.", "peer"
+        )
+        self.recalled_messages = self._gauge(
+            "recalled_messages", "Of those: messages that were stored.", "peer"
+        )
         self.projection_lag = self._gauge(
             "projection_lag_events", "Events that a read model has not seen yet.", "projection"
         )

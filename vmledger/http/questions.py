@@ -28,6 +28,7 @@ from projections.pending import PendingMessage as WaitingMessage
 from projections.profiles import Profiles, Said
 from projections.runner import ProjectionStatus
 from projections.servers import PeerRecord, Servers
+from projections.servers import ServersView as KnownServers
 from vmledger.http.views import (
     CallPage,
     CallView,
@@ -40,8 +41,10 @@ from vmledger.http.views import (
     PendingView,
     ProfileView,
     ProjectionView,
+    RecallView,
     ServersView,
     ServerView,
+    WentBackView,
 )
 from vmledger.read_models import ReadModels
 from vmledger.witnessed import WitnessedUpTo
@@ -229,7 +232,18 @@ class Questions:
                 else self._peer_view(entry, known.get(entry.id), witnessed.get(entry.id))
                 for entry in self._config.directory.servers.values()
             ],
+            went_back=self._went_back_view(view),
         )
+
+    def _went_back_view(self, view: KnownServers) -> WentBackView | None:
+        found = view.went_back(entry.id for entry in self._config.directory.peers)
+        if found is None:
+            return None
+        recalls = [_same_fields(one, RecallView) for one in found.recalls]
+        went_back: WentBackView = _same_fields(
+            found, WentBackView, recalls=recalls, waiting_for=list(found.waiting_for)
+        )
+        return went_back
 
     def _own_view(self, server: ServerId, url: str, safe_position: int) -> ServerView:
         return ServerView(
@@ -331,7 +345,7 @@ def _same_fields(record: msgspec.Struct, view: type[Any], **others: Any) -> Any:
     """Build a view from the fields of a record that have the same names."""
     names = set(record.__struct_fields__)
     same = {name: getattr(record, name) for name in view.__struct_fields__ if name in names}
-    return view(**same, **others)
+    return view(**(same | others))
 
 
 def _cursor(at: datetime, item: UUID) -> str:

@@ -289,11 +289,54 @@ class ServerView(msgspec.Struct, frozen=True, kw_only=True):
     """Most bytes a second that may be sent there at this hour; null: no limit."""
 
 
+class RecallView(msgspec.Struct, frozen=True, kw_only=True):
+    """What another server gave back of this log."""
+
+    peer: str
+    incarnation: UUID
+    """Under which this log asked."""
+    told_at: datetime
+    is_complete: bool
+    """Its log was gone through to the end."""
+    known_until: int
+    """Up to here it had known this log; 0: no further than it still reaches."""
+    common_until: int
+    """The last position at which it holds the very event that still stands there."""
+    events: int
+    messages: int
+    """Of those: messages that were stored."""
+    not_taken: int
+    """Not taken, because other events stand in their places by now."""
+
+
+class WentBackView(msgspec.Struct, frozen=True, kw_only=True):
+    """This log went back in time, restored from an old backup: what became of it."""
+
+    noticed_at: datetime
+    position: int
+    """Where the log ended then."""
+    reason: str
+    missing_after: int
+    """Behind this position events are missing, at the earliest."""
+    known_until: int
+    """The last position that any other server is known to have seen; 0: none is missing."""
+    events_back: int
+    messages_back: int
+    not_taken: int
+    lost_events: int
+    """At most so many of the missing events are known to nobody."""
+    waiting_for: list[str]
+    """These have not answered to the end; they may know more."""
+    recalls: list[RecallView]
+
+
 class ServersView(msgspec.Struct, frozen=True, kw_only=True):
     """All servers of the configuration."""
 
     as_of: int
     servers: list[ServerView]
+    went_back: WentBackView | None = None
+    """Null when this log never went back, as far as anybody noticed."""
 
 
 class ProjectionView(msgspec.Struct, frozen=True, kw_only=True):

@@ -368,6 +368,34 @@ def test_this_servers_starts_and_backups_are_shown(bench: Bench, history: Histor
     assert view.position == history.position
 
 
+def test_log_that_went_back_shows_what_came_back_and_what_nobody_knows(
+    bench: Bench, history: History
+):
+    first, second = UUID(int=2), UUID(int=3)
+    history.start()
+    history.go_back(first)
+    history.recall("bravo", first, known_until=900, events=7)
+    history.go_back(second)
+    noticed_at = history.position - 1
+    history.recall("bravo", second, known_until=40, common_until=10, events=8, messages=2)
+    history.recall("bravo", second, known_until=40, events=3, messages=1, is_complete=False)
+    history.recall("charlie", second, known_until=20, common_until=12, events=2, not_taken=4)
+    bench.run(history.log)
+    found = Servers(bench.store).view().went_back(["delta", "charlie", "bravo"])
+    assert found is not None
+    assert (found.position, found.reason) == (noticed_at, "server bravo knows more")
+    assert (found.missing_after, found.known_until) == (12, 40)
+    assert (found.events_back, found.messages_back, found.not_taken) == (13, 3, 4)
+    assert found.lost_events == 40 - 12 - 13 - 4
+    assert found.waiting_for == ("bravo", "delta")
+
+
+def test_log_that_never_went_back_says_nothing_of_it(bench: Bench, history: History):
+    history.start()
+    bench.run(history.log)
+    assert Servers(bench.store).view().went_back(["bravo"]) is None
+
+
 def test_an_empty_log_shows_this_server_and_no_other(bench: Bench, history: History):
     bench.run(history.log)
     view = Servers(bench.store).view()

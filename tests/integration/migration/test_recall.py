@@ -87,7 +87,7 @@ def test_message_that_only_its_home_remembers_is_known_here_again_and_not_double
         assert [e.plain for e in after[:3]] == [e.plain for e in before[:3]]
         assert {e.origin for e in after} == {None}
         assert len(bravo.delivered()) == 2
-        assert second.blob not in alpha.disk.blobs.loose, "it is at its home: its sound stays there"
+        assert alpha.audio_of(second) == b"two"
 
     run(main())
 
@@ -302,6 +302,25 @@ def test_answer_that_this_server_cannot_have_sent_is_not_taken(forged):
         assert b"mallory" not in b"".join(e.plain for e in alpha.disk.recorder.read(1, 1000))
         alpha.links["bravo"].after = None
         await eventually(lambda: "bravo" in recalled(alpha))
+
+    run(main())
+
+
+def test_message_whose_sound_is_gone_is_left_to_its_home_and_counted():
+    async def main():
+        alpha, bravo = await started()
+        await alpha.take_call("2001")
+        await eventually(lambda: len(migrated(alpha)) == 1)
+        backup = alpha.disk.copy()
+        message = await alpha.take_call("2001", b"gone")
+        await eventually(lambda: len(migrated(alpha)) == 2)
+        for pack in list(bravo.disk.blobs.packs):
+            bravo.disk.blobs.delete_pack(pack)
+        await alpha.restart(backup)
+        await eventually(lambda: "bravo" in recalled(alpha))
+        told = recalled(alpha)["bravo"]
+        assert (told.events, told.not_taken) == (0, 3)
+        assert message.message_id not in stored(alpha)
 
     run(main())
 
