@@ -19,7 +19,7 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 # Debian packages whose programs some tests run.
-TEST_PACKAGES := rsync
+TEST_PACKAGES := rsync gcc libc6-dev
 
 .PHONY: help
 help: ## list these targets
@@ -58,9 +58,23 @@ bench: $(VENV)/.synced ## all benchmarks, or ONLY=append; figures in benchmarks/
 sim: $(VENV)/.synced ## whole clusters on a virtual network with seeded faults (SEED=42)
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+.PHONY: mutants
+mutants: $(VENV)/.synced ## does the simulation find deliberate faults? (an hour; ARGS="--only custody")
+	$(BIN)/python -m tests.simulation.mutants $(ARGS)
+
+.PHONY: chaos
+chaos: packages $(VENV)/.synced ## real servers, killed and cut off under load (MINUTES=10 SEED=42)
+	$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(SEED),--seed $(SEED)) $(ARGS)
+
 .PHONY: model
 model: $(VENV)/.synced ## every moment that two servers can reach, within bounds (minutes)
 	$(BIN)/python -m tests.model
+
+.PHONY: fuzz
+fuzz: $(VENV)/.synced ## fuzz all that reads bytes from outside, 10 minutes each (TARGET=wire MINUTES=1)
+	@UV_PROJECT_ENVIRONMENT=.venv-fuzz $(UV) sync --locked --all-extras --group fuzz --quiet
+	.venv-fuzz/bin/python -m tests.fuzz $(TARGET) --minutes $(or $(MINUTES),10)
 
 .PHONY: docs
 docs: $(VENV)/.synced ## write the generated pages again
@@ -69,7 +83,7 @@ docs: $(VENV)/.synced ## write the generated pages again
 .PHONY: clean
 clean: ## remove everything that was built
 	rm -rf .venv .venv-* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	rm -rf .import_linter_cache benchmarks/results.json
+	rm -rf .import_linter_cache .fuzz benchmarks/results.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: packages

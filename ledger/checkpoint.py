@@ -15,13 +15,13 @@ Source: C2SP tlog-checkpoint v1.0.0, tlog-cosignature v1.0.0 (Ed25519); RFC 9162
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
+from ledger.base64_text import decode_base64
 from ledger.errors import CallerError
 from ledger.identity import Verifier, verify_signature
 from ledger.signed_note import (
@@ -90,8 +90,8 @@ def read_checkpoint(note: SignedNote) -> Checkpoint:
     """
     log, size, root, *_more = [*note.text.removesuffix("\n").split("\n"), "", ""]
     try:
-        digest = base64.b64decode(root, validate=True)
-    except (binascii.Error, ValueError):
+        digest = decode_base64(root)
+    except ValueError:
         digest = b""
     if not log or not _SIZE.fullmatch(size) or len(digest) != _HASH_BYTES:
         raise CallerError("a checkpoint has three lines: the log's name, its size, its root")

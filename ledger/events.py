@@ -479,11 +479,59 @@ class PeerReturned(Event, frozen=True, kw_only=True, tag="peer-returned"):
     evidence: ReachabilityEvidence
 
 
+class AttemptsFailed(Event, frozen=True, kw_only=True, tag="attempts-failed"):
+    """This server tried to reach another one, in order to ship to it, and could not.
+
+    Recorded of a run of failures at the 1st, 2nd, 4th, 8th, … and at the end of the run, so each
+    attempt is counted in one event, and a long outage costs few.
+    """
+
+    home: ServerId
+    attempts: Annotated[int, msgspec.Meta(ge=1)]
+    """How many this event stands for."""
+    attempts_before: Annotated[int, msgspec.Meta(ge=0)]
+    """How many of the same run stand in earlier events."""
+    first_at: UtcTime
+    """When the first of them failed."""
+    last_at: UtcTime
+    problem: str
+    """How the last of them failed, in one sentence."""
+
+
 class LogRecovered(Event, frozen=True, kw_only=True, tag="log-recovered"):
     """This log was rebuilt from other servers or an archive."""
 
     sources: list[str]
     position: Position
+
+
+class LogRecalled(Event, frozen=True, kw_only=True, tag="log-recalled"):
+    """A peer gave back what this log had forgotten of its own, for a stretch of the peer's log.
+
+    Recorded in one commit with the events that came back, which stand right before it: they are
+    taken on the word of that peer. Every configured peer is asked after each `IncarnationStarted`.
+    """
+
+    peer: ServerId
+    incarnation: UUID
+    """Under which this log asked."""
+    peer_incarnation: UUID
+    peer_position: Position
+    """The peer's log was gone through up to here."""
+    is_complete: bool
+    """That was its end: the peer holds nothing more of this server's."""
+    known_until: Position
+    """Up to here the peer had known this log before it went back; 0: no further than it still
+    reaches."""
+    common_until: Position
+    """The last position at which the peer holds the very event that still stands there; 0: none."""
+    events: int
+    """Events that came back."""
+    messages: int
+    """Of those: messages that were stored."""
+    not_taken: int
+    """Events of the peer that were not taken: others stand in their places here by now, or they
+    tell of a message whose call another server gives back."""
 
 
 class BackupVerified(Event, frozen=True, kw_only=True, tag="backup-verified"):
@@ -519,7 +567,9 @@ DomainEvent: TypeAlias = (
     | IncarnationStarted
     | PeerLost
     | PeerReturned
+    | AttemptsFailed
     | LogRecovered
+    | LogRecalled
     | BackupVerified
 )
 

@@ -9,7 +9,6 @@ Source: claim 14 (common functions); RFC 8032 (Ed25519), RFC 8410 (its PKCS #8 f
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import stat
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from ledger.base64_text import decode_base64
 from ledger.errors import CallerError, ConflictError, PeerError
 
 PUBLIC_KEY_BYTES: Final = 32
@@ -143,8 +143,8 @@ def public_key_text(public_key: bytes) -> str:
 def parse_public_key(text: str) -> bytes:
     """Read `public_key_text`; raises CallerError for anything else."""
     try:
-        key = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        key = decode_base64(text)
+    except ValueError:
         key = b""
     if len(key) != PUBLIC_KEY_BYTES:
         raise CallerError(

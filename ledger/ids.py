@@ -1,4 +1,4 @@
-"""Identifiers: UUIDv7 for calls and messages, name-based ids for mailboxes and servers.
+"""Identifiers: UUIDv7 for calls and incarnations, name-based ids for messages and streams.
 
 Nothing here draws randomness or reads a clock: both come in as arguments, so that a simulation
 owns them. `new_id_factory` is the one place where the two are joined.
@@ -60,6 +60,17 @@ def uuid7(time_ms: int, random_10_bytes: bytes) -> UUID:
 def new_id_factory(now: Callable[[], datetime], random_bytes: RandomBytes) -> IdFactory:
     """Join a clock and a source of randomness into a maker of UUIDv7."""
     return lambda: uuid7(int(now().timestamp() * 1000), random_bytes(10))
+
+
+def message_id_of(server: str, call_id: UUID, received_digest: str) -> UUID:
+    """Give the id of the message that a server makes of a call's recording.
+
+    Always the same for the same sound of the same call. A server that was restored from a backup
+    has forgotten what it stored; when the switch then repeats its upload, the message gets the id
+    under which its home may have it already. ``received_digest`` is that of the received bytes:
+    those of the stored form tell when it was stored.
+    """
+    return uuid5(LEDGER_NAMESPACE, f"recording:{server}:{call_id}:{received_digest}")
 
 
 def mailbox_stream_id(mailbox: MailboxAddress, home: str, incarnation: UUID) -> UUID:

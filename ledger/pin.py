@@ -90,10 +90,20 @@ def read_verifier(document: bytes, place: str) -> Verifier:
         is_whole = len(_decode(verifier.salt)) >= 1 and len(_decode(verifier.hash)) == _HASH_BYTES
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError):
         is_whole = False
-    # Chosen by whoever wrote it: n is a power of two, and a check must not take all memory.
-    if not is_whole or verifier.n & (verifier.n - 1) or 128 * verifier.n * verifier.r > 1 << 28:
+    if not is_whole or not _can_be_checked(verifier):
         raise CorruptionError("what a PIN is checked against is not readable", place=place)
     return verifier
+
+
+def _can_be_checked(verifier: Verifier) -> bool:
+    """Look at a cost, which was chosen by whoever wrote it.
+
+    n is a power of two below 2^(128 * r / 8) (RFC 7914 section 2), and a check must not take all
+    memory.
+    """
+    is_power_of_two = verifier.n & (verifier.n - 1) == 0
+    is_possible = verifier.n < 1 << (16 * verifier.r)
+    return is_power_of_two and is_possible and 128 * verifier.n * verifier.r <= 1 << 28
 
 
 def matches(verifier: Verifier, pin: str) -> bool:

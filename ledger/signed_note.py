@@ -10,11 +10,11 @@ Source: C2SP signed-note v1.0.0; RFC 8032 (Ed25519), RFC 4648 section 4 (base64)
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, Protocol
 
+from ledger.base64_text import decode_base64
 from ledger.errors import CallerError, PeerError
 from ledger.identity import Verifier, verify_signature
 
@@ -133,8 +133,8 @@ def _parse_line(line: str) -> NoteSignature:
     name, _, encoded = line.removeprefix(_PREFIX).partition(" ")
     is_name = name and "+" not in name and not any(character.isspace() for character in name)
     try:
-        data = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
+        data = decode_base64(encoded)
+    except ValueError:
         data = b""
     if not line.startswith(_PREFIX) or not is_name or len(data) <= _ID_BYTES:
         raise CallerError(f"{line[:100]!r} is not '— NAME SIGNATURE' as under a signed note")
@@ -146,10 +146,10 @@ def parse_key(text: str) -> NoteKey:
     name, _, rest = text.partition("+")
     key_id, _, encoded = rest.partition("+")
     try:
-        data = base64.b64decode(encoded, validate=True)
+        data = decode_base64(encoded)
         key = NoteKey(name, data[0], data[1:])
-        is_whole = bytes.fromhex(key_id) == key.id and bool(name)
-    except (binascii.Error, ValueError, IndexError):
+        is_whole = key_id == key.id.hex() and bool(name)
+    except (ValueError, IndexError):
         is_whole = False
     if not is_whole:
         raise CallerError(f"{text[:100]!r} is not a key of the form NAME+ID+BASE64")

@@ -71,6 +71,7 @@ from vmledger.serving import (
 from vmledger.stores import open_room, token_engine
 from vmledger.tokens import TokenStore, ensure_local_operator_token
 from vmledger.watch import Watch, stop_watch
+from vmledger.whole_story import StoryCollector
 
 _LOG: Final = logging.getLogger(__name__)
 SPOOL_DIRECTORY: Final = "spool"
@@ -246,6 +247,7 @@ def _make_replication(config: Configuration, stores: Stores) -> tuple[Replicatio
         offload=stores.offload,
         new_id=new_id_factory(stores.clock.now, os.urandom),
         rng=rng,
+        find_call=stores.read_models.call_of,
     )
     peers_app = ReplicationApp(
         replication.receiver,
@@ -298,6 +300,7 @@ def _make_api(
             server=server,
             log=stores.log,
             questions=Questions(config, stores.homes, stores.read_models, stores.clock, evidence),
+            stories=StoryCollector(config.server, replication.receiver.stories, replication.links),
             tokens=stores.tokens,
             clock=stores.clock,
             offload=stores.offload,

@@ -11,7 +11,6 @@ Source: C2SP tlog-proof v1, tlog-checkpoint, tlog-cosignature; RFC 9162 section 
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from uuid import UUID
 
 import msgspec
 
+from ledger.base64_text import decode_base64
 from ledger.checkpoint import (
     Checkpoint,
     cosigned_at,
@@ -199,8 +199,8 @@ def _open(text: str, number: int) -> _Opened:
     if first != _TLOG_PROOF or found is None:
         raise CallerError(f"event {number} of the file has no {_TLOG_PROOF} proof")
     try:
-        hashes = tuple(base64.b64decode(line, validate=True) for line in lines[1:])
-    except (binascii.Error, ValueError) as error:
+        hashes = tuple(decode_base64(line) for line in lines[1:])
+    except ValueError as error:
         raise CallerError(f"event {number} of the file: a hash is not base64") from error
     if any(len(digest) != _HASH_BYTES for digest in hashes):
         raise CallerError(f"event {number} of the file: a hash has not {_HASH_BYTES} bytes")

@@ -86,6 +86,11 @@ class ReadModels:
         """Give what the log tells of a message, also of one that went on to its home."""
         return self._mailboxes.message(message_id)
 
+    def call_of(self, message_id: UUID) -> UUID | None:
+        """Give the call of a message that the log tells of; None when it tells of none."""
+        entry = self._mailboxes.message(message_id)
+        return entry.call_id if entry is not None else None
+
     def statuses(self) -> list[ProjectionStatus]:
         """Say how each stands."""
         return self.runner.status()

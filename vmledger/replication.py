@@ -6,17 +6,27 @@ Source: claims 4, 5, 7 and 8.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import random
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from ledger.clock import Clock
 from ledger.configuration import Configuration, Homes
 from ledger.errors import LedgerError
-from ledger.events import PeerLost, PeerReturned, PeerState, ReachabilityEvidence, ServerId
+from ledger.events import (
+    AttemptsFailed,
+    Event,
+    PeerLost,
+    PeerReturned,
+    PeerState,
+    ReachabilityEvidence,
+    ServerId,
+)
 from ledger.identity import ServerIdentity
 from ledger.ids import IdFactory
+from ledger.migration.attempts import AttemptCount, FailedAttempts
 from ledger.migration.deliveries import Deliveries
 from ledger.migration.home import Receiver
 from ledger.migration.incarnations import Incarnations
@@ -24,6 +34,7 @@ from ledger.migration.link import PeerLink
 from ledger.migration.origin import OriginParts
 from ledger.migration.reachability import Reachability
 from ledger.migration.settlement import Settlement
+from ledger.migration.stories import FindCall, knows_no_call
 from ledger.offload import Offload
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.group_commit import EventLog
@@ -51,9 +62,12 @@ class Replication:
         offload: Offload,
         new_id: IdFactory,
         rng: random.Random,
+        find_call: FindCall = knows_no_call,
     ) -> None:
+        self.links = links
+        """The ways to the other servers, by their ids."""
         self._server_stream = server_stream
-        self._changes: asyncio.Queue[ReachabilityEvidence] = asyncio.Queue()
+        self._changes: asyncio.Queue[ReachabilityEvidence | FailedAttempts] = asyncio.Queue()
         self._recording: asyncio.Task[None] | None = None
         self.reachability = Reachability(
             links, config.replication, clock, on_change=self._changes.put_nowait
@@ -70,7 +84,7 @@ class Replication:
                 incarnations=Incarnations(config.server, log, clock, new_id),
                 settlement=Settlement(log, clock, homes),
                 cursors=cursors,
-                observer=self.reachability,
+                observer=AttemptCount(self.reachability, clock, self._changes.put_nowait),
             ),
             links,
         )
@@ -84,6 +98,7 @@ class Replication:
             rng=rng,
             limits=config.limits,
             on_inbound=self.deliveries.inbound,
+            find_call=find_call,
         )
 
     async def start(self) -> None:
@@ -100,16 +115,20 @@ class Replication:
             await asyncio.gather(self._recording, return_exceptions=True)
 
     async def _record_changes(self) -> None:
-        """Record each peer that was lost or came back, in the order in which that was noticed.
+        """Record each peer that was lost or came back, and each run of failed attempts, in order.
 
         One that cannot be recorded is lost: it explains decisions, and no decision rests on it.
         """
         while True:
-            evidence = await self._changes.get()
-            kind = PeerLost if evidence.state is PeerState.DOWN else PeerReturned
+            kind, fields = _event_of(await self._changes.get())
             try:
-                await self._server_stream.record(kind, evidence=evidence)
+                await self._server_stream.record(kind, **fields)
             except LedgerError as error:
-                _LOG.warning(
-                    "action=peer-change-not-recorded peer=%s error=%s", evidence.peer, error
-                )
+                _LOG.warning("action=peer-change-not-recorded event=%s error=%s", fields, error)
+
+
+def _event_of(change: ReachabilityEvidence | FailedAttempts) -> tuple[type[Event], dict[str, Any]]:
+    if isinstance(change, FailedAttempts):
+        return AttemptsFailed, dataclasses.asdict(change)
+    kind = PeerLost if change.state is PeerState.DOWN else PeerReturned
+    return kind, {"evidence": change}

@@ -12,6 +12,7 @@ from typing import Final
 
 from ledger.audio.errors import UnsupportedAudioError
 from ledger.events import AudioFacts
+from ledger.header_number import parse_number
 from ledger.media_type import parse_media_type
 
 WAV_TYPES: Final = ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave")
@@ -100,8 +101,9 @@ def stored_type(facts: AudioFacts) -> str:
 
 
 def _number(text: str, least: int, most: int, content_type: str | None) -> int:
-    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+    number = parse_number(text)
+    if number is None or not least <= number <= most:
         raise UnsupportedAudioError(
             f"in the type {content_type!r}, {text!r} is not between {least} and {most}"
         )
-    return int(text)
+    return number

@@ -39,7 +39,13 @@ def law_codes(received: bytes, facts: AudioFacts) -> bytes | None:
         return None
     _expect_sense(facts.sample_rate_hz, facts.channels)
     if facts.container == "wav":
-        return wav.read_layout(received).sound(received)
+        layout = wav.read_layout(received)
+        if (layout.codec, layout.channels) != (facts.codec, facts.channels):
+            raise UnsupportedAudioError(
+                f"the WAV file holds {layout.codec} of {layout.channels} channels, and recorded of "
+                f"it is {facts.codec} of {facts.channels}; fetch it as it is"
+            )
+        return layout.sound(received)
     return received[: len(received) // facts.channels * facts.channels]
 
 

@@ -1,4 +1,4 @@
-"""All shipping of one server: a worker a peer, and what wakes them.
+"""All shipping of one server: a worker a peer, what wakes them, and what follows them.
 
 Source: claims 4, 5 and 8.
 """
@@ -21,6 +21,7 @@ from ledger.migration.link import PeerLink
 from ledger.migration.mailbox_follower import MailboxFollower
 from ledger.migration.origin import OriginParts, PeerStatus, PeerWorker
 from ledger.migration.protocol import OriginInput
+from ledger.migration.recall import Recall
 from ledger.migration.settlement import OPERATOR
 from ledger.storage.event_log import LogEntry, LogHead
 
@@ -50,6 +51,8 @@ class Deliveries:
             settlement=parts.settlement,
             is_asked=self._workers.__contains__,
         )
+        self._recall = Recall(parts, links)
+        parts.incarnations.on_started = self._recall.signal
         self._tasks: list[asyncio.Task[None]] = []
         self._waiters: dict[tuple[ServerId, UUID], asyncio.Event] = {}
         self._arrived: OrderedDict[tuple[ServerId, UUID], None] = OrderedDict()
@@ -68,6 +71,7 @@ class Deliveries:
         self._tasks.append(asyncio.create_task(self._wake_workers(head.position), name="wake"))
         for name, work in (("follow", self._follower.run()), ("again", self._follower.run_again())):
             self._tasks.append(asyncio.create_task(work, name=f"mailboxes-{name}"))
+        self._tasks.append(asyncio.create_task(self._recall.run(), name="recall"))
 
     async def stop(self) -> None:
         """End all shipping; what is in flight arrives or is sent again after the next start."""

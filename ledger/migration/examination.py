@@ -209,15 +209,15 @@ def _by_stream(events: Sequence[ForeignEvent]) -> dict[UUID, list[AnyEvent]]:
 
 def _kind_and_role(last: AnyEvent, events: Sequence[AnyEvent]) -> tuple[StreamKind, Role | None]:
     """Which kind of stream is this, and what does its last event do?"""
-    kind = _kind_of(events)
+    kind = kind_of(events)
     if isinstance(last, OpaqueEvent) and TRAVELLING.get(last.topic, (None, None))[1]:
         detail = f"{last.topic} version {last.v} is newer than this server; bring it up to date"
         raise RefusedError(_R.UNKNOWN_TOPIC, detail)
     return kind, role_of(last)
 
 
-def _kind_of(events: Sequence[AnyEvent]) -> StreamKind:
-    """Which kind of stream is this? Refuses what may stand in no stream together."""
+def kind_of(events: Sequence[AnyEvent]) -> StreamKind:
+    """Which kind of stream is this? Raises RefusedError for what may stand in none together."""
     known = [TRAVELLING[e.topic][0] for e in events if e.topic in TRAVELLING]
     if not known:
         detail = f"nothing here knows a stream of {events[0].topic}; bring this server up to date"
@@ -249,10 +249,10 @@ def _expect_story_of_one_message(
         writers = {event.recorded_by for event in events}
         if len(writers) > 1:
             raise RefusedError(_R.BAD_EVENTS, f"stream {stream} has several writers")
-        if _kind_of(events) is StreamKind.MESSAGE:
+        if kind_of(events) is StreamKind.MESSAGE:
             if stream != message_stream_id(message_id, writers.pop()):
                 raise RefusedError(_R.BAD_EVENTS, f"stream {stream} is not about {message_id}")
-        elif _kind_of(events) is not StreamKind.CALL:
+        elif kind_of(events) is not StreamKind.CALL:
             raise RefusedError(_R.BAD_EVENTS, f"stream {stream} has no place with a message")
 
 

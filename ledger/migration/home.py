@@ -27,33 +27,41 @@ from eventsourcing.persistence import IntegrityError
 
 from ledger.clock import Clock
 from ledger.configuration import Homes, Limits
-from ledger.errors import CorruptionError, PeerError, TransientError
+from ledger.errors import CorruptionError, NotFoundError, PeerError, TransientError
 from ledger.events import BackupVerified, Receipt, ServerId, decode
 from ledger.identity import ServerIdentity
 from ledger.ids import message_stream_id, server_stream_id
 from ledger.migration.admission import Admission
 from ledger.migration.assembly import Assembly
 from ledger.migration.examination import Examined, examine_all
+from ledger.migration.former_events import blob_named_by, former_events
 from ledger.migration.link import Route
 from ledger.migration.protocol import HOME_TABLE, LIVE_FOR_S, HomeAction, relate, tracked_of
 from ledger.migration.receipts import sign_receipt
 from ledger.migration.safe_positions import SafePositions
+from ledger.migration.stories import FindCall, StoryTeller, knows_no_call
 from ledger.migration.wire import (
+    MAX_BLOB_ANSWER_BYTES,
     VERSION,
     Accepted,
     Answer,
     Batch,
     BatchHeader,
+    BlobAnswer,
+    BlobRequest,
     Busy,
     ContactAnswer,
     ContactRequest,
     Gap,
     MissingAnswer,
     MissingRequest,
+    RecallAnswer,
+    RecallRequest,
     Refusal,
     RefusedVersion,
     Rejected,
     Request,
+    StoryRequest,
     TrackedRow,
     decode_batch,
     decode_request,
@@ -108,6 +116,7 @@ class Receiver:
         rng: random.Random,
         limits: Limits,
         on_inbound: Callable[[ServerId], None] = _nothing,
+        find_call: FindCall = knows_no_call,
     ) -> None:
         """Join the parts. ``on_inbound`` is told of every contact: the peer is there."""
         self._identity = identity
@@ -119,6 +128,8 @@ class Receiver:
         self._on_inbound = on_inbound
         self._origins: defaultdict[ServerId, _Origin] = defaultdict(_Origin)
         self._safe = SafePositions()
+        self.stories = StoryTeller(homes.this_server, log.recorder, offload, find_call)
+        """What this server's own log tells of messages."""
         self.admission = Admission(limits.concurrent_batches, rng)
         """Whoever reads a body for `handle` from a network holds a place here first."""
         self.on_busy: Callable[[TransientError], None] = _unheard
@@ -148,9 +159,17 @@ class Receiver:
             return Busy(retry_after_s=_CORRUPTION_PAUSE_S)
 
     async def _answer_question(self, sender: ServerId, request: Request) -> Answer:
-        if isinstance(request, MissingRequest):
-            return await self.missing(request)
-        return await self.contact(sender, request)
+        match request:
+            case MissingRequest():
+                return await self.missing(request)
+            case RecallRequest():
+                return await self.recall(sender, request)
+            case BlobRequest():
+                return await self.blob(sender, request)
+            case ContactRequest():
+                return await self.contact(sender, request)
+            case StoryRequest():
+                return await self.stories.tell(request.message_id, request.call_id)
 
     def _expect_peer(self, sender: ServerId) -> None:
         if all(entry.id != sender for entry in self._homes.directory.peers):
@@ -178,6 +197,24 @@ class Receiver:
         """Say which of these blobs are not here."""
         here = await self._held_blobs(request.digests)
         return MissingAnswer(digests=tuple(d for d in request.digests if d not in here))
+
+    async def recall(self, sender: ServerId, request: RecallRequest) -> RecallAnswer:
+        """Give back what the sender recorded and is held here: its own log has forgotten it."""
+        self._expect_addressed(sender, request.origin, request.home)
+        rows = await self._rows(sender)
+        return await former_events(self._log, sender, request.after_position, rows)
+
+    async def blob(self, sender: ServerId, request: BlobRequest) -> BlobAnswer:
+        """Give the blob that an event of the sender names; none for an event of anybody else."""
+        named = await blob_named_by(self._log, sender, request.stream, request.version)
+        if named is None or named[1] > MAX_BLOB_ANSWER_BYTES:
+            return BlobAnswer(data=None)
+        digest = named[0]
+        location = (await self._log.locate_blobs([digest])).get(digest)
+        try:
+            return BlobAnswer(data=await self._offload(lambda: self._blobs.get(digest, location)))
+        except (NotFoundError, CorruptionError):
+            return BlobAnswer(data=None)
 
     async def receive_batch(self, sender: ServerId, batch: Batch) -> Accepted | Gap:
         """Take in a batch; what is not refused is durable when this returns.

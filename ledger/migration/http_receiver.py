@@ -6,7 +6,8 @@ Whoever asks is known before a single byte of a body is read: the signature cove
 through a digest, the body. A body has a stated length within bounds, a place among the batches that
 are taken in, and a deadline.
 
-Routes: ``POST /replication/contact``, ``/replication/batch``, ``/replication/missing`` and
+Routes: ``POST /replication/contact``, ``/replication/batch``, ``/replication/missing``,
+``/replication/recall``, ``/replication/blob``, ``/replication/story`` and
 ``GET /replication/ping``.
 
 Source: claim 7; RFC 9110 (status codes), RFC 9421, RFC 9530.
@@ -24,6 +25,7 @@ from ledger.clock import Clock
 from ledger.configuration import Directory
 from ledger.errors import PeerError, TransientError
 from ledger.events import ServerId
+from ledger.header_number import parse_number
 from ledger.media_type import parse_media_type
 from ledger.migration.home import Receiver
 from ledger.migration.http_link import PREFIX
@@ -175,13 +177,13 @@ def _expected_size(headers: dict[str, str], route: Route) -> int:
     """Give the length of the body, from headers that say what is needed before it is read."""
     if _media_type(headers.get("content-type", "")) != _media_type(MEDIA_TYPE):
         raise _HttpError(415, f"this server speaks {MEDIA_TYPE}", [("accept", MEDIA_TYPE)])
-    length = headers.get("content-length", "")
-    if not length.isascii() or not length.isdigit():
+    size_bytes = parse_number(headers.get("content-length", ""))
+    if size_bytes is None:
         raise _HttpError(411, "say how long the body is with Content-Length")
     limit_bytes = MAX_BODY_BYTES if route is Route.BATCH else _MAX_QUESTION_BYTES
-    if int(length) > limit_bytes:
+    if size_bytes > limit_bytes:
         raise _HttpError(413, f"a body here has at most {limit_bytes} bytes")
-    return int(length)
+    return size_bytes
 
 
 def _media_type(text: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -24,6 +24,10 @@ from ledger.storage.group_commit import EventLog
 _LOG: Final = logging.getLogger(__name__)
 
 
+def _nobody() -> None:
+    pass
+
+
 class Incarnations:
     """What is known of the incarnations of our own log. One for all peers, for one event loop."""
 
@@ -34,6 +38,8 @@ class Incarnations:
         self._new_id = new_id
         self._turn = asyncio.Lock()
         self._known: dict[UUID, frozenset[UUID]] = {}
+        self.on_started: Callable[[], None] = _nobody
+        """Told when a new incarnation has begun; must not block."""
 
     async def own_log(self) -> OwnLog:
         """Say where our log ends and under which incarnations it ran."""
@@ -72,6 +78,7 @@ class Incarnations:
             await self._log.append_events(events)
             await self._log.start_incarnation(new)
             _LOG.error("action=incarnation-started incarnation=%s reason=%s", new, reason)
+            self.on_started()
 
     async def _ancestors(self, incarnation: UUID) -> frozenset[UUID]:
         found: set[UUID] = set()

@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 from typing import Protocol, TypeVar
+from uuid import UUID
 
 from ledger.errors import PeerError, TransientError
 from ledger.events import ServerId
 from ledger.migration.wire import (
     Accepted,
     Answer,
+    BlobAnswer,
+    BlobRequest,
     Busy,
     ContactAnswer,
     ContactRequest,
@@ -24,8 +27,12 @@ from ledger.migration.wire import (
     Message,
     MissingAnswer,
     MissingRequest,
+    RecallAnswer,
+    RecallRequest,
     RefusedVersion,
     Rejected,
+    StoryAnswer,
+    StoryRequest,
     decode_answer,
     encode_request,
 )
@@ -42,6 +49,12 @@ class Route(Enum):
     """Take these. Idempotent: the same batch again changes nothing."""
     MISSING = "missing"
     """Which of these blobs have you not? Small."""
+    RECALL = "recall"
+    """What do you hold that I recorded? Changes nothing."""
+    BLOB = "blob"
+    """Give me the blob that my event names. Changes nothing."""
+    STORY = "story"
+    """What does your log tell of this message? Changes nothing of the message."""
 
 
 class PeerLink(Protocol):
@@ -110,6 +123,30 @@ class PeerClient:
         request = MissingRequest(digests=tuple(digests))
         body = await self._ask(Route.MISSING, encode_request(request))
         return frozenset(self._expect(body, MissingAnswer).digests)
+
+    async def recall(self, this_server: ServerId, after: int) -> RecallAnswer:
+        """Ask what the peer holds that this server recorded, behind a position of its log."""
+        request = RecallRequest(origin=this_server, home=self.peer, after_position=after)
+        body = await self._ask(Route.RECALL, encode_request(request))
+        answer = self._expect(body, RecallAnswer)
+        is_fit = answer.after_position == after <= answer.through_position
+        if not is_fit or (answer.through_position == after and not answer.is_last):
+            raise PeerError("the answer to a recall belongs to another question", peer=self.peer)
+        return answer
+
+    async def blob(self, stream: UUID, version: int) -> bytes | None:
+        """Ask for the blob that an event of this server names; None when the peer has it not."""
+        request = BlobRequest(stream=stream, version=version)
+        body = await self._ask(Route.BLOB, encode_request(request))
+        return self._expect(body, BlobAnswer).data
+
+    async def story(self, request: StoryRequest) -> StoryAnswer:
+        """Ask what the peer's log tells of a message."""
+        body = await self._ask(Route.STORY, encode_request(request))
+        answer = self._expect(body, StoryAnswer)
+        if answer.server != self.peer:
+            raise PeerError("what is told of a message is another server's word", peer=self.peer)
+        return answer
 
     async def _ask(self, route: Route, body: bytes) -> bytes:
         """Exchange, so that silence of the peer is told from trouble of this server's own."""

@@ -32,6 +32,7 @@ from ledger.events import (
     MailboxOpened,
     MailboxRehomed,
     MessageDelivered,
+    MessageStored,
     MigrationRefused,
     OpaqueEvent,
     ServerId,
@@ -55,7 +56,7 @@ _AT_A_TIME: Final = 200
 """Messages that are sent away in one append: it bounds how long others wait for the log."""
 _NEW_INCARNATION: Final = str(IncarnationStarted.__struct_config__.tag)
 _CONCERNED: Final = frozenset(
-    str(kind.__struct_config__.tag) for kind in (MessageDelivered, MigrationRefused)
+    str(kind.__struct_config__.tag) for kind in (MessageStored, MessageDelivered, MigrationRefused)
 )
 
 
@@ -90,8 +91,8 @@ class MailboxFollower:
                 self._note_home(entry)
             elif entry.topic == _NEW_INCARNATION and entry.origin is None:
                 self._moved.update(self._homes.rehomed)  # all is said again, in streams of its own
-            elif entry.origin is None and self._homes.rehomed:
-                self._note_message(entry)
+            elif entry.origin is None and entry.topic in _CONCERNED:
+                self._note_message(decode(entry.plain, f"position {entry.position}"))
         if self._moved:
             self._wake.set()
 
@@ -108,11 +109,13 @@ class MailboxFollower:
         if isinstance(event, MailboxRehomed) and event.from_home == self._homes.this_server:
             self._given[HomeClaim(event.mailbox, event.epoch, event.to_home)] = event
 
-    def _note_message(self, entry: LogEntry) -> None:
-        if entry.topic not in _CONCERNED:
-            return
-        event = decode(entry.plain, f"position {entry.position}")
-        if isinstance(event, MessageDelivered) and event.mailbox in self._homes.rehomed:
+    def _note_message(self, event: DomainEvent | OpaqueEvent) -> None:
+        if isinstance(event, MessageStored):
+            # The caller began to speak when the configuration still named this home.
+            is_lost = event.home != self._homes.this_server and not self._is_asked(event.home)
+            if is_lost:
+                self._moved.add(event.mailbox)
+        elif isinstance(event, MessageDelivered) and event.mailbox in self._homes.rehomed:
             if not self._homes.is_ours(event.mailbox):
                 self._moved.add(event.mailbox)
         elif isinstance(event, MigrationRefused) and event.reason == RefusalReason.NOT_MY_MAILBOX:

@@ -199,7 +199,7 @@ class PeerWorker:
             self._parts.observer.note_success(self.peer)
             self._told_pause_s = error.retry_after_s
         elif isinstance(error, UnreachableError | PeerError):
-            self._parts.observer.note_failure(self.peer)
+            self._parts.observer.note_failure(self.peer, self._problem)
         elif not isinstance(error, LedgerError):
             _LOG.error("action=worker-failed peer=%s", self.peer, exc_info=error)
         return next(given for kind, given in _INPUT_OF if isinstance(error, kind))

@@ -63,8 +63,8 @@ class ExchangeObserver(Protocol):
     def note_success(self, peer: ServerId) -> None:
         """The peer answered."""
 
-    def note_failure(self, peer: ServerId) -> None:
-        """The peer did not answer, or not as a peer should."""
+    def note_failure(self, peer: ServerId, problem: str) -> None:
+        """The peer did not answer, or not as a peer should; ``problem`` says how."""
 
 
 ChangeListener = Callable[[ReachabilityEvidence], None]
@@ -118,7 +118,7 @@ class Reachability:
             ),
         )
 
-    def note_failure(self, peer: ServerId) -> None:
+    def note_failure(self, peer: ServerId, problem: str) -> None:  # noqa: ARG002 - not kept here
         known = self._known.get(peer, Knowledge())
         self._change(
             peer,
@@ -173,11 +173,11 @@ class Reachability:
             async with asyncio.timeout(deadline_s):
                 await self._links[peer].probe()
         except TimeoutError:
-            self.note_failure(peer)
+            self.note_failure(peer, TIMED_OUT)
             return TIMED_OUT
         except LedgerError as error:
             _LOG.info("action=probe-failed peer=%s error=%s", peer, error)
-            self.note_failure(peer)
+            self.note_failure(peer, error.message)
             return REFUSED
         self.note_success(peer)
         return ANSWERED

@@ -38,6 +38,12 @@ MAX_PARCELS: Final = 100_000
 MAX_BLOBS: Final = 100_000
 MAX_DIGESTS: Final = 4096
 """Most digests in one question for missing blobs."""
+MAX_STORY_EVENTS: Final = 2000
+"""Most events in what one server tells of a message."""
+MAX_RECALLED: Final = 20_000
+"""Most events in one answer to a server that asks for its own."""
+MAX_BLOB_ANSWER_BYTES: Final = 10 * 1024 * 1024
+"""Largest blob that is given back."""
 
 _MAGIC: Final = b"VML"
 _PREFIX_BYTES: Final = 9
@@ -123,6 +129,34 @@ class MissingRequest(Message, frozen=True, kw_only=True, tag="missing"):
     digests: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=MAX_DIGESTS)]
 
 
+class RecallRequest(Message, frozen=True, kw_only=True, tag="recall"):
+    """A server whose log went back asks a peer for what it recorded itself and has forgotten."""
+
+    origin: ServerId
+    """Who asks."""
+    home: ServerId
+    """Who is asked."""
+    after_position: Position
+    """Of the peer's log: the stretch begins behind it."""
+
+
+class BlobRequest(Message, frozen=True, kw_only=True, tag="blob"):
+    """A server asks for the blob that one of its own events names."""
+
+    stream: UUID
+    version: EventPosition
+
+
+class StoryRequest(Message, frozen=True, kw_only=True, tag="story"):
+    """A server asks what another one's log tells of a message."""
+
+    message_id: UUID
+    call_id: UUID | None = None
+    """The message's call, if the one who asks knows it."""
+    asked_by: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    """Who wants to know: the name of an access token there."""
+
+
 class TrackedRow(Message, frozen=True, kw_only=True):
     """How far a home has taken in one incarnation of an origin's log."""
 
@@ -182,6 +216,38 @@ class Rejected(Message, frozen=True, kw_only=True, tag="rejected"):
     reason: str
 
 
+class RecalledEvent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """An event of the server that asks."""
+
+    position: Position
+    """Where it stood in that server's log; 0 when it came here by way of another one."""
+    plain: msgspec.Raw
+    """Its JSON, byte for byte."""
+
+
+class RecallAnswer(Message, frozen=True, kw_only=True, tag="recalled"):
+    """What a stretch of a peer's log holds of the server that asks."""
+
+    incarnation: UUID
+    """Of the peer's log."""
+    after_position: Position
+    """As it was asked."""
+    through_position: Position
+    """The stretch ends here."""
+    is_last: bool
+    """The peer's log ends here too."""
+    tracked: tuple[TrackedRow, ...]
+    """How far the peer had taken in each incarnation of the asking server's log."""
+    events: Annotated[tuple[RecalledEvent, ...], msgspec.Meta(max_length=MAX_RECALLED)]
+    """Whole streams, as far as the peer has them, in the order of its log."""
+
+
+class BlobAnswer(Message, frozen=True, kw_only=True, tag="blob"):
+    """A blob, if it is here."""
+
+    data: Annotated[bytes, msgspec.Meta(max_length=MAX_BLOB_ANSWER_BYTES)] | None
+
+
 class RefusedVersion(Message, frozen=True, kw_only=True, tag="refused-version"):
     """No version of the protocol is common to both."""
 
@@ -195,9 +261,32 @@ class MissingAnswer(Message, frozen=True, kw_only=True, tag="missing"):
     digests: tuple[Digest, ...]
 
 
-Request: TypeAlias = ContactRequest | MissingRequest
+class StoryAnswer(Message, frozen=True, kw_only=True, tag="story"):
+    """What a server's log tells of a message; no events when it tells nothing."""
+
+    server: ServerId
+    position: Position
+    """Where its log ended when it was read."""
+    events: Annotated[tuple[WireEvent, ...], msgspec.Meta(max_length=MAX_STORY_EVENTS)]
+    """All that is about the message, in the order of that log, with the positions there."""
+    around: Annotated[tuple[WireEvent, ...], msgspec.Meta(max_length=MAX_STORY_EVENTS)] = ()
+    """What happened meanwhile to the way to the message's home, as that server recorded it."""
+    left_out: Position = 0
+    """How many events were too many for the answer."""
+
+
+Request: TypeAlias = ContactRequest | MissingRequest | RecallRequest | BlobRequest | StoryRequest
 Answer: TypeAlias = (
-    ContactAnswer | Accepted | Gap | Busy | Rejected | RefusedVersion | MissingAnswer
+    ContactAnswer
+    | Accepted
+    | Gap
+    | Busy
+    | Rejected
+    | RefusedVersion
+    | MissingAnswer
+    | RecallAnswer
+    | BlobAnswer
+    | StoryAnswer
 )
 
 
@@ -328,7 +417,7 @@ def _read_frame(
         raise PeerError("the message is cut", peer=peer)
     try:
         return decoder.decode(_decompress(data[_PREFIX_BYTES:end])), end
-    except (zstandard.ZstdError, ValueError) as error:
+    except (zstandard.ZstdError, ValueError, RecursionError) as error:
         raise PeerError(f"the message cannot be read: {error}", peer=peer) from error
 
 

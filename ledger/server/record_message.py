@@ -22,7 +22,7 @@ from ledger.call import CallState, set_recording_aside, store_message
 from ledger.call import Recording as StoredRecording
 from ledger.errors import CallerError, ConflictError, TransientError
 from ledger.events import AudioFacts, MessageDelivered, MessageStored, Stamp
-from ledger.ids import MailboxAddress, message_stream_id
+from ledger.ids import MailboxAddress, message_id_of, message_stream_id
 from ledger.server.parts import ServerParts
 from ledger.server.streams import Events, change_call, load_call
 from ledger.storage.spool import FinishedRecording, Recording
@@ -114,7 +114,7 @@ async def keep_message(
     # A crash before this line's sync leaves the spool file; after it, also an orphan blob.
     await parts.offload(partial(parts.blobs.put_file, spooled.blob_digest, spooled.path))
     recording = StoredRecording(
-        message_id=parts.new_id(),
+        message_id=message_id_of(parts.config.server, call_id, facts.digest),
         blob=spooled.blob_digest,
         blob_size_bytes=spooled.blob_size_bytes,
         audio=facts,

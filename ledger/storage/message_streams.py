@@ -9,10 +9,13 @@ Source: claims 3 and 7.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
+import msgspec
+
 from ledger.events import MessageDelivered, decode
+from ledger.ids import message_stream_id
 from ledger.storage.event_log import LogEntry
 
 Streams: TypeAlias = dict[UUID, list[LogEntry]]
@@ -41,6 +44,30 @@ def in_log_order(streams: Mapping[UUID, Iterable[LogEntry]]) -> list[LogEntry]:
     What came from others stands before what followed from it here.
     """
     return sorted((e for one in streams.values() for e in one), key=lambda e: e.position)
+
+
+def read_story(
+    read: ReadStreams, this_server: str, call_id: UUID | None, message_id: UUID
+) -> list[LogEntry]:
+    """Read all that this server's log tells of a message, in the order of the log.
+
+    Without the call it is found only where the message is or was at home.
+    """
+    own = message_stream_id(message_id, this_server)
+    streams = read_with_earlier(read, [call_id, own] if call_id is not None else [own])
+    return [entry for entry in in_log_order(streams) if _is_about(entry, message_id)]
+
+
+def event_fields(entry: LogEntry) -> dict[str, Any]:
+    """Read an event as plain JSON, also one that this program does not know."""
+    fields: dict[str, Any] = msgspec.json.decode(entry.plain)
+    return fields
+
+
+def _is_about(entry: LogEntry, message_id: UUID) -> bool:
+    """A call may have a second message: what names that one is another story."""
+    named = event_fields(entry).get("message_id")
+    return named in (None, str(message_id))
 
 
 def _named_in(entries: Iterable[LogEntry]) -> Iterable[UUID]:

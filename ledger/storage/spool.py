@@ -152,9 +152,14 @@ class Spool:
         with contextlib.suppress(TransientError):
             # On a full disk the reason is lost (the event has it too), the recording is not.
             write_durably(self.files, note, f"{reason}\n".encode())
-        # A crash before the syncs leaves the file in the one place or in the other, or in both.
-        self.files.replace(path, target)
+        # Under both names until the new one is durable: if that sync fails, the next one of the
+        # spool must not make it durable that the old name is gone. A crash may leave both.
+        is_linked = self.files.link(path, target)
+        if not is_linked:
+            self.files.replace(path, target)
         self.files.sync_directory(self._set_aside)
+        if is_linked:
+            self.files.remove(path)
         self.files.sync_directory(self.directory)
         return target
 

@@ -5,57 +5,83 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
+from tests.simulation.kept import FOLDER, keep, kept_paths, read_kept
 from tests.simulation.schedules import MOVING, Schedule, draw_schedule
 from tests.simulation.story import shrink, tell, trace
+from tests.simulation.summary import Summary
 from tests.simulation.world import World, graveyard
 
 Draw = Callable[[int], Schedule]
+Bury = Callable[[], None]
 
 
 def main() -> int:
+    asked = _parser().parse_args()
+    draw = partial(draw_schedule, moving=asked.moving)
+    logging.disable(logging.CRITICAL)
+    first = asked.first if asked.first is not None else random.randrange(10**6, 10**9)
+    with graveyard() as bury:
+        if asked.kept is not None:
+            return run_one(read_kept(FOLDER / f"{asked.kept}.json"), asked)
+        if asked.seed is not None:
+            return run_one(draw(asked.seed), asked)
+        if asked.trace:
+            return print_traces(draw, first, asked.schedules)
+        if asked.until_failure:
+            return run_until_failure(asked.skip, asked.schedules, bury)
+        return run_many(draw, first, asked.schedules, asked.seconds, bury)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seed", type=int, help="run only this one")
-    parser.add_argument("--first", type=int, default=0, help="where to begin")
+    parser.add_argument("--seed", type=int, help="run only this one, and tell its shortest story")
+    parser.add_argument("--kept", help="run the schedule that is kept under this name")
+    parser.add_argument("--keep", help="keep the shortest story of --seed under this name")
+    parser.add_argument("--found", default="", help="what the schedule that is kept found")
+    parser.add_argument("--first", type=int, help="the seed to begin with; else a fresh one")
     parser.add_argument("--schedules", type=int, default=1000, help="how many to run")
     parser.add_argument("--seconds", type=float, help="stop after this time")
     parser.add_argument(
         "--story", action="store_true", help="tell of a seed also every request and every event"
     )
     parser.add_argument(
-        "--until-failure", action="store_true", help="stop at the first; its JSON is the last line"
+        "--until-failure",
+        action="store_true",
+        help="run those that are kept, then seeds from 0 on; stop at the first that fails",
     )
+    parser.add_argument("--skip", type=int, default=0, help="of those, leave out so many")
     parser.add_argument("--trace", action="store_true", help="print only a hash of each run")
     parser.add_argument(
         "--moving", type=float, default=MOVING, help="how often mailboxes are moved (0 to 1)"
     )
-    asked = parser.parse_args()
-    draw = partial(draw_schedule, moving=asked.moving)
-    logging.disable(logging.CRITICAL)
-    with graveyard() as bury:
-        if asked.seed is not None:
-            return run_one(draw, asked.seed, asked.story)
-        if asked.trace:
-            return print_traces(draw, asked.first, asked.schedules)
-        if asked.until_failure:
-            return run_until_failure(draw, asked.first, asked.schedules, bury)
-        return run_many(draw, asked.first, asked.schedules, asked.seconds, bury)
+    return parser
 
 
-def run_one(draw: Draw, seed: int, with_trace: bool) -> int:
-    """Run one seed; when something is wrong tell its shortest story."""
-    schedule = draw(seed)
+def run_one(schedule: Schedule, asked: argparse.Namespace) -> int:
+    """Run one schedule; when something is wrong tell its shortest story."""
     failures = World(schedule).run()
     if failures:
         schedule, failures = shrink(schedule)
-    tell(schedule, failures)
-    if with_trace:
+    if asked.keep:
+        print(f"kept as {keep(asked.keep, asked.found, schedule).relative_to(Path.cwd())}")
+    tell(schedule, failures, again=_again(asked))
+    if asked.story:
         trace(schedule)
     return bool(failures)
+
+
+def _again(asked: argparse.Namespace) -> str:
+    if asked.kept is not None:
+        return f"make sim ARGS='--kept {asked.kept}'"
+    moving = "" if asked.moving == MOVING else f" ARGS='--moving {asked.moving:g}'"
+    return f"make sim SEED={asked.seed}{moving}"
 
 
 def print_traces(draw: Draw, first: int, count: int) -> int:
@@ -67,41 +93,52 @@ def print_traces(draw: Draw, first: int, count: int) -> int:
     return 0
 
 
-def run_until_failure(draw: Draw, first: int, count: int, bury: Callable[[], None]) -> int:
-    """Run seeds until one fails; print which, after how many and why, or null."""
-    for number in range(count):
-        failures = World(draw(first + number)).run()
+def run_until_failure(skip: int, count: int, bury: Bury) -> int:
+    """Run schedules until one fails; print as JSON which, after how many and why, or null."""
+    for number in range(skip + 1, skip + count + 1):
+        name, schedule = _numbered(number)
+        failures = World(schedule).run()
         if failures:
-            found = {"seed": first + number, "schedules": number + 1, "words": failures[0]}
-            print(json.dumps(found))
+            print(json.dumps({"schedule": name, "schedules": number, "words": failures[0]}))
             return 1
-        if number % 50 == 49:
+        if number % 50 == 0:
             bury()
     print("null")
     return 0
 
 
-def run_many(
-    draw: Draw, first: int, count: int, seconds: float | None, bury: Callable[[], None]
-) -> int:
-    """Run many seeds; 1 when one of them failed."""
-    began_s = time.monotonic()
-    began_cpu_s = time.process_time()
-    done = failed = 0
-    while done < count and (seconds is None or time.monotonic() - began_s < seconds):
-        world = World(draw(first + done))
+def _numbered(number: int) -> tuple[str, Schedule]:
+    """Give the schedules that are kept, and after them those of seeds."""
+    kept = kept_paths()
+    if number <= len(kept):
+        path = kept[number - 1]
+        return f"kept {path.stem}", read_kept(path)
+    seed = number - len(kept) - 1
+    return f"seed {seed}", draw_schedule(seed)
+
+
+def run_many(draw: Draw, first: int, count: int, seconds: float | None, bury: Bury) -> int:
+    """Run many seeds and print what was done; 1 when one of them failed."""
+    print(f"seeds {first} and following", flush=True)
+    summary = Summary()
+    for seed in _in_time(range(first, first + count), seconds):
+        world = World(draw(seed))
         if failures := world.run():
-            failed += 1
-            print(f"seed {world.seed}: " + "; ".join(failures)[:400], flush=True)
-        done += 1
+            print(f"seed {seed}: " + "; ".join(failures)[:400], flush=True)
+        summary.add(world)
         del world
-        if done % 50 == 0:
+        if summary.schedules % 50 == 0:
             bury()
-    took_s = time.monotonic() - began_s
-    cpu_s = time.process_time() - began_cpu_s
-    print(f"{done} schedules in {took_s:.1f} s ({cpu_s * 1000 / done:.1f} ms of processor each)")
-    print(f"{failed} failed")
-    return bool(failed)
+    print("\n".join(summary.lines()))
+    return bool(summary.failed)
+
+
+def _in_time(seeds: range, seconds: float | None) -> Iterator[int]:
+    end_s = time.monotonic() + seconds if seconds is not None else float("inf")
+    for seed in seeds:
+        if time.monotonic() >= end_s:
+            return
+        yield seed
 
 
 if __name__ == "__main__":

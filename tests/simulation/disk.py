@@ -126,17 +126,17 @@ class Disk:
         twin.durable_folders = set(self.folders)
         return twin
 
-    def rot(self) -> Path | None:
-        """Flip one bit in some file at rest; gives its name."""
-        if not self.names:
-            return None
-        path = self.rng.choice(sorted(self.names))
+    def choose(self) -> Path | None:
+        """Draw some file; None when there is none."""
+        return self.rng.choice(sorted(self.names)) if self.names else None
+
+    def rot(self, path: Path) -> None:
+        """Flip one bit in a file at rest."""
         inode = self.names[path]
         inode.is_rotten = True
         content = inode.content
         if content:
             content[self.rng.randrange(len(content))] ^= 1 << self.rng.randrange(8)
-        return path
 
 
 class VirtualFiles:

@@ -79,7 +79,7 @@ class Crash(Step):
     down_s: float
 
     async def strike(self, world: World) -> None:
-        machine = world.machines[self.server]
+        machine = world.all_machines[self.server]
         machine.down_after_crash_s = self.down_s
         machine.disk.strikes.crash_in = self.operations
         machine.disk.strikes.crash_is_after = self.is_after
@@ -93,7 +93,7 @@ class Kill(Step):
     down_s: float
 
     async def strike(self, world: World) -> None:
-        world.kill(world.machines[self.server], self.down_s)
+        world.kill(world.all_machines[self.server], self.down_s)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ class Full(Step):
     server: str
 
     async def strike(self, world: World) -> None:
-        disk = world.machines[self.server].disk
+        disk = world.all_machines[self.server].disk
         disk.strikes.is_full = True
         await asyncio.sleep(self.lasts_s)
         disk.strikes.is_full = False
@@ -158,7 +158,7 @@ class FailSync(Step):
     syncs: int
 
     async def strike(self, world: World) -> None:
-        world.machines[self.server].disk.strikes.fail_sync_in = self.syncs
+        world.all_machines[self.server].disk.strikes.fail_sync_in = self.syncs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +168,8 @@ class Rot(Step):
     server: str
 
     async def strike(self, world: World) -> None:
-        world.rot(world.machines[self.server])
+        if self.server in world.machines:
+            world.rot(world.machines[self.server])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,17 +180,39 @@ class ClockJump(Step):
     by_s: float
 
     async def strike(self, world: World) -> None:
-        world.machines[self.server].skew_s += self.by_s
+        world.all_machines[self.server].skew_s += self.by_s
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backup(Step):
-    """A server's disk is copied."""
+    """A server's disk is copied; perhaps the server is told that the copy is verified."""
+
+    server: str
+    is_verified: bool = False
+
+    async def strike(self, world: World) -> None:
+        if (machine := world.machines.get(self.server)) is None:
+            return
+        copy = machine.backup()
+        world.backups.setdefault(self.server, []).append(copy)
+        process = world.listener(self.server)
+        if self.is_verified and process is not None:
+            position = len(copy.image.entries)
+            with contextlib.suppress(LedgerError, Unanswered):
+                await process.ask(process.server.record_verified_backup(position, "elsewhere"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collect(Step):
+    """A server drops the recordings that nothing needs any more, as ``vmledger blobs gc`` does."""
 
     server: str
 
     async def strike(self, world: World) -> None:
-        world.backups.setdefault(self.server, []).append(world.machines[self.server].backup())
+        process = world.listener(self.server)
+        if process is not None:
+            with contextlib.suppress(LedgerError, Unanswered):
+                await people.collect(process)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +222,8 @@ class Restore(Step):
     server: str
 
     async def strike(self, world: World) -> None:
-        if backups := world.backups.get(self.server):
+        backups = world.backups.get(self.server)
+        if backups and self.server in world.machines:
             world.restore(world.machines[self.server], backups[-1].backup())
 
 
@@ -210,7 +234,8 @@ class Clone(Step):
     server: str
 
     async def strike(self, world: World) -> None:
-        if not (backups := world.backups.get(self.server)):
+        backups = world.backups.get(self.server)
+        if not backups or self.server not in world.machines:
             return
         clone = backups[-1].backup()
         world.start_clone(clone)
@@ -228,7 +253,8 @@ class Rehome(Step):
     pause_s: float
 
     async def strike(self, world: World) -> None:
-        await world.reconfigure(world.layout.move(self.extension, self.home), self.pause_s)
+        if self.home in world.machines:
+            await world.reconfigure(world.layout.move(self.extension, self.home), self.pause_s)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +278,31 @@ class Join(Step):
 
     async def strike(self, world: World) -> None:
         await world.add_server(self.pause_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leave(Step):
+    """A server is taken out of the configuration once it is empty; another gets its extensions."""
+
+    server: str
+    heir: str
+
+    async def strike(self, world: World) -> None:
+        await world.remove_server(self.server, self.heir, self.lasts_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Echo(Step):
+    """Batches that were sent long ago arrive once more."""
+
+    origin: str
+    home: str
+    which: float
+    """Which of those so far is the first (0 to 1)."""
+    count: int
+
+    async def strike(self, world: World) -> None:
+        await world.network.echo(self.origin, self.home, self.which, self.count)
 
 
 @dataclass(frozen=True, kw_only=True)

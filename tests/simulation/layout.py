@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -38,15 +38,40 @@ class Layout:
 
     servers: int
     moved: tuple[tuple[str, str], ...] = ()
+    left: tuple[tuple[str, str], ...] = ()
+    """Servers that were taken out of the file, each with the heir of its extensions."""
+
+    @property
+    def names(self) -> list[str]:
+        """The servers that the file names."""
+        gone = dict(self.left)
+        return [name for name in NAMES[: self.servers] if name not in gone]
 
     def home_of(self, extension: str) -> str:
         """Give an extension's home."""
-        return dict(self.moved).get(extension, NAMES[int(extension[0]) - 1])
+        home = dict(self.moved).get(extension, NAMES[int(extension[0]) - 1])
+        return self._heir(home)
+
+    def _heir(self, name: str) -> str:
+        heirs = dict(self.left)
+        while name in heirs:
+            name = heirs[name]
+        return name
 
     def move(self, extension: str, home: str) -> Layout:
         """Give the layout after an extension got another home."""
         others = tuple(m for m in self.moved if m[0] != extension)
-        return Layout(self.servers, (*others, (extension, home)))
+        return replace(self, moved=(*others, (extension, home)))
+
+    def without(self, name: str, heir: str) -> Layout:
+        """Give the layout after a server was taken out; another one gets its extensions."""
+        return replace(self, left=(*self.left, (name, heir)))
+
+    def claims_of(self, name: str) -> list[str]:
+        """Give the patterns of extensions that the file gives to a server."""
+        ranges = [f"{n}*" for n, one in enumerate(NAMES[: self.servers], 1)]
+        owned = [text for text in ranges if self._heir(NAMES[int(text[0]) - 1]) == name]
+        return owned + [ext for ext, home in self.moved if self._heir(home) == name]
 
 
 @cache
@@ -61,9 +86,8 @@ def identity_of(name: str, is_signed: bool) -> ServerIdentity | CheapIdentity:
 def configuration(name: str, layout: Layout, is_signed: bool) -> Configuration:
     """Build what a server's file would say."""
     entries = []
-    for number, server in enumerate(NAMES[: layout.servers], 1):
-        moved = [ext for ext, home in layout.moved if home == server]
-        claims = tuple(parse_claim(text) for text in (f"{number}*", *moved))
+    for server in layout.names:
+        claims = tuple(parse_claim(text) for text in layout.claims_of(server))
         key = identity_of(server, is_signed).public_key
         entries.append(
             ServerEntry(id=server, url=f"https://{server}:1", public_key=key, claims=claims)

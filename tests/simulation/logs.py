@@ -80,6 +80,8 @@ class LogView:
         """Refused, and not sent on since."""
         self.ever_refused: dict[UUID, list[MigrationRefused]] = {}
         self._open: dict[UUID, MessageStored] = {}
+        self.profile_events: dict[bytes, LogEntry] = {}
+        """What is told here of mailboxes, by its bytes."""
 
     @property
     def delivered(self) -> list[tuple[LogEntry, MessageDelivered]]:
@@ -92,6 +94,8 @@ class LogView:
         while self._read < len(entries):
             entry = entries[self._read]
             self._read += 1
+            if entry.topic in PROFILE_TOPICS:
+                self.profile_events[entry.plain] = entry
             if entry.topic in _CONCERN_MESSAGES:
                 self._fold(entry, event_of(entry))
             elif entry.topic in _NAME_HOMES:

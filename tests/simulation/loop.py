@@ -7,7 +7,7 @@ run depends on nothing but the program and its seed. There are no sockets, signa
 from __future__ import annotations
 
 import heapq
-from asyncio import base_events, events
+from asyncio import base_events, events, tasks
 from collections import deque
 from typing import Any
 
@@ -107,11 +107,30 @@ class VirtualLoop(base_events.BaseEventLoop):
         pass  # nobody else's thread can wake this loop
 
     def run(self, main: Any) -> Any:
-        """Run a coroutine to its end on this loop; every other task is then abandoned."""
-        events._set_running_loop(None)
-        self.set_exception_handler(lambda _loop, _context: None)
+        """Run a coroutine to its end on this loop, then cancel every task that it left."""
         try:
-            return self.run_until_complete(main)
+            return self._run_alone(main)
+        finally:
+            while left := tasks.all_tasks(self):
+                for task in left:
+                    task.cancel()
+                self.run_until_complete(tasks.gather(*left, return_exceptions=True))
+            self.close()
+
+    def run_and_abandon(self, main: Any) -> Any:
+        """Run a coroutine to its end on this loop; no other task runs on, not even its clean-up.
+
+        That is how a crash ends a program. Python closes the abandoned coroutines some time later
+        and complains of it, unless it is told not to.
+        """
+        try:
+            return self._run_alone(main)
         finally:
             self._turns.clear()
             self._timers.clear()
+            self.close()
+
+    def _run_alone(self, main: Any) -> Any:
+        events._set_running_loop(None)
+        self.set_exception_handler(lambda _loop, _context: None)
+        return self.run_until_complete(main)

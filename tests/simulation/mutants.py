@@ -1,24 +1,26 @@
 """Is the simulation blind? Deliberate faults in a copy of the program, each of which it must find.
 
-``python -m tests.simulation.mutants`` applies one fault after the other to a copy of the code,
-runs schedules until a checker objects, and writes ``docs/reliability-mutants.md``. A fault that
-nobody finds is a hole in the tests, and makes it exit with 1.
+``python -m tests.simulation.mutants`` applies one fault after the other to a copy of the code, runs
+schedules until a checker objects, and writes ``docs/reliability-mutants.md``: first the schedules
+that are kept, then those of seeds 0, 1, 2... A schedule that fails without the fault as well does
+not count. A fault that nobody finds is a hole in the tests, and makes it exit with 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import tomllib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("ledger", "projections", "tests")
+COPIED = ("ledger", "projections", "vmledger", "tests")
 PAGE = ROOT / "docs" / "reliability-mutants.md"
 
 
@@ -36,9 +38,12 @@ class Mutant:
 class Finding:
     """Who found a mutant."""
 
-    seed: int
+    schedule: str
+    """``kept NAME`` or ``seed N``."""
     schedules: int
+    """How many were run until then, this one too."""
     words: str
+    """What the checker said, its name first."""
 
 
 MUTANTS = tuple(
@@ -65,45 +70,77 @@ def copy_code(source: Path, target: Path) -> None:
         shutil.copytree(source / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
-def hunt(mutant: Mutant | None, source: Path, most: int) -> Finding | None:
-    """Run the mutant (None: the program as it is) until a checker objects; None when none does."""
-    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-        copy_code(source, Path(folder))
-        if mutant is not None:
+class Hunt:
+    """Hunts mutants of one state of the code."""
+
+    def __init__(self, healthy: Path, most: int) -> None:
+        self._healthy = healthy
+        self._most = most
+        self._fails_anyway: dict[int, bool] = {}
+        """By the number of a schedule."""
+
+    def find(self, mutant: Mutant) -> Finding | None:
+        """Run schedules with the fault until a checker objects; None when none does."""
+        with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+            copy_code(self._healthy, Path(folder))
             apply(mutant, Path(folder))
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.simulation", "--until-failure", f"--schedules={most}"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=1800,
-        )
+            done = 0
+            while done < self._most:
+                finding = _first_failure(Path(folder), done, self._most - done)
+                if finding is None:
+                    return None
+                done = finding.schedules
+                if not self._fails_without(done):
+                    return finding
+        return None
+
+    def _fails_without(self, number: int) -> bool:
+        if number not in self._fails_anyway:
+            failure = _first_failure(self._healthy, number - 1, 1)
+            self._fails_anyway[number] = failure is not None
+        return self._fails_anyway[number]
+
+
+def _first_failure(code: Path, skip: int, most: int) -> Finding | None:
+    """Run schedules with the code in a folder until one fails."""
+    command = [sys.executable, "-m", "tests.simulation", "--until-failure"]
+    done = subprocess.run(
+        [*command, f"--skip={skip}", f"--schedules={most}"],
+        cwd=code,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     last = done.stdout.strip().splitlines()[-1:]
     if done.returncode not in (0, 1) or not last:
-        raise SystemExit(f"{mutant} does not run: {done.stderr[-2000:]}")
+        raise SystemExit(f"the code in {code} does not run: {done.stderr[-2000:]}")
     found = json.loads(last[0])
     return Finding(**found) if found else None
 
 
 def write_page(found: dict[str, Finding | None]) -> None:
     """Write the table."""
+    number = sum(finding is not None for finding in found.values())
     lines = [
         "# Deliberate faults",
         "",
-        "Each row is a fault put into a copy of the program. The simulation runs schedule after",
-        "schedule, from seed 0 on, until a checker objects. `python -m tests.simulation.mutants`",
-        "runs them all and writes this page.",
+        "Each row is a fault that was put into a copy of the program, to see whether",
+        "the [simulation](reliability.md#is-it-blind) is blind. It runs what is kept, then the",
+        "schedules of seeds 0, 1, 2 and so on, until a checker objects. `make mutants` hunts",
+        f"them all and writes this page. It found {number} of {len(found)}.",
         "",
-        "| fault | found after | by the checker |",
-        "|---|---|---|",
+        "| what is broken | in | found by | schedules needed | the checker that found it |",
+        "|---|---|---|--:|---|",
     ]
+    files = {mutant.name: mutant.file for mutant in MUTANTS}
     for name, finding in found.items():
+        row = f"| {name} | `{files[name]}` |"
         if finding is None:
-            lines.append(f"| {name} | **not found** | |")
+            lines.append(f"{row} **not found** | | |")
         else:
             checker = finding.words.partition(":")[0]
-            lines.append(f"| {name} | {finding.schedules} schedules | {checker} |")
+            lines.append(f"{row} {finding.schedule} | {finding.schedules} | {checker} |")
     PAGE.write_text("\n".join(lines) + "\n")
 
 
@@ -111,21 +148,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants")
     parser.add_argument("--schedules", type=int, default=4000, help="most for one mutant")
     parser.add_argument("--only", help="those whose name contains this")
+    parser.add_argument(
+        "--notes", type=Path, help="a file that remembers what was found: a hunt may go on later"
+    )
     asked = parser.parse_args()
+    notes = json.loads(asked.notes.read_text()) if asked.notes and asked.notes.exists() else {}
+    found: dict[str, Finding | None] = {name: Finding(**told) for name, told in notes.items()}
     chosen = [m for m in MUTANTS if asked.only is None or asked.only in m.name]
-    found: dict[str, Finding | None] = {}
     with tempfile.TemporaryDirectory(prefix="mutants-of-") as source:
         copy_code(ROOT, Path(source))  # whoever edits the code meanwhile does not disturb
-        if (wrong := hunt(None, Path(source), asked.schedules)) is not None:
-            raise SystemExit(f"the program fails as it is, mend that first: {wrong}")
+        hunt = Hunt(Path(source), asked.schedules)
         for mutant in chosen:
-            finding = found[mutant.name] = hunt(mutant, Path(source), asked.schedules)
-            told = f"seed {finding.seed}: {finding.words[:110]}" if finding else "NOT FOUND"
+            if found.get(mutant.name) is None:
+                found[mutant.name] = hunt.find(mutant)
+            finding = found[mutant.name]
+            told = f"{finding.schedule}: {finding.words[:110]}" if finding else "NOT FOUND"
             print(f"{mutant.name:60} {told}", flush=True)
+            if asked.notes:
+                known = {name: asdict(one) for name, one in found.items() if one is not None}
+                asked.notes.write_text(json.dumps(known, indent=1))
     if asked.only is None:
-        write_page(found)
-    survivors = [name for name, finding in found.items() if finding is None]
-    print(f"{len(found) - len(survivors)} of {len(found)} found")
+        write_page({mutant.name: found[mutant.name] for mutant in MUTANTS})
+    survivors = [mutant.name for mutant in chosen if found[mutant.name] is None]
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} found")
     return bool(survivors)
 
 

@@ -49,6 +49,8 @@ class Network:
         self.slow: Counter[str] = Counter()
         """Servers that take requests and are too slow to answer in time."""
         self.sent = 0
+        self._batches: dict[tuple[str, str], list[bytes]] = {}
+        """Those that one server sent another, for echoes."""
         self.trace = 0
         self.say: Callable[[str], None] | None = None
 
@@ -63,6 +65,8 @@ class Network:
         """Carry a request there and its answer back; TransientError when no answer came."""
         self.sent += 1
         self.note(sender.name, peer, route.value, zlib.crc32(body))
+        if route is Route.BATCH:
+            self._batches.setdefault((sender.machine.id, peer), []).append(body)
         draw = self._rng.random
         weather = self.weather
         here = sender.machine.id
@@ -122,6 +126,17 @@ class Network:
                 home.spawn(home.handle(here, route, body))
 
         self._world.spawn(arrive())
+
+    async def echo(self, origin: str, home: str, which: float, count: int) -> None:
+        """Let some of the batches of one server for another arrive once more, in their order."""
+        batches = self._batches.get((origin, home), [])
+        first = int(which * len(batches))
+        for body in batches[first : first + count]:
+            process = self._world.listener(home)
+            if process is not None:
+                self.note("echo", origin, home, zlib.crc32(body))
+                process.spawn(process.handle(origin, Route.BATCH, body))
+            await asyncio.sleep(0.01)
 
     def _spoil(self, body: bytes) -> bytes:
         if not body or self._rng.random() >= self.weather.damage:

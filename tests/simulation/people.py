@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -21,10 +22,12 @@ from ledger.mailbox import GreetingKind
 from ledger.message import Action
 from ledger.server import CallReport, NotHomeError, NotInCustodyError, StoredMessage
 from ledger.server.streams import change_call
+from ledger.storage.blob_care import gc
 from ledger.storage.spool import SYNC_INTERVAL_S
 from ledger.storage.stored_form import RecordingMetadata, encode
-from tests.simulation.promises import accept
+from tests.simulation.promises import Done, accept
 from tests.simulation.server import Process, Unanswered, chunks_of
+from vmledger.blob_needs import needed_blobs
 
 if TYPE_CHECKING:
     from tests.simulation.faults import Call, ChangePin, Greet, Move, Poison
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 
 
 POISON = b"poison"
+KEEP_FOR = timedelta(days=90)
+GC_MIN_AGE_S = 5.0
+"""Longer than any recording or batch takes here from its bytes to its events."""
 PINS = ("2580", "1470")
 """What owners of mailboxes choose."""
 
@@ -100,7 +106,9 @@ async def act(world: World, which: float, action: Action, by: str) -> None:
         own = message_stream_id(message_id, name)
         entries = [*streams.get(accepted.call_id, ()), *streams.get(own, ())]
         if any(by.encode() in entry.plain for entry in entries):  # else nothing had to change
-            world.told.actions.append((world.now_s, accepted.call_id, message_id, by))
+            extension, call_id = accepted.call.extension, accepted.call_id
+            done = Done(world.now_s, name, extension, call_id, message_id, by)
+            world.told.actions.append(done)
         return
 
 
@@ -122,6 +130,18 @@ async def move(world: World, move: Move) -> None:
         except NotHomeError:
             continue
         return
+
+
+async def collect(process: Process) -> None:
+    """Drop what nothing needs on a server, by the code of the command that does it."""
+    parts, recorder = process.server.parts, process.recorder
+
+    def sweep() -> None:
+        needed = needed_blobs(recorder, parts.config.server, KEEP_FOR, parts.clock.now())
+        locations = recorder.locate_blobs(sorted(needed))
+        gc(parts.blobs, needed, locations, min_age_s=GC_MIN_AGE_S)
+
+    await process.ask(parts.offload(sweep))
 
 
 async def poison(world: World, poison: Poison) -> None:

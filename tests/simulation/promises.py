@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from ledger.errors import CorruptionError
 from ledger.events import MessageStored
 from ledger.ids import message_stream_id
 from ledger.migration.wire import Accepted, Answer
 from ledger.server import StoredMessage
 from ledger.storage.event_log import LogEntry, tracking_name
 from ledger.storage.memory import LogImage
-from ledger.storage.stored_form import intact_prefix
+from ledger.storage.stored_form import intact_prefix, read_metadata
 from tests.simulation.logs import event_of
 from tests.simulation.server import DATA, Machine, Process
 
@@ -32,29 +32,44 @@ class AcceptedCall:
     at_s: float
 
 
+@dataclass(frozen=True)
+class Done:
+    """What a user was told is recorded about a message."""
+
+    at_s: float
+    server: str
+    extension: str
+    call_id: UUID
+    message_id: UUID
+    by: str
+
+
 @dataclass
 class Told:
     """What the outside was promised during a run."""
 
     accepted: dict[UUID, AcceptedCall] = field(default_factory=dict)
-    actions: list[tuple[float, UUID, UUID, str]] = field(default_factory=list)
-    """(when, call, message, by whom): what a user was told is recorded."""
+    actions: list[Done] = field(default_factory=list)
     lost_with_its_disk: set[UUID] = field(default_factory=set)
     """Calls whose every copy was on disks that were replaced by older copies."""
-    rotted: bool = False
-    """A bit of some file flipped."""
+    rotted: set[tuple[str, UUID | None]] = field(default_factory=set)
+    """(machine, call or stream): of which sound a bit flipped in a file; None: of a pack."""
     poison: set[UUID] = field(default_factory=set)
     """Messages that no home can take."""
     no_calls: set[UUID] = field(default_factory=set)
     """Streams whose sounds no caller spoke: greetings, poison."""
-    restored: list[float] = field(default_factory=list)
-    """When a machine went back in time."""
+    restored: list[tuple[float, str]] = field(default_factory=list)
+    """(when, machine): who went back in time, or had a clone that was switched off."""
     moves: list[tuple[str, str]] = field(default_factory=list)
     """(extension, home): moves by command that a server was asked for."""
     spooled: list[tuple[float, str, UUID, bytes]] = field(default_factory=list)
     """(when, machine, call, what was received): left in the spool by a process that died."""
     broken: list[str] = field(default_factory=list)
     """Invariants that were broken during the run."""
+
+    def went_back(self, name: str, since_s: float = 0.0) -> bool:
+        """May a machine have forgotten something that it knew at that moment?"""
+        return any(who == name and since_s <= at_s for at_s, who in self.restored)
 
 
 def accept(world: World, process: Process, call: Call, message: StoredMessage) -> None:
@@ -72,7 +87,10 @@ def check_promise(world: World, process: Process) -> None:
     machine = process.machine
     entries = machine.image.entries
     for entry in entries[machine.checked_until :]:
-        if entry.topic == "message-stored" and not has_durable_sound(machine, entry):
+        is_stored = entry.topic == "message-stored"
+        if is_stored and not (
+            has_durable_sound(machine, entry) or is_recalled(world, machine, entry)
+        ):
             world.told.broken.append(
                 f"{process.name} gave its word, and position {entry.position} has no sound "
                 "on the disk"
@@ -94,6 +112,14 @@ def check_receipt(world: World, process: Process, answer: Answer) -> None:
         )
 
 
+def sound_of(stored: bytes) -> UUID | None:
+    """Give the call (or the mailbox's stream) of a stored form; None for a pack of many."""
+    try:
+        return read_metadata(stored).call_id
+    except CorruptionError:
+        return None
+
+
 def note_spool(world: World, machine: Machine) -> None:
     """A process died: what its spool holds durably of callers' voices must not vanish."""
     for path, inode in machine.disk.durable_names.items():
@@ -102,16 +128,6 @@ def note_spool(world: World, machine: Machine) -> None:
             received = intact_prefix(bytes(inode.content[: inode.synced_bytes])).received
             if received:
                 world.told.spooled.append((world.now_s, machine.id, UUID(path.stem), received))
-
-
-def left_in_spool(machine: Machine) -> list[Path]:
-    """Give the recordings that no message was made of yet; a rotten one may stay."""
-    found = machine.disk.names.items()
-    return [
-        path
-        for path, inode in found
-        if path.suffix == ".zst" and path.parent == DATA / "spool" and not inode.is_rotten
-    ]
 
 
 def note_losses(world: World) -> None:
@@ -123,6 +139,15 @@ def note_losses(world: World) -> None:
             world.told.lost_with_its_disk.add(call_id)
 
 
+def is_recalled(world: World, machine: Machine, entry: LogEntry) -> bool:
+    """Did a log that went back get this back from where the message is at home, with its sound?"""
+    event = event_of(entry)
+    assert isinstance(event, MessageStored)
+    others = world.all_machines.keys() - {machine.id}
+    is_at_home = any(event.message_id in world.view(name).ever_delivered for name in sorted(others))
+    return is_at_home and world.told.went_back(machine.id)
+
+
 def has_durable_sound(machine: Machine, entry: LogEntry) -> bool:
     """Would the sound of this message outlive a power cut now?"""
     event = event_of(entry)
@@ -131,20 +156,7 @@ def has_durable_sound(machine: Machine, entry: LogEntry) -> bool:
     own = message_stream_id(event.message_id, machine.id)
     if location is None and own not in machine.image.streams and entry.origin:
         return True  # it came along with another message's events, and is not delivered here
-    return machine.disk.is_durable(_path_of(machine, event.blob))
-
-
-def is_rotten(machine: Machine, blob: str) -> bool:
-    """Did a bit flip in the file that holds this blob?"""
-    inode = machine.disk.names.get(_path_of(machine, blob))
-    return inode is not None and inode.is_rotten
-
-
-def _path_of(machine: Machine, blob: str) -> Path:
-    blobs, location = DATA / "blobs", machine.image.blob_locations.get(blob)
-    if location is not None:
-        return blobs / "packs" / f"{location.pack}.pack"
-    return blobs / blob[:2] / blob[2:]
+    return machine.disk.is_durable(machine.path_of(event.blob))
 
 
 def _holds_message(image: LogImage, call_id: UUID, message: bytes) -> bool:

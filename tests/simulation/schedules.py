@@ -2,7 +2,7 @@
 
 A schedule is a list of steps that stand for themselves: with any of them dropped it is still a
 schedule, so that a failing one can be made shorter. Whoever changes how they are drawn changes what
-every seed means, and finds new ones for ``kept_seeds.txt``.
+every seed means; those that once failed are therefore kept whole (`tests.simulation.kept`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from tests.simulation.faults import (
     ChangePin,
     ClockJump,
     Clone,
+    Collect,
     Crash,
     Cut,
+    Echo,
     FailSync,
     Full,
     Greet,
     Join,
     Kill,
+    Leave,
     Move,
     Poison,
     Rehome,
@@ -37,7 +40,7 @@ from tests.simulation.faults import (
     Storm,
 )
 from tests.simulation.network import Weather
-from tests.simulation.people import PINS
+from tests.simulation.people import GC_MIN_AGE_S, PINS
 from tests.simulation.server import NAMES, START
 
 SPAN_S = 30.0
@@ -63,8 +66,7 @@ class Schedule:
 
     def without(self, step: Step) -> Schedule:
         """Give the schedule in which one step does not happen."""
-        rest = tuple(s for s in self.steps if s is not step)
-        return Schedule(self.seed, self.servers, rest, self.power_cuts, self.is_signed)
+        return replace(self, steps=tuple(s for s in self.steps if s is not step))
 
 
 _SOUND = bytes(0x20 + code % 0x5F for code in range(256))
@@ -78,6 +80,7 @@ class _Draw:
         self.rng = random.Random(f"schedule/{seed}")
         self.count = self.rng.choices((2, 3, 4), (70, 25, 5))[0]
         self.names = NAMES[: self.count]
+        self.weights = self.rng.choices(_FAMILIES, (50, 16, 10, 10, 14))[0]
 
     def when(self) -> float:
         return round(self.rng.uniform(1.0, SPAN_S), 3)
@@ -131,7 +134,7 @@ class _Draw:
 
     def faults(self) -> list[Step]:
         """Draw one story of faults."""
-        kinds, weights = zip(*_FAULTS, strict=True)
+        kinds, weights = zip(*self.weights, strict=True)
         kind = self.rng.choices(kinds, weights)[0]
         return kind(self)
 
@@ -203,7 +206,50 @@ class _Draw:
         between = self.call(round((first + second) / 2, 3), server)
         after = self.call(round(second + self.rng.uniform(0.6, 3.0), 3), server)
         calls = [call for call in (between, after) if self.rng.random() < 0.6]
-        return [Backup(at_s=first, server=server), later, *calls]
+        is_verified = self.rng.random() < 0.3
+        return [Backup(at_s=first, server=server, is_verified=is_verified), later, *calls]
+
+    def echo(self) -> list[Step]:
+        origin, home = self.pair()
+        echo = Echo(
+            at_s=self.when(),
+            origin=origin,
+            home=home,
+            which=self.rng.random(),
+            count=self.rng.randint(1, 3),
+        )
+        return [echo]
+
+    def restore_and_echo(self) -> list[Step]:
+        """One side goes back, and hears what it or its peer once sent."""
+        restored = self.restore()
+        went_back = max(step.at_s for step in restored if isinstance(step, Restore))
+        at_s = round(went_back + self.rng.uniform(0.3, 4.0), 3)
+        return restored + [replace(e, at_s=at_s) for _ in range(2) for e in self.echo()]
+
+    def collect(self) -> list[Step]:
+        """An origin frees what a home has acknowledged, and then the home loses it."""
+        origin, home = self.pair()
+        first, second, third, last = sorted(self.when() for _ in range(4))
+        number = self.names.index(home) + 1
+        call = replace(self.call(second, origin), extension=f"{number}000")
+        is_verified = self.rng.random() < 0.4
+        return [
+            Backup(at_s=first, server=home),
+            call,
+            *([Backup(at_s=round(third - 0.1, 3), server=home, is_verified=True)] * is_verified),
+            Collect(at_s=round(third + GC_MIN_AGE_S, 3), server=origin),
+            Restore(at_s=round(last + GC_MIN_AGE_S + 0.1, 3), server=home),
+        ]
+
+    def leave(self) -> list[Step]:
+        leaver, heir = self.pair()
+        return [Leave(at_s=self.when(), lasts_s=15.0, server=leaver, heir=heir)]
+
+    def long_call(self) -> list[Step]:
+        """Somebody speaks for a while, perhaps in the middle of something."""
+        call = replace(self.call(), chunks=3, pause_s=1.2)
+        return [replace(call, breaks_after=self.rng.choice((None, 1, 2)), attempts=6)]
 
     def rehome(self) -> list[Step]:
         number = self.rng.randint(1, self.count)
@@ -262,7 +308,63 @@ _FAULTS = (
     (_Draw.join, 3),
     (_Draw.greet, 5),
     (_Draw.poison, 4),
+    (_Draw.echo, 4),
+    (_Draw.collect, 3),
+    (_Draw.leave, 3),
 )
+"""What may go wrong, and how often it is drawn."""
+
+_PAST = (
+    (_Draw.restore, 20),
+    (_Draw.restore_both, 15),
+    (_Draw.restore_and_echo, 20),
+    (_Draw.clone, 10),
+    (_Draw.collect, 10),
+    (_Draw.echo, 10),
+    (_Draw.storm, 10),
+    (_Draw.crash, 10),
+    (_Draw.kill, 5),
+)
+"""Mostly servers that go back in time."""
+
+_DISKS = (
+    (_Draw.long_call, 25),
+    (_Draw.crash, 25),
+    (_Draw.kill, 10),
+    (_Draw.full, 12),
+    (_Draw.fail_sync, 12),
+    (_Draw.rot, 12),
+    (_Draw.restore, 6),
+)
+"""Mostly disks that forget, fill up and rot."""
+
+_PROFILES = (
+    (_Draw.greet, 50),
+    (_Draw.crash, 12),
+    (_Draw.kill, 10),
+    (_Draw.restore, 10),
+    (_Draw.storm, 10),
+    (_Draw.cut, 10),
+    (_Draw.join, 5),
+    (_Draw.rot, 4),
+)
+"""Mostly greetings and PINs."""
+
+_CONFIGURATION = (
+    (_Draw.rehome, 30),
+    (_Draw.leave, 20),
+    (_Draw.join, 6),
+    (_Draw.long_call, 10),
+    (_Draw.cut, 10),
+    (_Draw.kill, 8),
+    (_Draw.crash, 8),
+    (_Draw.storm, 5),
+    (_Draw.restore, 6),
+)
+"""Mostly operators who change the configuration."""
+
+_FAMILIES = (_FAULTS, _PAST, _DISKS, _PROFILES, _CONFIGURATION)
+"""From one of these a schedule draws: faults that belong together meet more often."""
 
 
 MOVING = 0.2

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ledger.configuration import Configuration, Directory
+from ledger.configuration import Configuration, Directory, Homes
 from ledger.errors import PeerError, TransientError
 from ledger.events import PeerLost, PeerReturned, PeerState, ReachabilityEvidence
 from ledger.identity import Verifier
@@ -82,6 +82,52 @@ class Machine:
         )
         twin.cursors = dict(self.cursors)
         return twin
+
+    # --- what the checkers ask of any machine, simulated or real ------------------------------
+
+    @property
+    def reader(self) -> SimulatedRecorder:
+        return SimulatedRecorder(self)
+
+    def read_blob(self, digest: str) -> bytes:
+        assert self.process is not None, "it was started"
+        return self.process.blobs.get(digest, self.image.blob_locations.get(digest))
+
+    def is_rotten(self, blob: str) -> bool:
+        """Did a bit flip in the file that holds this blob?"""
+        inode = self.disk.names.get(self.path_of(blob))
+        return inode is not None and inode.is_rotten
+
+    def recordings_in_spool(self) -> list[Path]:
+        """Give the recordings that no message was made of yet; a rotten one may stay."""
+        return [
+            path
+            for path, inode in self.disk.names.items()
+            if path.suffix == ".zst" and path.parent == DATA / "spool" and not inode.is_rotten
+        ]
+
+    def recordings_set_aside(self) -> Iterator[bytes]:
+        for path, inode in self.disk.names.items():
+            if path.parent == DATA / "spool" / "set-aside":
+                yield bytes(inode.content)
+
+    def loose_blobs(self) -> Iterator[tuple[str, bytes]]:
+        """Give those that lie in no pack and did not rot, by their digests."""
+        for path, inode in self.disk.names.items():
+            is_loose = path.parent.parent == DATA / "blobs" and len(path.parent.name) == 2
+            if is_loose and not inode.is_rotten:
+                yield path.parent.name + path.name, bytes(inode.content)
+
+    def believed_homes(self) -> Homes | None:
+        """Give the homes by which its process acts; None when it does not run."""
+        is_running = self.process is not None and not self.process.is_dead
+        return self.process.homes if is_running else None
+
+    def path_of(self, blob: str) -> Path:
+        blobs, location = DATA / "blobs", self.image.blob_locations.get(blob)
+        if location is not None:
+            return blobs / "packs" / f"{location.pack}.pack"
+        return blobs / blob[:2] / blob[2:]
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,13 @@ def _checkers(failures: list[str]) -> set[str]:
     return {failure.partition(":")[0] for failure in failures}
 
 
-def tell(schedule: Schedule, failures: list[str], say: Callable[[str], None] = print) -> None:
-    """Print what happens in a schedule and what was found wrong."""
+def tell(
+    schedule: Schedule,
+    failures: list[str],
+    say: Callable[[str], None] = print,
+    again: str = "",
+) -> None:
+    """Print what happens in a schedule, what was found wrong and how to see that again."""
     homes = ", ".join(f"{n}* lives on {name}" for n, name in enumerate(schedule.names, 1))
     say(f"seed {schedule.seed}: {schedule.servers} servers; {homes}")
     for step in sorted(schedule.steps, key=lambda s: s.at_s):
@@ -37,7 +42,7 @@ def tell(schedule: Schedule, failures: list[str], say: Callable[[str], None] = p
         say(f"  {step.at_s:7.3f} s  {step.tell()}{lasts}")
     for failure in failures:
         say(f"  WRONG: {failure}")
-    say(f"  again: make sim SEED={schedule.seed}")
+    say(f"  again: {again or f'make sim SEED={schedule.seed}'}")
 
 
 def trace(schedule: Schedule, say: Callable[[str], None] = print) -> None:

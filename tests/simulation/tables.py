@@ -9,12 +9,12 @@ from projections.mailboxes import MAILBOXES
 from projections.replay import mailboxes_digest, projected_mailboxes_digest
 from projections.runner import ProjectionRunner
 from projections.store import ProjectionStore
-from tests.simulation.server import Machine, SimulatedRecorder
+from tests.simulation.server import Machine
 
 
 def tables_equal_replay(machine: Machine) -> bool:
     """Project a machine's log a few events at a time, and compare with a replay from nothing."""
-    recorder = SimulatedRecorder(machine)
+    recorder = machine.reader
     with tempfile.TemporaryDirectory(prefix="tables-") as folder:
         store = ProjectionStore(f"sqlite:///{folder}/projections.sqlite", machine.id)
         try:

@@ -3,6 +3,7 @@
 The same runs over a disk that skips one kind of sync must fail, or they would prove nothing.
 """
 
+import contextlib
 import hashlib
 import itertools
 import random
@@ -14,10 +15,11 @@ from uuid import UUID
 
 import pytest
 
+from ledger.errors import CorruptionError
 from ledger.storage.blob_store import NewBlob
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.spool import Spool
-from ledger.storage.stored_form import RecordingMetadata
+from ledger.storage.stored_form import RecordingMetadata, intact_prefix
 from tests.simulation.disk import Crashed, Disk, VirtualFiles
 
 ROOT = Path("/data")
@@ -182,3 +184,25 @@ class NoFolderSync(VirtualFiles):
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_store_that_forgets_a_sync_is_found_out(scenario, fault):
     assert try_every_crash(scenario, fault).lost > 0
+
+
+@pytest.mark.parametrize("syncs", range(1, 9))
+def test_upload_that_is_begun_anew_loses_nothing_when_a_sync_failed(syncs):
+    """Setting the broken upload aside failed half-way; then the whole recording was synced."""
+    for seed in SEEDS:
+        machine = Machine(seed)
+        recording = machine.spool.open(CALL, METADATA)
+        recording.append(SPOKEN[0], force=True)
+        spool = machine.spool
+        machine.disk.strikes.fail_sync_in = syncs
+        with contextlib.suppress(CorruptionError):
+            spool.open(CALL, METADATA).close()
+        with contextlib.suppress(CorruptionError):
+            again = spool.open(CALL, METADATA)
+            again.append(SPOKEN[1], force=True)
+        machine.disk.cut_power()
+        places = (ROOT / "spool", ROOT / "spool/set-aside")
+        paths = [found.path for place in places for found in machine.files.list(place)]
+        sounds = [machine.files.read(path) for path in paths if path.suffix == ".zst"]
+        kept = [intact_prefix(sound).received for sound in sounds]
+        assert SPOKEN[0] in kept

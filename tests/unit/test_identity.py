@@ -97,7 +97,9 @@ def test_public_key_survives_its_written_form():
     assert parse_public_key(public_key_text(ALPHA.public_key)) == ALPHA.public_key
 
 
-@pytest.mark.parametrize("text", ["", "AAAA", "not base64!", "ä", public_key_text(bytes(33))])
+@pytest.mark.parametrize(
+    "text", ["", "AAAA", "not base64!", "ä", public_key_text(bytes(33)), "A" * 42 + "B="]
+)
 def test_text_that_is_no_public_key_is_refused(text):
     with pytest.raises(CallerError, match="32-byte Ed25519 public key"):
         parse_public_key(text)

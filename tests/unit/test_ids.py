@@ -11,6 +11,7 @@ from ledger.errors import CallerError
 from ledger.ids import (
     MailboxAddress,
     mailbox_stream_id,
+    message_id_of,
     message_stream_id,
     new_id_factory,
     server_stream_id,
@@ -62,6 +63,18 @@ def test_stream_ids_never_change():
     message = UUID("8f7c8ff4-006c-5d9b-a72d-c8d99ea481cc")
     assert message_stream_id(UUID(int=7), "bravo") == message
     assert server_stream_id("alpha", UUID(int=1)) == UUID("76eead00-7c4a-5508-b2da-84b13ac550ff")
+
+
+def test_message_id_never_changes():
+    """A restored server must find the id under which the message may be at its home."""
+    named = message_id_of("alpha", UUID(int=3), "ab" * 32)
+    assert named == UUID("a1233a04-a9ed-5592-8165-a2ca1c657c0e")
+
+
+def test_each_server_call_and_sound_gives_another_message():
+    facts = [("alpha", UUID(int=3), "a"), ("bravo", UUID(int=3), "a")]
+    facts += [("alpha", UUID(int=4), "a"), ("alpha", UUID(int=3), "b")]
+    assert len({message_id_of(*each) for each in facts}) == 4
 
 
 def test_same_extension_in_another_context_is_another_mailbox():

@@ -77,6 +77,7 @@ def test_verifier_names_its_algorithm_and_cost():
         b'{"n":3,"r":1,"p":1,"salt":"eA==","hash":"%s"}' % (b"A" * 43 + b"="),
         b'{"n":1048576,"r":32,"p":1,"salt":"eA==","hash":"%s"}' % (b"A" * 43 + b"="),
         b'{"n":2,"r":1,"p":1,"salt":"eA==","hash":"eA=="}',
+        b'{"n":65536,"r":1,"p":1,"salt":"eA==","hash":"%s"}' % (b"A" * 43 + b"="),
         b'{"n":2,"r":1,"p":1,"salt":"!","hash":"%s"}' % (b"A" * 43 + b"="),
     ],
 )

@@ -20,6 +20,7 @@ from ledger.errors import CallerError, NotFoundError
 from ledger.events import decode
 from ledger.identity import load_identity, parse_public_key, write_new_file
 from ledger.storage.event_log import LogEntry, LogRecorder
+from ledger.storage.message_streams import read_story
 from vmledger.cli.api_client import connect
 from vmledger.cli.blobs import print_verification, verify_all
 from vmledger.cli.errors import ReservedError
@@ -43,7 +44,6 @@ from vmledger.cli.output import (
 )
 from vmledger.message_proof import ProofReport, prove_message, read_proof
 from vmledger.message_proof import check_proof as check
-from vmledger.message_story import read_story
 from vmledger.signing import sign_head
 from vmledger.stores import open_log, open_read_models
 from vmledger.verification import LogVerification, verify_log
@@ -207,7 +207,7 @@ def prove(
         entry = models.find_message(message_id)
         if entry is None:
             raise NotFoundError(f"nothing is recorded here of message {message_id}")
-        told = read_story(recorder, loaded.server, entry.call_id, message_id)
+        told = read_story(recorder.read_streams, loaded.server, entry.call_id, message_id)
         note = sign_head(recorder.head(), identity)
         proof = prove_message(message_id, loaded.server, told, note, recorder.read_hashes)
     text = msgspec.json.format(msgspec.json.encode(proof), indent=2) + b"\n"

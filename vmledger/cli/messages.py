@@ -15,9 +15,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ledger.errors import CallerError
+from ledger.errors import CallerError, NotFoundError
 from vmledger.cli.api_client import ApiClient, connect, path_of
-from vmledger.cli.message_story import story
+from vmledger.cli.message_story import expect_story, print_story, story, write_picture
 from vmledger.cli.options import ConfigOption, JsonOption, MessageId, TokenOption, UrlOption
 from vmledger.cli.output import print_facts, print_json, show_duration, show_size, show_time
 
@@ -47,18 +47,45 @@ def register(app: typer.Typer) -> None:
 
 
 def show(
+    *,
     message_id: MessageId,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", help="Also draw the story into this new file.")
+    ] = None,
+    wait_s: Annotated[
+        float,
+        typer.Option("--wait", min=0, max=30, help="Seconds to wait for servers that are away."),
+    ] = 3.0,
     config: ConfigOption = None,
     url: UrlOption = None,
     token: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one message."""
-    found = connect(config, url, token).get(path_of("messages", message_id))
+    """Show one message, and its whole story across all servers that it touched.
+
+    A server that does not answer is named: its part of the story is missing then.
+    """
+    api = connect(config, url, token)
+    story = api.get(path_of("messages", message_id, "story"), wait_s=wait_s)
+    found = _find_here(api, message_id)
+    expect_story(story)
+    if svg is not None:
+        write_picture(svg, story)
     if as_json:
-        print_json(found)
-    else:
+        print_json(found | {"story": story})
+        return
+    if len(found) > 1:
         _print_message(found)
+    print_story(story)
+
+
+def _find_here(api: ApiClient, message_id: object) -> dict[str, Any]:
+    """Give the message as its mailbox shows it; only its id when another server answers for it."""
+    try:
+        found: dict[str, Any] = api.get(path_of("messages", message_id))
+    except NotFoundError:
+        return {"message_id": str(message_id)}
+    return found
 
 
 def _print_message(found: dict[str, Any]) -> None:

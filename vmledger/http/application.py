@@ -8,7 +8,11 @@ from typing import Any, Final
 from litestar import Litestar, Request, Response, get
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.exceptions import ClientException, SerializationException
+from litestar.exceptions import (
+    ClientException,
+    InternalServerException,
+    SerializationException,
+)
 from litestar.types import ASGIApp
 
 from vmledger.access import ANY_TOKEN
@@ -49,6 +53,7 @@ HANDLERS: Final[list[Any]] = [
     operations.get_servers,
     operations.get_projections,
     operations.get_any_message,
+    operations.get_story,
     operations.requeue_message,
     log.read_log,
     log.get_checkpoint,
@@ -97,6 +102,9 @@ async def _read_json(request: Request[Any, Any, Any]) -> None:
         await request.json()
     except (SerializationException, UnicodeDecodeError, RecursionError) as error:
         raise ClientException(f"the body cannot be read: {error}") from error
+    except InternalServerException as error:
+        # The framework calls it a bug of ours when a client hangs up inside its body.
+        raise ClientException("the connection ended before the body did") from error
 
 
 def _parts(state: State) -> ApiParts:

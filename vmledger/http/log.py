@@ -15,12 +15,12 @@ from litestar.params import JSONBody, QueryParameter
 
 from ledger.errors import NotFoundError
 from ledger.storage.event_log import LogEntry
+from ledger.storage.message_streams import read_story
 from vmledger.access import OPERATE, READ
 from vmledger.http.parameters import Id, Parts
 from vmledger.http.routes import declare
 from vmledger.http.views import CheckpointView, LogEntryView, LogPage, VerifiedBackup
 from vmledger.message_proof import MessageProof, prove_message
-from vmledger.message_story import read_story
 from vmledger.signing import sign_head
 
 _LARGEST: Final = 2**62
@@ -83,7 +83,7 @@ async def prove(message_id: Id, parts: Parts) -> MessageProof:
 
 def _prove(parts: Parts, message_id: UUID, call_id: UUID) -> MessageProof:
     recorder = parts.log.recorder
-    told = read_story(recorder, parts.config.server, call_id, message_id)
+    told = read_story(recorder.read_streams, parts.config.server, call_id, message_id)
     note = sign_head(recorder.head(), parts.identity)
     return prove_message(message_id, parts.config.server, told, note, recorder.read_hashes)
 

@@ -15,9 +15,10 @@ from litestar.params import QueryParameter
 
 from ledger.errors import NotFoundError
 from vmledger.access import OPERATE, READ
-from vmledger.http.parameters import Id, Parts
+from vmledger.http.parameters import AuthenticatedRequest, Id, Parts
 from vmledger.http.routes import declare
 from vmledger.http.views import MessageView, PendingView, ProjectionView, ServersView
+from vmledger.whole_story import MOST_WAIT_S, WholeStory
 
 
 class Requeued(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +56,27 @@ async def get_any_message(message_id: Id, parts: Parts) -> MessageView:
     if message is None:
         raise NotFoundError(f"this server answers for no message {message_id}; ask its home")
     return message
+
+
+@get("/v1/messages/{message_id:uuid}/story", tags=["operations"], **declare(READ, 404))
+async def get_story(
+    message_id: Id,
+    request: AuthenticatedRequest,
+    parts: Parts,
+    wait_s: Annotated[
+        float,
+        QueryParameter(ge=0, le=MOST_WAIT_S, description="How long to wait for other servers."),
+    ] = 3.0,
+) -> WholeStory:
+    """Tell the whole story of a message: all servers are asked what their logs tell.
+
+    A server that does not answer in time is named among `servers`, and `is_whole` is false. 404
+    when nobody who answered knows the message, and everybody did.
+    """
+    story = await parts.stories.collect(message_id, request.user.name, wait_s)
+    if not story.steps and story.is_whole:
+        raise NotFoundError(f"no server knows anything of message {message_id}")
+    return story
 
 
 @post(

@@ -21,6 +21,7 @@ from vmledger.http.questions import Questions
 from vmledger.http.upload import UploadGate
 from vmledger.tokens import TokenStore
 from vmledger.watch import Watch
+from vmledger.whole_story import StoryCollector
 
 Answer = TypeVar("Answer")
 
@@ -38,6 +39,7 @@ class ApiParts:
     server: VoicemailServer
     log: EventLog
     questions: Questions
+    stories: StoryCollector
     tokens: TokenStore
     clock: Clock
     offload: Offload

@@ -14,6 +14,7 @@ from litestar import Request
 
 from ledger.configuration import Limits
 from ledger.errors import NoRoomError, TransientError
+from ledger.header_number import parse_number
 from ledger.server import TooLargeError
 from ledger.storage.disk_room import DiskRoom
 
@@ -78,8 +79,7 @@ class Upload:
     @property
     def declared_bytes(self) -> int:
         """How long it is, as its Content-Length says; 0 when it does not."""
-        length = self._request.headers.get("content-length", "")
-        return int(length) if length.isascii() and length.isdigit() else 0
+        return parse_number(self._request.headers.get("content-length", "")) or 0
 
     @property
     def since_end_s(self) -> float:

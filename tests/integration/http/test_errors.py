@@ -1,11 +1,15 @@
 """Every error of the API is a problem detail that says what to do."""
 
+import logging
+import socket
+
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.api import some_id
+from tests.support.processes import wait_for
 
 CALL = {"called_extension": "1001", "status": "busy"}
 
@@ -92,6 +96,25 @@ def test_the_callers_own_request_id_comes_back(api):
 def test_a_request_id_that_could_forge_a_log_line_is_replaced(api):
     answer = api.operator.get("/v1/nothing", headers={"X-Request-Id": "a action=fake"})
     assert problem(answer)["request_id"] != "a action=fake"
+
+
+def test_a_client_that_hangs_up_inside_its_body_is_no_bug_of_ours(api, caplog):
+    caplog.set_level(logging.INFO)
+    host, _, port = api.url.removeprefix("http://").partition(":")
+    head = (
+        "POST /v1/calls HTTP/1.1\r\nHost: alpha\r\nContent-Type: application/json\r\n"
+        f"Authorization: {api.switch.headers['Authorization']}\r\nContent-Length: 100\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port))) as broken:
+        broken.sendall(head.encode() + b'{"called_extension": ')
+
+    def answered() -> list[str]:
+        lines = [record.getMessage() for record in caplog.records]
+        return [line for line in lines if "action=http-request" in line and "POST" in line]
+
+    assert wait_for(lambda: bool(answered()), 10)
+    assert "status=400" in answered()[0]
+    assert not any("action=request-failed" in record.getMessage() for record in caplog.records)
 
 
 PATHS = [

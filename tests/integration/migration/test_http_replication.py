@@ -134,8 +134,11 @@ def link_of(
     *,
     identity: ServerIdentity | None = None,
     tls: ssl.SSLContext | None = None,
+    port: int | None = None,
 ) -> HttpLink:
     peer = config.directory.peers[0]
+    if port is not None:
+        peer = msgspec.structs.replace(peer, url=f"https://127.0.0.1:{port}")
     own = identity or load_identity(config.server, config.identity.signing_key)
     return HttpLink(
         peer,
@@ -292,6 +295,34 @@ def test_server_that_shows_another_certificate_is_not_spoken_to(configs):
         async with serving(configs[1]):
             with pytest.raises(PeerError, match="pins"):
                 await ask(link_of(configs[0], tls=tls))
+
+    asyncio.run(main())
+
+
+def test_line_that_spoils_the_handshake_is_no_question_of_certificates(configs):
+    """The way is at fault, not the peer: try again, and alarm nobody about a certificate."""
+
+    async def spoil(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*far)
+            await pump(reader, far_writer, lambda data: data)
+            await pump(far_reader, writer, lambda data: data[:-1] + bytes([data[-1] ^ 1]))
+        finally:
+            for end in (writer, far_writer):
+                end.close()
+
+    async def pump(reader, writer, change) -> None:
+        writer.write(change(await reader.read(65536)))
+        await writer.drain()
+
+    far = configs[1].replication_address
+
+    async def main():
+        port = configs[0].replication_address.port
+        async with serving(configs[1]), await asyncio.start_server(spoil, "127.0.0.1", port):
+            link = link_of(configs[0], port=port)
+            with pytest.raises(TransientError, match=r"does not answer.*SSL"):
+                await ask(link)
 
     asyncio.run(main())
 

@@ -28,6 +28,12 @@ def move(site: Site, extension: str, home: str) -> None:
     site.directory = Directory(site.id, entries)
 
 
+def leave(site: Site, name: str) -> None:
+    """Take a server out of the configuration; the site reads it at its next start."""
+    entries = [entry for entry in site.directory.servers.values() if entry.id != name]
+    site.directory = Directory(site.id, entries)
+
+
 async def lose_answers(site: Site, home: str) -> None:
     async def lose(route: Route, answer: bytes) -> bytes:
         if route is Route.BATCH:
@@ -111,5 +117,24 @@ def test_message_that_a_restored_home_lost_is_unsettled_again():
         move(alpha, "2001", "alpha")
         await alpha.restart()
         await eventually(lambda: alpha.delivered() == [message.message_id])
+
+    run(main())
+
+
+def test_message_for_a_server_that_left_the_configuration_meanwhile_follows_its_mailbox():
+    """The caller began to speak before; the server started anew, and nobody asks the old home."""
+
+    async def main():
+        alpha, bravo, charlie = await started("alpha", "bravo", "charlie")
+        await bravo.stop()
+        for site in (charlie, alpha):
+            move(site, "2*", "charlie")
+            leave(site, "bravo")
+            await site.restart()
+        await quiet()
+        message = await alpha.take_call("2001", b"late", home="bravo")
+        await eventually(lambda: charlie.delivered() == [message.message_id])
+        assert charlie.audio_of(message) == b"late"
+        assert [event.home for event in alpha.of_kind(MessageRequeued)] == ["charlie"]
 
     run(main())

@@ -6,7 +6,7 @@ import pytest
 
 from ledger.audio import g711
 from ledger.audio.errors import AudioError, NotAcceptableError, UnsupportedAudioError
-from ledger.audio.pcm import Pcm
+from ledger.audio.pcm import Pcm, decode
 from ledger.audio.peaks import peaks
 from ledger.audio.probe import probe
 from ledger.audio.render import PlayFormat, media_type, negotiate, render
@@ -155,6 +155,13 @@ def test_recording_of_which_an_event_says_nonsense_is_not_played(name, play_form
     received, facts = recording(name)
     with pytest.raises(AudioError):
         render(received, msgspec.structs.replace(facts, **senseless), play_format)
+
+
+@pytest.mark.parametrize("wrong", [{"channels": 3}, {"codec": "pcma"}])
+def test_wav_file_of_which_an_event_says_something_else_is_not_played(wrong):
+    facts = probe(speech(), "audio/wav")
+    with pytest.raises(UnsupportedAudioError, match="fetch it as it is"):
+        decode(speech(), msgspec.structs.replace(facts, **wrong))
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_changes_to_down_and_back_are_told_once_each():
     async def main():
         known, _, changes = make()
         for _ in range(6):
-            known.note_failure("bravo")
+            known.note_failure("bravo", "no answer")
         for _ in range(4):
             known.note_success("bravo")
         assert [change.state for change in changes] == [PeerState.DOWN, PeerState.UP]

@@ -138,6 +138,12 @@ def test_unknown_field_is_refused():
         decode_answer(b"VMLa\x01" + len(frame).to_bytes(4, "big") + frame, "bravo")
 
 
+def test_lists_thousands_deep_are_refused():
+    plain = b'{"x":' + b"[" * 5000 + b"]" * 5000 + b"}"
+    with pytest.raises(PeerError, match="cannot be read"):
+        decode_batch(batch_of([plain], []), "alpha")
+
+
 def test_frame_that_would_fill_the_memory_is_refused(monkeypatch):
     monkeypatch.setattr(wire, "MAX_HEADER_BYTES", 1000)
     bomb = encode_request(MissingRequest(digests=(ROOT,) * 100))

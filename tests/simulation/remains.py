@@ -1,0 +1,144 @@
+"""What a run left, in the world of the simulation or on the disks of real servers.
+
+The checkers look at nothing else: what the outside was promised, and what stands in the logs and
+among the recordings of each machine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from ledger.events import OpaqueEvent
+from ledger.mailbox import mailbox_of
+from ledger.storage.event_log import LogEntry
+from tests.simulation.logs import LogView, event_of
+from tests.simulation.promises import Told
+
+
+class Remains:
+    """The machines of a run, and what was promised in it."""
+
+    replays_mailboxes = True
+    """Shall all mailboxes be replayed? That takes its time."""
+
+    def __init__(self) -> None:
+        self.machines: dict[str, Any] = {}
+        """By server: its log, its recordings, its identity."""
+        self.left: dict[str, Any] = {}
+        """Servers that were taken out of the configuration, and switched off."""
+        self.histories: dict[str, list[Any]] = {}
+        """Logs that a server ever had: its present one, its clones' and those it lost."""
+        self.layouts_used: list[Any] = []
+        """Who was home to which extension, by each configuration that was in use."""
+        self.told = Told()
+        self._views: dict[str, LogView] = {}
+
+    @property
+    def all_machines(self) -> dict[str, Any]:
+        """Give also those that left."""
+        return self.machines | self.left
+
+    def logs_of(self, name: str) -> list[Any]:
+        """Give every log that a server ever had."""
+        return self.histories.get(name) or [self.all_machines[name].image]
+
+    def is_settled(self) -> bool:
+        """Is nothing on its way any more?"""
+        views = {name: self.view(name) for name in self.machines}
+        if self.unknown_profiles():
+            return False
+        if any(machine.recordings_in_spool() for machine in self.machines.values()):
+            return False
+        if any(view.waiting() or self.lost_at_home(view) for view in views.values()):
+            return False
+        if self.told.moves and (self.homes_in_doubt() or self.left_behind()):
+            return False
+        arrived = {call for n in self.all_machines for call in self.view(n).delivered_calls}
+        held = {call for view in views.values() for call in view.held_calls()}
+        wanted = self.told.accepted.keys() - self.told.lost_with_its_disk
+        return wanted <= arrived | held
+
+    def unknown_profiles(self) -> list[str]:
+        """What some server has not heard of greetings and PINs.
+
+        What somebody tells of who went back or left is not expected to be known, nor what is told
+        of mailboxes that the configuration moved, or with sound in which a bit flipped.
+        """
+        known = {name: self.view(name).profile_events for name in self.machines}
+        every: dict[bytes, LogEntry] = {}
+        for events in known.values():
+            every |= events
+        told = {plain for plain, entry in every.items() if self._is_to_be_known(entry)}
+        lacking = ((name, len(told - events.keys())) for name, events in known.items())
+        return [f"{name} lacks {count}" for name, count in lacking if count]
+
+    def _is_to_be_known(self, entry: LogEntry) -> bool:
+        event = event_of(entry)
+        assert not isinstance(event, OpaqueEvent)
+        is_there = event.recorded_by in self.machines
+        if not is_there or self.told.went_back(event.recorded_by):
+            return False
+        return not self.is_profile_in_doubt(mailbox_of(event) or "", entry.originator_id)
+
+    def is_profile_in_doubt(self, mailbox: str, stream: UUID | None = None) -> bool:
+        """Did the configuration move this mailbox, or a bit flip in what its stream names?"""
+        extension = mailbox.partition("@")[0]
+        is_rotten = any(stream == rotten for _, rotten in self.told.rotted)
+        return is_rotten or self.is_moved_by_file(extension)
+
+    def is_moved_by_file(self, extension: str) -> bool:
+        """Did the configuration name different homes of an extension?"""
+        return len({layout.home_of(extension) for layout in self.layouts_used}) > 1
+
+    def homes_in_doubt(self) -> list[str]:
+        """Mailboxes of which two servers know different homes."""
+        views = [self.view(name).homes for name in self.machines]
+        names = sorted(set().union(*views) - self.words_lost())
+        return [name for name in names if len({view.get(name) for view in views}) > 1]
+
+    def words_lost(self) -> set[str]:
+        """Mailboxes whose last move stands in no log any more of those who recorded it.
+
+        They went back to before it: what others heard of it they cannot hear again.
+        """
+        views = [self.view(name) for name in self.machines]
+        newest: dict[str, tuple[int, str]] = {}
+        for view in views:
+            for mailbox, claim in view.homes.items():
+                newest[mailbox] = max(claim, newest.get(mailbox, claim))
+        told = [view.told_homes for view in views]
+        return {m for m, claim in newest.items() if all(claim != own.get(m) for own in told)}
+
+    def left_behind(self) -> list[tuple[str, UUID]]:
+        """Messages of re-homed mailboxes that are at home at another server than their mailbox."""
+        found = []
+        lost = self.words_lost()
+        for name in self.machines:
+            view = self.view(name)
+            for _, event in view.delivered:
+                home = view.homes.get(event.mailbox)
+                is_elsewhere = home is not None and home[1] in self.machines and home[1] != name
+                if event.mailbox in lost:
+                    continue
+                if is_elsewhere and event.message_id not in view.refused:
+                    found.append((name, event.message_id))
+        return found
+
+    def lost_at_home(self, view: LogView) -> list[UUID]:
+        """Messages that a server has receipts for and that are not at their homes."""
+        there = {name: self.view(name).ever_delivered for name in self.all_machines}
+        return [
+            message_id
+            for message_id, receipts in view.migrated.items()
+            if message_id not in there[receipts[-1].home] and message_id not in view.refused
+        ]
+
+    def view(self, name: str) -> LogView:
+        """Give what a machine's log says now."""
+        image = self.all_machines[name].image
+        view = self._views.get(name)
+        if view is None or view.image is not image:
+            view = self._views[name] = LogView(image)
+        view.advance()
+        return view
