@@ -390,6 +390,7 @@ def test_batch_that_waited_too_long_is_answered_busy_with_a_pause(configs):
 def test_batch_that_finds_the_house_full_is_taken_in_as_soon_as_there_is_a_place(configs):
     async def main():
         async with serving(*configs) as (alpha, bravo), contextlib.AsyncExitStack() as full:
+            bravo.receiver.admission = Admission(4, random.Random(1))
             for origin in "xxyy":
                 await full.enter_async_context(bravo.receiver.admission.enter(origin, 1))
             await alpha.take_call("2001", b"a message")
