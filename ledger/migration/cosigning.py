@@ -111,17 +111,20 @@ class Cosigning:
                 verify=verify,
             )
             for peer, link in links.items()
+            if peer in directory.servers
         }
         self._tasks: list[asyncio.Task[None]] = []
 
     def note_success(self, peer: ServerId) -> None:
         """A peer answered: it may be asked."""
-        self._askers[peer].is_there = True
-        self._askers[peer].wake.set()
+        if (asker := self._askers.get(peer)) is not None:
+            asker.is_there = True
+            asker.wake.set()
 
     def note_failure(self, peer: ServerId, problem: str) -> None:  # noqa: ARG002 - not kept here
         """A peer did not answer: it is not asked until it does."""
-        self._askers[peer].is_there = False
+        if (asker := self._askers.get(peer)) is not None:
+            asker.is_there = False
 
     async def start(self) -> None:
         """Begin to ask."""
