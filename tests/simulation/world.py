@@ -72,6 +72,7 @@ class World(Remains):
         self.clones: list[Machine] = []
         self.settled_at_s: float | None = None
         self.sent_while_quiet = 0
+        self.started_while_quiet = 0
         self.deaths = self.power_cuts = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self.is_healed = False
@@ -146,9 +147,18 @@ class World(Remains):
 
     async def _stay_quiet(self) -> None:
         """Let late repetitions of requests arrive, and count what idle servers send."""
-        sent = self.network.sent
+        sent, started = self.network.sent, self._incarnations()
         await asyncio.sleep(QUIET_S)
         self.sent_while_quiet = self.network.sent - sent
+        self.started_while_quiet = self._incarnations() - started
+
+    def _incarnations(self) -> int:
+        """Count how often servers noticed that their log had gone back."""
+        return sum(
+            entry.topic == "incarnation-started"
+            for machine in self.machines.values()
+            for entry in machine.image.entries
+        )
 
     async def _requeue_held(self, done: set[UUID]) -> None:
         """An operator sends messages that were refused on their way again, once."""
