@@ -73,6 +73,7 @@ from ledger.offload import Offload
 from ledger.storage.blob_store import BlobStore, NewBlob
 from ledger.storage.event_log import Append, BlobLocation, LogHead, PeerTracking, tracking_name
 from ledger.storage.group_commit import EventLog
+from ledger.storage.peer_cursors import HomeMark
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -198,7 +199,21 @@ class Receiver:
             home_incarnation=head.incarnation,
             tracked=rows,
             receipt=self._receipt(sender, tracked_of(rows, request.incarnation), head),
+            kept=await self._kept(request.marks, head),
         )
+
+    async def _kept(self, marks: Sequence[HomeMark], head: LogHead) -> int:
+        """Count the marks that are in our log, up to the first that is not.
+
+        One behind it may be there all the same: a receipt that was signed since this log went back.
+        """
+        for count, mark in enumerate(marks):
+            if mark.home_position > head.position:
+                return count
+            root = await self._log.root_at(mark.home_position)
+            if root.hex() != mark.home_root:
+                return count
+        return len(marks)
 
     async def missing(self, request: MissingRequest) -> MissingAnswer:
         """Say which of these blobs are not here."""

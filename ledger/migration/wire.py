@@ -25,6 +25,7 @@ import zstandard
 
 from ledger.errors import PeerError
 from ledger.events import Digest, Position, Receipt, ServerId
+from ledger.storage.peer_cursors import MAX_MARKS, HomeMark
 
 VERSION: Final = 1
 """Version of the messages below. A server that meets another one says so instead of guessing."""
@@ -123,6 +124,8 @@ class ContactRequest(Message, frozen=True, kw_only=True, tag="contact"):
     nonce: str
     """Comes back in the answer, so that no old answer is taken for a new one."""
     versions: tuple[int, ...] = (VERSION,)
+    marks: Annotated[tuple[HomeMark, ...], msgspec.Meta(max_length=MAX_MARKS)] = ()
+    """What the home's log held when it signed receipts for the origin, the oldest first."""
 
 
 class MissingRequest(Message, frozen=True, kw_only=True, tag="missing"):
@@ -194,6 +197,9 @@ class ContactAnswer(Message, frozen=True, kw_only=True, tag="contact"):
     """The newest incarnation first."""
     receipt: Receipt | None = None
     """For the position tracked of the incarnation that asked; None when there is none yet."""
+    kept: Position = 0
+    """How many of the request's marks, from the first on, are in the home's log. What the others
+    stand for it has lost, whatever it tracks."""
 
 
 class Refusal(Message, frozen=True, kw_only=True):

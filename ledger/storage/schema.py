@@ -95,6 +95,7 @@ PEER_CURSOR: Final = Table(
     Column("position", _BIG, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("next_attempt_at", Text),
+    Column("marks", Text, nullable=False, server_default="[]"),
 )
 """An origin's hints about its peers: never trusted, only a better guess than nothing."""
 

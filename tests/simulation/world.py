@@ -72,7 +72,7 @@ class World(Remains):
         self.clones: list[Machine] = []
         self.settled_at_s: float | None = None
         self.sent_while_quiet = 0
-        self.started_while_quiet = 0
+        self.recovered_while_quiet = 0
         self.deaths = self.power_cuts = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self.is_healed = False
@@ -147,15 +147,15 @@ class World(Remains):
 
     async def _stay_quiet(self) -> None:
         """Let late repetitions of requests arrive, and count what idle servers send."""
-        sent, started = self.network.sent, self._incarnations()
+        sent, started = self.network.sent, self._recoveries()
         await asyncio.sleep(QUIET_S)
         self.sent_while_quiet = self.network.sent - sent
-        self.started_while_quiet = self._incarnations() - started
+        self.recovered_while_quiet = self._recoveries() - started
 
-    def _incarnations(self) -> int:
-        """Count how often servers noticed that their log had gone back."""
+    def _recoveries(self) -> int:
+        """Count how often servers noticed that their log had gone back, and got some of it back."""
         return sum(
-            entry.topic == "incarnation-started"
+            entry.topic in ("incarnation-started", "log-recalled")
             for machine in self.machines.values()
             for entry in machine.image.entries
         )
