@@ -127,6 +127,7 @@ class PeerWorker:
             offload=parts.offload,
             settings=parts.settings,
             ask_missing=self._client.missing,
+            recalled_until=parts.incarnations.recalled_until,
         )
         self._in_flight: deque[tuple[Draft, asyncio.Task[Accepted | Gap]]] = deque()
         self._signals: set[OriginInput] = set()

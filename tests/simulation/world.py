@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 SETTLES_WITHIN_S = 400.0
 """Virtual time after the last fault within which everything must be at its home."""
 QUIET_S = 25.0
+PROBED_WITHIN_S = 15.0
 
 
 class World(Remains):
@@ -146,7 +147,11 @@ class World(Remains):
             await asyncio.sleep(2.0)
 
     async def _stay_quiet(self) -> None:
-        """Let late repetitions of requests arrive, and count what idle servers send."""
+        """Let late repetitions of requests arrive, and count what idle servers send.
+
+        First a home that went back is found out by the next probe of each origin.
+        """
+        await asyncio.sleep(PROBED_WITHIN_S)
         sent, started = self.network.sent, self._recoveries()
         await asyncio.sleep(QUIET_S)
         self.sent_while_quiet = self.network.sent - sent
