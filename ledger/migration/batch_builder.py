@@ -125,8 +125,8 @@ class BatchBuilder:
     def restart(self, incarnation: UUID, *, after: int, known_until: int, seen_until: int) -> None:
         """Begin anew behind a position.
 
-        Behind ``seen_until`` the peer has nothing of our log but what came back from peers. Up to ``known_until`` the peer probably has the audio already: it is asked before any is
-        sent.
+        Behind ``seen_until`` the peer has nothing of our log but what came back from peers. Up to
+        ``known_until`` it probably has the audio already: it is asked before any is sent.
         """
         is_where_it_was = incarnation == self.incarnation and after == self._made
         if not is_where_it_was or self._waiting:
