@@ -125,9 +125,10 @@ class World(Remains):
         self.network.slow.clear()
         for clone in self.clones:
             self.retire(clone)
-        for machine in self.machines.values():
+        for machine in self.all_machines.values():
             machine.disk.strikes.is_full = False
             machine.disk.strikes.crash_in = machine.disk.strikes.fail_sync_in = None
+        for machine in self.machines.values():
             if self.layouts[machine.id] != self.layout and machine.process is not None:
                 machine.process.die()
             machine.down_until_s = 0.0
