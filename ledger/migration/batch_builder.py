@@ -100,9 +100,7 @@ class BatchBuilder:
         offload: Offload,
         settings: Replication,
         ask_missing: AskMissing,
-        recalled_until: Callable[[], Awaitable[int]],
     ) -> None:
-        """``recalled_until`` gives the last position of what came back from peers."""
         self._homes = homes
         self._peer = peer
         self._log = log
@@ -110,7 +108,6 @@ class BatchBuilder:
         self._offload = offload
         self._settings = settings
         self._ask_missing = ask_missing
-        self._recalled_until = recalled_until
         self._waiting: deque[Shipment] = deque()
         self.max_parcels = settings.batch_max_messages
         """Lowered to find out which message a peer cannot bear."""
@@ -123,10 +120,10 @@ class BatchBuilder:
         self._last_root = (-1, "")
 
     def restart(self, incarnation: UUID, *, after: int, known_until: int, seen_until: int) -> None:
-        """Begin anew behind a position.
+        """Begin anew behind a position. Behind ``seen_until`` the peer certainly has nothing.
 
-        Behind ``seen_until`` the peer has nothing of our log but what came back from peers. Up to
-        ``known_until`` it probably has the audio already: it is asked before any is sent.
+        Up to ``known_until`` the peer probably has the audio already: it is asked before any is
+        sent.
         """
         is_where_it_was = incarnation == self.incarnation and after == self._made
         if not is_where_it_was or self._waiting:
@@ -213,7 +210,7 @@ class BatchBuilder:
 
     async def _draft(self, shipments: Sequence[Shipment], after: int, through: int) -> Draft:
         audio = await self._load(shipments)
-        moved = [left for s in shipments if (left := await self._moved(s)) is not None]
+        moved = [left for s in shipments if (left := self._moved(s)) is not None]
         sent, left_out = _sort_out(shipments, audio, moved)
         root = await self._root(through)
         wanted = {digest for s in sent for digest, _ in s.blobs}
@@ -241,7 +238,7 @@ class BatchBuilder:
             left_out=tuple(left_out),
         )
 
-    async def _moved(self, shipment: Shipment) -> LeftOut | None:
+    def _moved(self, shipment: Shipment) -> LeftOut | None:
         """Does the mailbox of a message live elsewhere now, and has the peer never seen it?
 
         What the peer may have taken in already is sent all the same: its answer says whether the
@@ -251,7 +248,7 @@ class BatchBuilder:
         if delivery is None or message is None or delivery.position <= self._seen_until:
             return None
         home = self._homes.name_of_home(message.mailbox)
-        if home in (None, self._peer) or delivery.position <= await self._recalled_until():
+        if home in (None, self._peer):
             return None
         detail = f"mailbox {message.mailbox} lives on {home} as far as this server knows"
         return LeftOut(delivery, RefusalReason.NOT_MY_MAILBOX, detail)

@@ -16,7 +16,7 @@ from typing import Final
 from uuid import UUID
 
 from ledger.clock import Clock
-from ledger.events import IncarnationStarted, LogRecalled, ServerId, decode
+from ledger.events import IncarnationStarted, ServerId, decode
 from ledger.ids import IdFactory, server_stream_id
 from ledger.migration.protocol import OwnLog
 from ledger.storage.group_commit import EventLog
@@ -47,23 +47,6 @@ class Incarnations:
         if head.incarnation not in self._known:
             self._known[head.incarnation] = await self._ancestors(head.incarnation)
         return OwnLog(head.incarnation, head.position, self._known[head.incarnation])
-
-    async def recalled_until(self) -> int:
-        """Give the last position at which an event may stand that peers gave back; 0: none did.
-
-        They may have seen such an event under an incarnation before, at another position.
-        """
-        own = await self.own_log()
-        streams = [server_stream_id(self._server, each) for each in sorted(own.incarnations)]
-        return max(
-            (
-                entry.position
-                for entries in (await self._log.read_streams(streams)).values()
-                for entry in entries
-                if isinstance(decode(entry.plain), LogRecalled)
-            ),
-            default=0,
-        )
 
     async def start_after(self, judged: OwnLog, forgotten: Sequence[UUID], reason: str) -> None:
         """Begin a new incarnation; durable on return.

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -127,7 +128,6 @@ class PeerWorker:
             offload=parts.offload,
             settings=parts.settings,
             ask_missing=self._client.missing,
-            recalled_until=parts.incarnations.recalled_until,
         )
         self._in_flight: deque[tuple[Draft, asyncio.Task[Accepted | Gap]]] = deque()
         self._signals: set[OriginInput] = set()
@@ -247,8 +247,9 @@ class PeerWorker:
         self._own = own
         self._judgement = judge_contact(own, answer.tracked, root)
         self._kept = answer.kept
-        # Positions outlive incarnations, so what the peer took in under an older one counts too.
-        self._seen_until = max((row.position for row in answer.tracked), default=0)
+        # What it took in of an older incarnation may stand anywhere in our log: it was recalled.
+        is_older = any(row.incarnation != own.incarnation for row in answer.tracked)
+        self._seen_until = sys.maxsize if is_older else self._judgement.position
         if self._judgement.verdict is _I.AGREED and answer.receipt is not None:
             self._check_signature(answer.receipt, own.incarnation)
             self._progress.note_safe(answer.receipt.safe_position)

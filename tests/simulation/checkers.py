@@ -160,6 +160,22 @@ def every_message_has_its_sound(world: Remains) -> Findings:
                 yield f"{name} plays another sound for message {event.message_id}"
 
 
+def damage_is_noticed(world: Remains) -> Findings:
+    """Whatever a server gives for a blob of its messages or mailboxes has that blob's digest."""
+    for name, machine in world.machines.items():
+        states = profiles_of(machine.image).values()
+        greetings = (state.greeting(kind) for state in states for kind in GreetingKind)
+        blobs = {message.blob for message in world.view(name).stored.values()}
+        blobs |= {greeting.blob for greeting in greetings if greeting is not None}
+        for blob in sorted(blobs):
+            try:
+                found = hashlib.sha256(machine.read_blob(blob)).hexdigest()
+            except LedgerError:
+                continue  # it was noticed, or is not here
+            if found != blob:
+                yield f"{name} gives damaged bytes for blob {blob} as if they were whole"
+
+
 def custody_is_with_one_server(world: Remains) -> Findings:
     """Origin and home agree about who answers for each message."""
     for name in world.machines:
@@ -175,7 +191,7 @@ def custody_is_with_one_server(world: Remains) -> Findings:
 
 def receipts_are_signed_and_true(world: Remains) -> Findings:
     for name in world.machines:
-        for event in world.view(name).receipts:
+        for event, is_recalled in world.view(name).receipts:
             receipt = event.receipt
             try:
                 home = world.all_machines[event.home]
@@ -184,17 +200,19 @@ def receipts_are_signed_and_true(world: Remains) -> Findings:
                 yield f"{name} recorded a receipt that is not signed: {error}"
             if (receipt.origin, receipt.home) != (name, event.home):
                 yield f"{name} recorded a receipt for others"
-            if not _is_root_of(world, event.home, receipt.home_position, receipt.home_root):
+            logs = world.logs_of(event.home)
+            if not _is_root_of(logs, receipt.home_position, receipt.home_root):
                 yield f"{name} holds a receipt for another log of {event.home}"
-            if not _is_root_of(world, name, receipt.origin_position, receipt.origin_root):
+            own = world.logs_of(name) if is_recalled else [world.machines[name].image]
+            if not _is_root_of(own, receipt.origin_position, receipt.origin_root):
                 yield f"{name} holds a receipt for another log than its own"
 
 
-def _is_root_of(world: Remains, name: str, position: int, root: str) -> bool:
-    """Did one of the logs that a server ever had have this root there?"""
+def _is_root_of(logs: Sequence[Any], position: int, root: str) -> bool:
+    """Does one of these logs have this root there?"""
     return any(
         position < len(image.frontiers) and image.frontiers[position].root().hex() == root
-        for image in world.logs_of(name)
+        for image in logs
     )
 
 
@@ -238,6 +256,21 @@ def _went_another_way(world: Remains, event: MessageDelivered) -> bool:
     if world.is_moved_by_file(extension) or any(one == extension for one, _ in world.told.moves):
         return True
     return event.message_id in world.view(event.origin).ever_refused
+
+
+def incarnations_are_few(world: Remains) -> Findings:
+    """A log that went back begins anew; two servers of one name do not drive each other on."""
+    for name in world.machines:
+        began = {
+            event_of(entry).incarnation
+            for image in world.logs_of(name)
+            for entry in image.entries
+            if entry.topic == "incarnation-started" and entry.origin is None
+        }
+        past = sum(who == name for _, who in world.told.restored)
+        most = 2 * past + 1 if past else 0
+        if len(began) > most:
+            yield f"{name} began {len(began)} incarnations, at most {most} expected"
 
 
 def logs_are_whole(world: Remains) -> Findings:
@@ -348,14 +381,20 @@ def profiles_can_be_played_and_checked(world: Remains) -> Findings:
                 continue
             for kind in GreetingKind:
                 greeting = state.greeting(kind)
-                if greeting is None or machine.is_rotten(greeting.blob):
+                if greeting is None or _is_damaged(world, name, greeting.blob):
                     continue
                 if not _is_greeting(machine, greeting):
                     yield f"{name} cannot play the greeting of {mailbox}"
-            if state.pin is None or machine.is_rotten(state.pin.verifier or ""):
+            if state.pin is None or _is_damaged(world, name, state.pin.verifier or ""):
                 continue
             if not _is_checked(machine, state.pin):
                 yield f"{name} cannot check the PIN of {mailbox}"
+
+
+def _is_damaged(world: Remains, name: str, blob: str) -> bool:
+    """Did a bit flip in it, or where a log that went back could have got it back?"""
+    names = world.machines if world.told.went_back(name) else [name]
+    return any(world.machines[one].is_rotten(blob) for one in names)
 
 
 def _is_greeting(machine: Machine, greeting: GreetingRecorded) -> bool:
@@ -415,8 +454,9 @@ def no_voice_is_only_in_a_nameless_blob(world: Remains) -> Findings:
 
 
 def _is_recalled(world: Remains, name: str, call_id: UUID, sound: bytes) -> bool:
-    """Did a log that went back recall the message with this sound, which its home has?"""
-    messages = world.view(name).stored.values()
+    """Did a log that went back recall the message with this sound, or just its sound so far?"""
+    views = [world.view(one) for one in world.machines]
+    messages = (message for view in views for message in view.stored.values())
     digests = {m.audio.digest for m in messages if m.originator_id == call_id}
     return world.told.went_back(name) and hashlib.sha256(sound).hexdigest() in digests
 
@@ -481,9 +521,11 @@ ON_STORES: Final[tuple[Callable[[Remains], Findings], ...]] = (
     nothing_was_delivered_twice,
     every_accepted_message_arrived,
     every_message_has_its_sound,
+    damage_is_noticed,
     custody_is_with_one_server,
     receipts_are_signed_and_true,
     messages_arrive_in_order,
+    incarnations_are_few,
     logs_are_whole,
     events_travel_byte_for_byte,
     actions_are_known_at_home,

@@ -173,6 +173,8 @@ class World(Remains):
                 process = self.listener(name)
                 if message_id in done or process is None:
                     continue
+                if self.follows_by_itself(self.view(name), message_id):
+                    continue
                 done.add(message_id)
                 try:
                     await process.ask(process.server.requeue_message(call_id, message_id))
