@@ -23,6 +23,7 @@ from ledger.storage.stored_form import decode as decode_stored_form
 from ledger.storage.stored_form import intact_prefix, read_metadata
 from projections.mailboxes import MESSAGE
 from projections.replay import replay_mailboxes
+from tests.simulation.cosignatures import no_history_changes_unseen, witnesses_signed_what_was
 from tests.simulation.logs import event_of, profiles_of
 from tests.simulation.people import PINS
 from tests.simulation.remains import Remains
@@ -544,5 +545,7 @@ CHECKERS: Final[tuple[Callable[[World], Findings], ...]] = (
     everything_settles,
     *ON_STORES,
     tables_equal_their_replay,
+    witnesses_signed_what_was,
+    no_history_changes_unseen,
     servers_do_not_storm,
 )
