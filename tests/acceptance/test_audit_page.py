@@ -22,6 +22,7 @@ SECTION = re.compile(r"^## (?P<title>.+?)\n(?P<text>.*?)(?=^## |\Z)", re.MULTILI
 COMMANDS = re.compile(r"^```console\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 OURS = (
     "What happened to this message?",
+    "Is the log what it was?",
     "What did this mailbox hold, and was its lamp lit?",
     "What would another policy have done?",
 )

@@ -21,6 +21,7 @@ from ledger.events import decode
 from ledger.identity import load_identity, parse_public_key, write_new_file
 from ledger.storage.event_log import LogEntry, LogRecorder
 from ledger.storage.message_streams import read_story
+from ledger.storage.row_check import check_rows
 from vmledger.cli.api_client import connect
 from vmledger.cli.blobs import print_verification, verify_all
 from vmledger.cli.errors import ReservedError
@@ -135,6 +136,7 @@ def verify(
             server=loaded.server,
             keys=server_keys(loaded),
             checkpoints=rows,
+            faults=check_rows(loaded.stores.events),
             url=loaded.stores.events,
         )
     report = verify_all(loaded) if with_blobs and verification.is_intact else None
