@@ -67,7 +67,7 @@ def incarnation_sum(incarnation: UUID) -> Sum:
     return _sum(_LOG_HEAD, incarnation.bytes)
 
 
-def access_token_sum(row: Mapping[str, Any]) -> Sum:
+def access_token_sum(row: Mapping[Any, Any]) -> Sum:
     """Give the sum of an access token's row, by its columns."""
     names = ("name", "digest", "scopes", "mailboxes", "created_at", "expires_at", "revoked_at")
     return _sum(f"{_ACCESS_TOKEN} {row['id']}", *(row[name] for name in names))
