@@ -65,6 +65,7 @@ def register(app: typer.Typer) -> None:
     group.command("check-proof")(check_proof)
     group.command("diff")(diff)
     group.command("backup-verified")(backup_verified)
+    group.command("acknowledge")(acknowledge)
     app.add_typer(group, name="log")
     app.command("recover")(recover)
 
@@ -381,6 +382,19 @@ def backup_verified(
         "POST", "/v1/log/backups", {"position": position, "place": place}
     )
     print(f"recorded: {place} covers the log up to position {position}")
+
+
+def acknowledge(
+    server: Annotated[str, typer.Argument(metavar="SERVER", help="Whose log went back.")],
+    reason: Annotated[str, typer.Option("--reason", help="What happened, in your words.")],
+    config: ConfigOption = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Record that you know why a log went back in time: 'doctor' warns of it no longer."""
+    body = {"server": server, "reason": reason}
+    connect(config, url, token).send("POST", "/v1/log/acknowledgements", body)
+    print(f"recorded: the log of {server} went back because: {reason}")
 
 
 def recover(
