@@ -46,6 +46,9 @@ MAX_RECALLED: Final = 20_000
 MAX_BLOB_ANSWER_BYTES: Final = 10 * 1024 * 1024
 """Largest blob that is given back."""
 
+STRETCH_EVENTS: Final = 4096
+"""Events in one stretch of a log that is compared."""
+
 _MAGIC: Final = b"VML"
 _PREFIX_BYTES: Final = 9
 _LEVEL: Final = 3
@@ -175,6 +178,19 @@ class StoryRequest(Message, frozen=True, kw_only=True, tag="story"):
     """The message's call, if the one who asks knows it."""
     asked_by: Annotated[str, msgspec.Meta(max_length=200)] = ""
     """Who wants to know: the name of an access token there."""
+
+
+class LogRequest(Message, frozen=True, kw_only=True, tag="log"):
+    """A server holds its log against another's: it asks for the hashes of a stretch."""
+
+    origin: ServerId
+    """Who asks."""
+    home: ServerId
+    """Who is asked."""
+    after_position: Position
+    """Of the log of the server that is asked: the stretch begins behind it."""
+    stop_position: Position = 0
+    """It ends here at the latest; 0: at the end of the log."""
 
 
 class TrackedRow(Message, frozen=True, kw_only=True):
@@ -313,8 +329,40 @@ class StoryAnswer(Message, frozen=True, kw_only=True, tag="story"):
     """How many events were too many for the answer."""
 
 
+class TakenRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Where an event of the server that asks stands in the log of the one that is asked."""
+
+    position: EventPosition
+    origin_position: Position
+    stream: UUID
+
+
+class LogAnswer(Message, frozen=True, kw_only=True, tag="log"):
+    """The hashes of a stretch of a log, and what of it concerns the server that asks."""
+
+    server: ServerId
+    incarnation: UUID
+    position: Position
+    """Where the log ended when it was read."""
+    after_position: Position
+    """As it was asked."""
+    hashes: Annotated[bytes, msgspec.Meta(max_length=32 * STRETCH_EVENTS)]
+    """The leaf hashes of its events, of 32 bytes, end to end; none at the end of the log."""
+    taken: Annotated[tuple[TakenRow, ...], msgspec.Meta(max_length=STRETCH_EVENTS)]
+    """Which of them came from the server that asks."""
+    acknowledged: Annotated[tuple[EventPosition, ...], msgspec.Meta(max_length=STRETCH_EVENTS)]
+    """Positions, anywhere in the log, of messages for which it holds the asking server's receipt:
+    the receipts stand in this stretch."""
+
+
 Request: TypeAlias = (
-    ContactRequest | MissingRequest | RecallRequest | BlobRequest | StoryRequest | WitnessRequest
+    ContactRequest
+    | MissingRequest
+    | RecallRequest
+    | BlobRequest
+    | StoryRequest
+    | WitnessRequest
+    | LogRequest
 )
 Answer: TypeAlias = (
     ContactAnswer
@@ -329,6 +377,7 @@ Answer: TypeAlias = (
     | RecallAnswer
     | BlobAnswer
     | StoryAnswer
+    | LogAnswer
 )
 
 
