@@ -191,7 +191,7 @@ def custody_is_with_one_server(world: Remains) -> Findings:
 
 def receipts_are_signed_and_true(world: Remains) -> Findings:
     for name in world.machines:
-        for event, is_recalled in world.view(name).receipts:
+        for event, sent_at in world.view(name).receipts:
             receipt = event.receipt
             try:
                 home = world.all_machines[event.home]
@@ -203,7 +203,9 @@ def receipts_are_signed_and_true(world: Remains) -> Findings:
             logs = world.logs_of(event.home)
             if not _is_root_of(logs, receipt.home_position, receipt.home_root):
                 yield f"{name} holds a receipt for another log of {event.home}"
-            own = world.logs_of(name) if is_recalled else [world.machines[name].image]
+            if receipt.origin_position < sent_at:
+                yield f"{name} holds a receipt for {event.message_id} from before it was sent"
+            own = [world.machines[name].image] if sent_at else world.logs_of(name)
             if not _is_root_of(own, receipt.origin_position, receipt.origin_root):
                 yield f"{name} holds a receipt for another log than its own"
 
