@@ -132,7 +132,8 @@ def _is_excused(world: Remains, accepted: AcceptedCall) -> bool:
         refused = world.view(name).refused.get(accepted.message.message_id)
         if refused is None:
             continue
-        if refused.reason == "conflict" and world.told.restored and world.told.moves:
+        is_twice = world.told.went_back(accepted.call.server) or world.told.moves
+        if refused.reason == "conflict" and world.told.restored and is_twice:
             return True  # its call was told in two ways by a log that went back
         blob = world.view(name).stored[refused.message_id].blob
         if refused.reason in ("audio-corrupt", "audio-missing"):

@@ -126,13 +126,13 @@ def went_back_twice(draw: Draw) -> list[Step]:
 
 
 def repeated_after_restore(draw: Draw) -> list[Step]:
-    """A switch got no answer and calls again, and the server has forgotten the first time."""
+    """A switch hands a call over again, but not to its end: the server has forgotten the first."""
     scene = Scene(draw)
-    call = replace(scene.call(1.0, 1.1), chunks=1, pause_s=0.0, patience_s=4.0)
-    restored_s = round(call.at_s + scene.rng.uniform(1.5, 3.9), 3)
+    call = replace(scene.call(0.5, 1.5), chunks=1, pause_s=0.0)
+    restored_s = round(call.at_s + scene.rng.uniform(1.0, 3.0), 3)
     cut = Cut(
         at_s=round(restored_s - 0.1, 3),
-        lasts_s=scene.rng.choice((3.0, 8.0)),
+        lasts_s=8.0,
         origin=scene.origin,
         home=scene.home,
         is_one_way=False,
@@ -140,14 +140,12 @@ def repeated_after_restore(draw: Draw) -> list[Step]:
     return [
         Backup(at_s=scene.begins_s, server=scene.origin),
         call,
-        Crash(
-            at_s=round(call.at_s - 0.001, 3),
-            server=scene.origin,
-            operations=scene.rng.randint(8, 40),
-            is_after=scene.rng.random() < 0.7,
-            down_s=0.2,
-        ),
         Restore(at_s=restored_s, server=scene.origin),
+        replace(
+            call,
+            at_s=round(restored_s + scene.rng.uniform(0.6, 3.0), 3),
+            audio=call.audio[:40],
+        ),
         *scene.some(0.7, cut),
     ]
 
@@ -286,6 +284,19 @@ def damaged_on_the_way(draw: Draw) -> list[Step]:
     ]
 
 
+def heard_while_it_travels(draw: Draw) -> list[Step]:
+    """Answers take seconds: a user listens to a message that has arrived, and moved on."""
+    scene = Scene(draw, servers=3)
+    call = replace(scene.call(0.2, 0.3), chunks=1, pause_s=0.0)
+    third = next(n for n in draw.names if n not in (scene.home, scene.origin))
+    return [
+        Storm(at_s=scene.begins_s, lasts_s=12.0, weather=Weather(delay=0.7)),
+        call,
+        Move(at_s=scene.after(1.0, 5.0), extension=scene.extension, to=third, is_forced=False),
+        *(replace(draw.act(), at_s=scene.after(0.5, 7.0)) for _ in range(3)),
+    ]
+
+
 SCENARIOS: tuple[tuple[Callable[[Draw], list[Step]], int], ...] = (
     (rewritten, 14),
     (went_back_twice, 8),
@@ -298,5 +309,6 @@ SCENARIOS: tuple[tuple[Callable[[Draw], list[Step]], int], ...] = (
     (refused_while_the_answer_is_lost, 10),
     (given_away_and_forgotten, 8),
     (damaged_on_the_way, 8),
+    (heard_while_it_travels, 8),
 )
 """Each with how often it is drawn."""
