@@ -3,8 +3,8 @@
 ``python -m tests.simulation.mutants`` applies one fault after the other to a copy of the code, runs
 schedules until a checker objects, and writes ``docs/reliability-mutants.md``: for all of them the
 schedules that are kept, then for those that are left the ones of seeds 0, 1, 2... A schedule that
-fails without the fault as well does not count. A fault that nobody finds is a hole in the tests, and
-makes it exit with 1.
+fails without the fault as well does not count. A fault that nobody finds is a hole in the tests,
+and makes it exit with 1.
 """
 
 from __future__ import annotations
