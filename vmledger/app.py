@@ -18,6 +18,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -42,6 +43,7 @@ from ledger.storage.blob_store import BlobStore
 from ledger.storage.disk_room import DiskRoom
 from ledger.storage.event_log import LogRecorder
 from ledger.storage.group_commit import EventLog
+from ledger.storage.log_copy import CopyShelf
 from ledger.storage.log_reserve import LogReserve
 from ledger.storage.mailbox_states import MailboxStates
 from ledger.storage.open_blob_store import open_blob_store
@@ -51,6 +53,7 @@ from ledger.storage.spool import Spool
 from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
 from ledger.storage.sql_peer_cursors import SqlCursorStore
 from projections.pending import Pending
+from vmledger.blob_needs import needed_blobs
 from vmledger.connections import Doorkeeper, DoorLimits
 from vmledger.data_lock import DataLock
 from vmledger.http.application import create_app
@@ -93,6 +96,7 @@ class Stores:
     spool: Spool
     cursors: SqlCursorStore
     checkpoints: SqlCosignedCheckpoints
+    shelf: CopyShelf
     tokens: TokenStore
     read_models: ReadModels
     server_stream: ServerStream
@@ -172,6 +176,8 @@ def _open_stores(config: Configuration, stack: AsyncExitStack) -> Stores:
     stack.callback(cursors.close)
     checkpoints = SqlCosignedCheckpoints(config.stores.events)
     stack.callback(checkpoints.close)
+    shelf = CopyShelf(config.mirrors)
+    stack.callback(shelf.close)
     read_models = ReadModels(config, recorder, clock, room)
     stack.callback(read_models.close)
     offload = ThreadOffload()
@@ -188,6 +194,7 @@ def _open_stores(config: Configuration, stack: AsyncExitStack) -> Stores:
         spool=Spool(config.spool),
         cursors=cursors,
         checkpoints=checkpoints,
+        shelf=shelf,
         tokens=tokens,
         read_models=read_models,
         server_stream=ServerStream(config.server, log, clock),
@@ -254,6 +261,8 @@ def _make_replication(config: Configuration, stores: Stores) -> tuple[Replicatio
         new_id=new_id_factory(stores.clock.now, os.urandom),
         rng=rng,
         find_call=stores.read_models.call_of,
+        shelf=stores.shelf,
+        needed=partial(_needed_by, config, stores.clock),
     )
     peers_app = ReplicationApp(
         replication.receiver,
@@ -264,6 +273,14 @@ def _make_replication(config: Configuration, stores: Stores) -> tuple[Replicatio
         room=stores.room,
     )
     return replication, peers_app
+
+
+def _needed_by(
+    config: Configuration, clock: SystemClock, recorder: LogRecorder, server: ServerId
+) -> set[str]:
+    """Read which blobs another server must have. Its own retention may be shorter, never ours."""
+    keep_for = timedelta(days=config.retention.keep_audio_days_after_delivery)
+    return needed_blobs(recorder, server, keep_for, clock.now())
 
 
 def _make_server(

@@ -1,0 +1,121 @@
+"""A mirror holds a whole copy of another server's log, and never lets go of one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ledger.configuration import load_configuration
+from ledger.storage.log_copy import LogCopy
+from ledger.storage.open_recorder import open_recorder
+from tests.support.api import wav
+from tests.support.command_line import CommandLine
+from tests.support.pair import Client, eventually, set_keys
+from tests.support.processes import Servers, free_ports
+from vmledger.cluster import write_cluster
+
+EXTENSIONS = {"alpha": ["1000-1999"], "bravo": ["2000-2999"], "carol": ["3000-3999"]}
+KEYS = {"server.key", "tls.key", "tls.crt"}
+
+
+def write_mirrored(folder: Path) -> dict[str, Path]:
+    """Alpha, whose mirror is bravo, and carol."""
+    ports = iter(free_ports(6))
+    places = {server: (next(ports), next(ports)) for server in EXTENSIONS}
+    files = write_cluster(
+        folder, list(EXTENSIONS), EXTENSIONS, places, mirrors={"alpha": ["bravo"]}
+    )
+    for file in files:
+        set_keys(file, backoff_max_s=1, probe_interval_s=0.5)
+    return dict(zip(EXTENSIONS, files, strict=True))
+
+
+@pytest.fixture
+def site(tmp_path) -> Iterator[tuple[dict[str, Path], Servers]]:
+    files = write_mirrored(tmp_path)
+    with Servers(list(files.values())) as servers:
+        yield files, servers
+
+
+def copies_of_alpha(files: dict[str, Path]) -> list[Path]:
+    return sorted((files["bravo"].parent / "data" / "mirrors" / "alpha").glob("*"))
+
+
+def is_copied(files: dict[str, Path]) -> bool:
+    """Is the copy all that alpha's log is now?"""
+    folder = files["bravo"].parent / "data" / "mirrors" / "alpha" / "current"
+    if not (folder / "ledger.sqlite").exists():
+        return False
+    with (
+        closing(open_recorder(load_configuration(files["alpha"]).stores.events)) as own,
+        closing(LogCopy(folder)) as copy,
+    ):
+        return own.head() == copy.recorder.head() and copy.checkpoint.read(own.head()) is not None
+
+
+def lose(config: Path) -> None:
+    """The disk is gone; what was kept elsewhere is the configuration and the keys."""
+    data = config.parent / "data"
+    for path in data.iterdir():
+        if path.name not in KEYS:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def test_mirror_holds_every_event_and_recording_at_its_own_position(site):
+    files, servers = site
+    servers.start_all()
+    alpha, carol = Client(servers["alpha"]), Client(servers["carol"])
+    here = alpha.leave("1001", wav(1200, level=3))
+    alpha.leave("3001", wav(1300, level=4))
+    carol.leave("1002", wav(1400, level=5))
+    eventually(lambda: len(alpha.mailbox("1002")) == 1)
+    eventually(lambda: is_copied(files))
+    with (
+        closing(open_recorder(load_configuration(files["alpha"]).stores.events)) as own,
+        closing(LogCopy(copies_of_alpha(files)[0])) as copy,
+    ):
+        end = copy.recorder.head().position
+        assert copy.recorder.read(1, end) == own.read(1, end)
+        assert copy.recorder.tracked("carol") == own.tracked("carol")
+    assert here["message_id"] in alpha.mailbox("1001")
+
+
+def test_mirror_keeps_the_copy_of_a_log_that_went_back(site):
+    files, servers = site
+    servers["alpha"].start()
+    servers["bravo"].start()
+    alpha = Client(servers["alpha"])
+    for level in (3, 4, 5):
+        alpha.leave("1001", wav(1200, level=level))
+    eventually(lambda: is_copied(files))
+    with closing(LogCopy(copies_of_alpha(files)[0])) as copy:
+        before = copy.recorder.head()
+    servers["alpha"].kill9()
+    lose(files["alpha"])
+    run = CommandLine(files["alpha"].parent, files["alpha"])
+    run("log", "verify")  # makes an empty log, as a careless hand would
+    servers["alpha"].start()
+    eventually(lambda: len(copies_of_alpha(files)) == 2)
+    eventually(lambda: is_copied(files))
+    aside = next(path for path in copies_of_alpha(files) if path.name != "current")
+    with closing(LogCopy(aside)) as copy:
+        assert copy.recorder.head() == before
+        assert copy.checkpoint.read(before) is not None
+
+
+def test_who_is_no_mirror_gets_nothing_of_the_log(site):
+    files, servers = site
+    text = files["alpha"].read_text()
+    assert 'mirrors = ["bravo"]' in text
+    files["alpha"].write_text(text.replace('mirrors = ["bravo"]', "mirrors = []"))
+    servers["alpha"].start()
+    servers["bravo"].start()
+    Client(servers["alpha"]).leave("1001", wav(1200, level=3))
+    eventually(lambda: "server bravo is no mirror of alpha" in servers["bravo"].output(500))
+    folder = files["bravo"].parent / "data" / "mirrors" / "alpha" / "current"
+    with closing(LogCopy(folder)) as copy:
+        assert copy.recorder.head().position == 0
