@@ -63,6 +63,7 @@ from vmledger.http.questions import Questions
 from vmledger.http.upload import UploadGate
 from vmledger.logs import LogFormat, configure_logs
 from vmledger.read_models import ReadModels
+from vmledger.recovery import expect_recovered
 from vmledger.replication import Replication
 from vmledger.serving import (
     Server,
@@ -360,6 +361,7 @@ async def serve(config: Configuration) -> None:
     allow_many_files()
     async with AsyncExitStack() as stack:
         stack.enter_context(DataLock(config.data))
+        expect_recovered(config.data)
         api_listener = stack.enter_context(bind(config.api_address, "listen.api"))
         listener = stack.enter_context(bind(config.replication_address, "listen.replication"))
         stack.enter_context(stop_on_signals(stop))

@@ -1,9 +1,9 @@
 """Copy a log from whoever has it: a mirror from its origin, a lost server from its mirrors.
 
-Page by page, each held against the root that its giver states *before* it is committed, and where
-the log's own server signed for its end, against that signature. Blobs are durable before the commit
-of the events that name them. While one page is committed the next one is on its way. Killed at any
-moment, the copy is a shorter beginning of the same log, and the next run goes on from there.
+Page by page, each shown *before* it is committed to be the beginning of the tree that the log's own
+server signed. Blobs are durable before the commit of the events that name them. While one page is
+committed the next one is on its way. Killed at any moment, the copy is a shorter beginning of the
+same log, and the next run goes on from there.
 
 Source: claims 5, 7 and 10; RFC 9162 section 2.1.
 """
@@ -49,6 +49,7 @@ from ledger.storage.event_log import (
 )
 from ledger.storage.log_copy import CheckpointFile
 from ledger.storage.merkle import Frontier, frontier_at, leaf_hash
+from ledger.storage.merkle_proofs import verify_consistency
 
 _QUESTION_BLOBS: Final = 400
 """Blobs asked for in one question; the answer is bounded in bytes."""
@@ -203,6 +204,7 @@ class LogFetch:
             after_position=after,
             after_root=frontier.root().hex(),
             through_position=self.through,
+            tree_size=self._copy.position,
         )
         page = await self._source.log_page(request)
         if page.is_other_history:
@@ -230,6 +232,11 @@ class LogFetch:
         grown = frontier.append(leaf_hash(bytes(event.plain)) for event in page.events)
         if grown.root().hex() != page.root:
             raise self._broken(f"events up to position {page.through_position} are not its tree")
+        proof = [bytes.fromhex(digest) for digest in page.proof]
+        size, root = self._copy.position, bytes.fromhex(self._copy.root)
+        if not verify_consistency(grown.size, grown.root(), size, root, proof):
+            what = f"they are not the beginning of the {size} events that were signed"
+            raise self._broken(what)
         self._expect_right(page)
         stored: list[StoredEvent] = []
         digests: dict[str, bool] = {}
@@ -419,19 +426,10 @@ def _other_history(target: LogTarget, position: int, copy: CopyState) -> OtherHi
 
 
 async def complete(
-    source: LogSource,
-    target: LogTarget,
-    needed: Iterable[str],
-    offload: Offload,
-    keep: Callable[[list[BlobLocation]], None],
+    source: LogSource, target: LogTarget, needed: Iterable[str], offload: Offload
 ) -> list[str]:
-    """Get needed blobs that are not held; gives those that the source has not either.
-
-    ``keep`` notes in the log where they lie now. They are durable then.
-    """
-    done = Fetched()
+    """Get needed blobs that are not held, each kept alone; gives those that are still missing."""
     wanted = await offload(partial(_missing, target, sorted(needed)))
-    locations = await fetch_blobs(source, target, dict.fromkeys(wanted, False), offload, done)
-    if locations:
-        await offload(partial(keep, locations))
+    done = Fetched()
+    await fetch_blobs(source, target, dict.fromkeys(wanted, True), offload, done)
     return done.absent

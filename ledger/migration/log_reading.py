@@ -31,6 +31,7 @@ from ledger.storage.blob_store import BlobStore
 from ledger.storage.cosigned_checkpoints import CosignedCheckpoints
 from ledger.storage.event_log import LogEntry, LogHead, LogRecorder
 from ledger.storage.log_copy import CheckpointFile
+from ledger.storage.merkle_proofs import consistency_proof
 
 _PAGE_BYTES: Final = 8 * 1024 * 1024
 _BLOBS_BYTES: Final = 8 * 1024 * 1024
@@ -90,15 +91,16 @@ def read_page(
         for row in reversed(recorder.tracked(origin))
     ]  # fmt: skip
     head = recorder.head()
-    after = request.after_position
-    if after > head.position or recorder.root_at(after).hex() != request.after_root:
+    after, size = request.after_position, request.tree_size
+    is_within = after <= size <= head.position
+    if not is_within or recorder.root_at(after).hex() != request.after_root:
         return LogPage(
             after_position=after,
             through_position=after,
             root=request.after_root,
             is_other_history=True,
         )
-    stop = min(request.through_position, head.position)
+    stop = min(request.through_position, size)
     entries = _bounded(recorder.read(after + 1, MAX_COPIED, stop)) if stop > after else []
     through = entries[-1].position if entries else after
     if through - after != len(entries):
@@ -109,6 +111,9 @@ def read_page(
         after_position=after,
         through_position=through,
         root=reached.root.hex(),
+        proof=tuple(
+            digest.hex() for digest in consistency_proof(through, size, recorder.read_hashes)
+        ),
         events=tuple(
             CopiedEvent(msgspec.Raw(entry.plain), entry.origin, entry.origin_position)
             for entry in entries

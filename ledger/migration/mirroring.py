@@ -36,7 +36,6 @@ from ledger.migration.log_fetch import (
 from ledger.migration.wire import LogStateRequest
 from ledger.offload import Offload
 from ledger.storage.blob_care import gc
-from ledger.storage.copy_log import add_blob_locations
 from ledger.storage.event_log import LogRecorder
 from ledger.storage.log_copy import CopyShelf, LogCopy
 
@@ -215,7 +214,6 @@ class Mirror:
             self._target(copy),
             await self._offload(lambda: self._needed(copy.recorder, self._origin)),
             self._offload,
-            partial(add_blob_locations, copy.url),
         )
         await self._offload(partial(self._tidy, copy))
         self._cared_s = now_s

@@ -197,6 +197,8 @@ class LogPageRequest(Message, frozen=True, kw_only=True, tag="log-page"):
     """What the one who asks holds already: the page goes on from there, and from no other."""
     through_position: Position
     """No event behind this one is wanted."""
+    tree_size: Position
+    """Of the tree whose beginning the page must be shown to be."""
 
 
 class BlobsRequest(Message, frozen=True, kw_only=True, tag="blobs"):
@@ -354,6 +356,8 @@ class LogPage(Message, frozen=True, kw_only=True, tag="log-page"):
     through_position: Position
     root: Digest
     """Of the log at ``through_position``."""
+    proof: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=64)] = ()
+    """That this root is the beginning of the asked tree (RFC 9162 section 2.1.4)."""
     is_other_history: bool = False
     """What the one who asks holds already is not the beginning of this log; nothing is given."""
     events: Annotated[tuple[CopiedEvent, ...], msgspec.Meta(max_length=MAX_COPIED)] = ()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from uuid import UUID
 
+import httpx
 import pytest
 
 from ledger.configuration import load_configuration
+from ledger.events import MessageStored, decode
 from ledger.storage.log_copy import LogCopy
 from ledger.storage.open_recorder import open_recorder
 from tests.support.api import wav
@@ -119,3 +123,87 @@ def test_who_is_no_mirror_gets_nothing_of_the_log(site):
     folder = files["bravo"].parent / "data" / "mirrors" / "alpha" / "current"
     with closing(LogCopy(folder)) as copy:
         assert copy.recorder.head().position == 0
+
+
+# --- Recovery: a server is lost and comes back ----------------------------------------------------
+
+
+@contextmanager
+def callers(client: Client) -> Iterator[dict[str, bytes]]:
+    """Leave messages until the server dies or the block ends; gives those that were accepted."""
+    accepted: dict[str, bytes] = {}
+    stop = threading.Event()
+
+    def call() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            spoken = wav(1000 + 20 * (number % 50), level=1 + number % 200)
+            extension = ("1001", "2001", "3001")[number % 3]
+            try:
+                accepted[client.leave(extension, spoken)["message_id"]] = spoken
+            except (httpx.HTTPError, AssertionError):
+                stop.wait(0.05)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        yield accepted
+    finally:
+        stop.set()
+        thread.join()
+
+
+def everything(client: Client, extension: str) -> set[str]:
+    answer = client.http.get(f"/v1/mailboxes/{extension}", params={"limit": 1000})
+    return {message["message_id"] for message in answer.json()["messages"]}
+
+
+def test_lost_server_comes_back_from_its_mirror_with_all_that_was_acknowledged(site):
+    files, servers = site
+    servers.start_all()
+    alpha, carol = Client(servers["alpha"]), Client(servers["carol"])
+    recover = CommandLine(files["alpha"].parent)
+    with callers(alpha) as accepted, callers(carol) as elsewhere:
+        eventually(lambda: len(accepted) >= 40 and len(elsewhere) >= 40)
+        servers["alpha"].kill9()
+        died = dict(accepted)
+        eventually(lambda: len(elsewhere) >= 80)  # the others go on
+    lose(files["alpha"])
+    with closing(LogCopy(copies_of_alpha(files)[0])) as copy:
+        acknowledged = copy.recorder.head()
+
+    done = recover("recover", files["alpha"].parent, "--from", "bravo", "--json", code=None)
+    report = done.json["report"]
+    assert report["position"] == acknowledged.position
+    assert report["root"] == acknowledged.root.hex()
+    assert not report["missing"]
+    assert done.json["is_whole"] == (report["known_until"] == acknowledged.position)
+    verify = CommandLine(files["alpha"].parent, files["alpha"])
+    verify("log", "verify", "--blobs")
+
+    with closing(open_recorder(load_configuration(files["alpha"]).stores.events)) as own:
+        assert own.root_at(acknowledged.position) == acknowledged.root
+        stored = {
+            event.message_id
+            for entry in own.read(1, acknowledged.position)
+            if isinstance(event := decode(entry.plain), MessageStored)
+        }
+    servers["alpha"].start()
+    alpha = Client(servers["alpha"])
+    clients = {"1001": alpha, "2001": Client(servers["bravo"]), "3001": carol}
+    eventually(lambda: all(client.pending() == 0 for client in clients.values()))
+    held = {extension: everything(client, extension) for extension, client in clients.items()}
+    everywhere = [message for found in held.values() for message in found]
+    assert len(everywhere) == len(set(everywhere)), "no message is there twice"
+    assert elsewhere.keys() <= set(everywhere), "what another server accepted arrives"
+    safe = {message for message in died if UUID(message) in stored}
+    assert len(safe) >= 30
+    assert safe <= set(everywhere), "what the mirror had acknowledged is there"
+    for message in sorted(safe)[:10]:
+        extension = next(e for e, found in held.items() if message in found)
+        assert clients[extension].audio(extension, message) == died[message]
+    eventually(lambda: is_copied(files))
+    assert len(copies_of_alpha(files)) == 1, "the same copy goes on"
+    after = alpha.leave("3001", wav(1500, level=9))
+    eventually(lambda: after["message_id"] in carol.mailbox("3001"))

@@ -23,7 +23,6 @@ from ledger.storage.event_log import LogEntry, LogRecorder
 from ledger.storage.message_streams import read_story
 from vmledger.cli.api_client import connect
 from vmledger.cli.blobs import print_verification, verify_all
-from vmledger.cli.errors import ReservedError
 from vmledger.cli.options import (
     ConfigOption,
     JsonOption,
@@ -62,7 +61,6 @@ def register(app: typer.Typer) -> None:
     group.command("check-proof")(check_proof)
     group.command("backup-verified")(backup_verified)
     app.add_typer(group, name="log")
-    app.command("recover")(recover)
 
 
 def read(
@@ -333,15 +331,3 @@ def backup_verified(
         "POST", "/v1/log/backups", {"position": position, "place": place}
     )
     print(f"recorded: {place} covers the log up to position {position}")
-
-
-def recover(
-    sources: Annotated[  # noqa: ARG001 - the name is reserved
-        list[str] | None, typer.Option("--from", metavar="URL", help="A server to ask.")
-    ] = None,
-) -> None:
-    """Reserved: rebuild this server's log from its peers."""
-    raise ReservedError(
-        "'recover' is reserved and not built yet; restore the data directory from a backup, and "
-        "the other servers send again what it lacks"
-    )
