@@ -28,15 +28,14 @@ import uvloop
 from litestar.types import ASGIApp
 
 from ledger.clock import SystemClock
-from ledger.configuration import ApiTls, Configuration, Homes, ServerEntry, load_configuration
+from ledger.configuration import ApiTls, Configuration, Homes, load_configuration
 from ledger.events import ServerId
 from ledger.identity import load_identity
 from ledger.ids import new_id_factory
-from ledger.migration.http_link import HttpLink
 from ledger.migration.http_receiver import ReplicationApp
 from ledger.migration.known_homes import load_homes
 from ledger.migration.link import PeerLink
-from ledger.migration.tls import client_context, server_context
+from ledger.migration.tls import server_context
 from ledger.offload import ThreadOffload
 from ledger.server import ServerParts, VoicemailServer
 from ledger.storage.blob_store import BlobStore
@@ -59,9 +58,10 @@ from vmledger.data_lock import DataLock
 from vmledger.http.application import create_app
 from vmledger.http.measures import Measures
 from vmledger.http.parts import ApiParts
-from vmledger.http.questions import Questions
+from vmledger.http.questions import CopyReaders, Questions
 from vmledger.http.upload import UploadGate
 from vmledger.logs import LogFormat, configure_logs
+from vmledger.peer_links import open_link
 from vmledger.read_models import ReadModels
 from vmledger.recovery import expect_recovered
 from vmledger.replication import Replication
@@ -234,19 +234,10 @@ def _make_replication(config: Configuration, stores: Stores) -> tuple[Replicatio
     identity = load_identity(config.server, config.identity.signing_key)
     rng = random.Random(os.urandom(16))  # noqa: S311 - spreads retries, keeps no secret
 
-    def link(peer: ServerEntry) -> PeerLink:
-        assert peer.certificate is not None, "the configuration refuses a peer without one"
-        return HttpLink(
-            peer,
-            identity=identity,
-            tls=client_context(config.identity, peer.certificate),
-            settings=config.replication,
-            clock=stores.clock,
-            offload=stores.offload,
-            rng=rng,
-        )
-
-    links: dict[ServerId, PeerLink] = {peer.id: link(peer) for peer in config.directory.peers}
+    links: dict[ServerId, PeerLink] = {
+        peer.id: open_link(config, peer, stores.clock, stores.offload)
+        for peer in config.directory.peers
+    }
     replication = Replication(
         config,
         stores.homes,
@@ -327,6 +318,10 @@ def _make_api(
         stores.clock,
         live_evidence=replication.reachability.evidence,
         witnesses=witnesses,
+        copies=CopyReaders(
+            acknowledged=lambda: replication.sharing.acknowledged if replication.sharing else {},
+            copied=lambda: replication.mirroring.states if replication.mirroring else (),
+        ),
     )
     return create_app(
         ApiParts(

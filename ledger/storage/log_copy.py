@@ -31,7 +31,7 @@ LOG_FILE: Final = "ledger.sqlite"
 BLOBS: Final = "blobs"
 CHECKPOINT_FILE: Final = "checkpoint"
 _NEXT: Final = "checkpoint.next"
-_CURRENT: Final = "current"
+CURRENT_COPY: Final = "current"
 
 
 class CheckpointFile:
@@ -120,7 +120,7 @@ class CopyShelf:
 
     def current(self, of: ServerId) -> LogCopy:
         """Open the copy that grows; makes it."""
-        return self._get(self.root / of / _CURRENT, is_new=True)
+        return self._get(self.root / of / CURRENT_COPY, is_new=True)
 
     def copies(self, of: ServerId) -> list[LogCopy]:
         """Open all copies of a server's log; none for a server that is not mirrored."""
@@ -130,7 +130,7 @@ class CopyShelf:
 
     def set_aside(self, of: ServerId, at: datetime) -> Path:
         """Keep the copy that grows as it is, for ever; the next one begins from nothing."""
-        path = self.root / of / _CURRENT
+        path = self.root / of / CURRENT_COPY
         target = path.with_name(f"aside-{at:%Y%m%dT%H%M%S.%fZ}")
         with self._lock:
             copy = self._open.pop(path, None)

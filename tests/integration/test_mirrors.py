@@ -207,3 +207,36 @@ def test_lost_server_comes_back_from_its_mirror_with_all_that_was_acknowledged(s
     assert len(copies_of_alpha(files)) == 1, "the same copy goes on"
     after = alpha.leave("3001", wav(1500, level=9))
     eventually(lambda: after["message_id"] in carol.mailbox("3001"))
+
+
+def test_operator_sees_how_far_the_copies_are(site):
+    files, servers = site
+    servers["alpha"].start()
+    servers["bravo"].start()
+    alpha, bravo = Client(servers["alpha"]), Client(servers["bravo"])
+    alpha.leave("1001", wav(1200, level=3))
+    eventually(lambda: is_copied(files))
+    # The acknowledgement is the mirror's next question, a second later.
+    eventually(lambda: alpha.metric("vmledger_mirror_lag_events", mirror="bravo") == 0)
+    acknowledged = alpha.metric("vmledger_mirror_acknowledged_position", mirror="bravo")
+    assert acknowledged > 0
+    eventually(lambda: bravo.metric("vmledger_copy_lag_events", origin="alpha") == 0)
+    assert bravo.metric("vmledger_copy_failing", origin="alpha") == 0
+    here = CommandLine(files["alpha"].parent, files["alpha"])
+    there = CommandLine(files["bravo"].parent, files["bravo"])
+    # The log grows a little by itself: carol is away.
+    eventually(lambda: "lacks 0 of our events" in here("servers").out)
+    eventually(lambda: "we lack 0 of its events" in there("servers").out)
+    checks = {c["name"]: c for c in here("doctor", "--json").json["checks"]}
+    assert checks["mirror bravo"]["verdict"] == "ok"
+    checks = {c["name"]: c for c in there("doctor", "--json").json["checks"]}
+    assert checks["copy of alpha"]["verdict"] == "ok"
+    verified = there("log", "verify", "--copy-of", "alpha", "--blobs", "--json").json
+    assert verified["log"]["position"] >= acknowledged
+    assert verified["blobs"]["checked"] == 1
+    servers["bravo"].kill9()
+    eventually(lambda: is_copied(files))
+    pack = next((copies_of_alpha(files)[0] / "blobs" / "packs").glob("*.pack"))
+    pack.write_bytes(b"x" + pack.read_bytes()[1:])
+    there("log", "verify", "--copy-of", "alpha", "--blobs", code=1)
+    there("log", "verify", "--copy-of", "carol", code=1)

@@ -15,11 +15,12 @@ import msgspec
 import typer
 
 from ledger.checkpoint import log_key
-from ledger.configuration import load_configuration
+from ledger.configuration import Configuration, load_configuration
 from ledger.errors import CallerError, NotFoundError
 from ledger.events import decode
 from ledger.identity import load_identity, parse_public_key, write_new_file
 from ledger.storage.event_log import LogEntry, LogRecorder
+from ledger.storage.log_copy import BLOBS, CURRENT_COPY, LOG_FILE
 from ledger.storage.message_streams import read_story
 from vmledger.cli.api_client import connect
 from vmledger.cli.blobs import print_verification, verify_all
@@ -112,6 +113,12 @@ def verify(
     with_blobs: Annotated[
         bool, typer.Option("--blobs", help="Also read the audio of every message held here.")
     ] = False,
+    copy_of: Annotated[
+        str | None,
+        typer.Option(
+            "--copy-of", metavar="SERVER", help="Verify the copy that is kept here of its log."
+        ),
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -120,6 +127,8 @@ def verify(
     Names the place of whatever is not as it was written, and exits with 1.
     """
     loaded = load_config(config)
+    if copy_of is not None:
+        loaded = _copy_as_stores(loaded, copy_of)
     with (
         open_log(loaded) as recorder,
         open_checkpoints(loaded) as checkpoints,
@@ -144,6 +153,17 @@ def verify(
             print_verification(report)
     if not verification.is_intact or (report is not None and not report.is_sound):
         raise typer.Exit(1)
+
+
+def _copy_as_stores(config: Configuration, server: str) -> Configuration:
+    """Give a configuration under which the copy of another server's log is the log."""
+    folder = config.mirrors / config.directory.entry(server).id / CURRENT_COPY
+    if not (folder / LOG_FILE).is_file():
+        raise NotFoundError(f"no copy of the log of {server} is kept in {folder}")
+    stores = msgspec.structs.replace(
+        config.stores, events=f"sqlite:///{folder / LOG_FILE}", blobs=f"file://{folder / BLOBS}"
+    )
+    return msgspec.structs.replace(config, server=server, stores=stores)
 
 
 def _print_verification(verification: LogVerification) -> None:

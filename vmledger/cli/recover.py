@@ -6,32 +6,22 @@ Source: claims 5, 8 and 10.
 from __future__ import annotations
 
 import asyncio
-import os
-import random
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ledger.clock import SystemClock
-from ledger.configuration import Configuration, ServerEntry, load_configuration
+from ledger.configuration import load_configuration
 from ledger.errors import CallerError
-from ledger.identity import load_identity
-from ledger.migration.http_link import HttpLink
-from ledger.migration.link import PeerClient
-from ledger.migration.log_fetch import LogSource, PeerSource
-from ledger.migration.tls import client_context
-from ledger.offload import ThreadOffload
 from vmledger.cli.mailboxes import parse_moment
 from vmledger.cli.options import JsonOption
 from vmledger.cli.output import print_facts, print_json, progress_bar
-from vmledger.data_lock import DataLock
 from vmledger.init import CONFIGURATION_FILE
-from vmledger.recovery import DirectorySource, Recovery, RecoveryReport
 from vmledger.stores import make_stores
+
+if TYPE_CHECKING:
+    from vmledger.recovery import RecoveryReport
 
 
 def register(app: typer.Typer) -> None:
@@ -79,8 +69,20 @@ def recover(
             f"there is no {file}; put the server's {CONFIGURATION_FILE}, the certificates that it "
             "names and the keys there first"
         )
+    # Here, not above: it needs every library, and most commands need none.
+    from vmledger.recovery_sources import recover_from  # noqa: PLC0415
+
     config = load_configuration(file)
-    report = asyncio.run(_recover(config, sources, _parse_until(until)))
+    with progress_bar() as bar:
+        task = bar.add_task("events", total=None)
+        report = asyncio.run(
+            recover_from(
+                config,
+                sources,
+                _parse_until(until),
+                lambda at, end, _: bar.update(task, completed=at, total=end),
+            )
+        )
     make_stores(config)
     if as_json:
         print_json({"statement": state(report), "is_whole": report.is_whole, "report": report})
@@ -98,68 +100,6 @@ def _parse_until(text: str | None) -> int | datetime | None:
             raise CallerError("--until 0 leaves nothing to recover; positions begin at 1")
         return int(text)
     return parse_moment(text)
-
-
-async def _recover(
-    config: Configuration, names: Sequence[str] | None, until: int | datetime | None
-) -> RecoveryReport:
-    async with AsyncExitStack() as stack:
-        stack.enter_context(DataLock(config.data))
-        offload = ThreadOffload()
-        stack.callback(offload.close)
-        found = _open(config, names, offload, stack)
-        bar = stack.enter_context(progress_bar())
-        task = bar.add_task("events", total=None)
-        recovery = Recovery(
-            config,
-            found,
-            offload=offload,
-            now=datetime.now(UTC),
-            until=until,
-            on_progress=lambda at, end, _: bar.update(task, completed=at, total=end),
-        )
-        return await recovery.run()
-
-
-def _open(
-    config: Configuration,
-    names: Sequence[str] | None,
-    offload: ThreadOffload,
-    stack: AsyncExitStack,
-) -> list[LogSource]:
-    """Open every source that was named; raises CallerError for one that is none."""
-    peers = config.directory.peers
-    found: list[LogSource] = []
-    for name in [peer.id for peer in peers] if names is None else names:
-        peer = next((p for p in peers if name.rstrip("/") in (p.id, p.url)), None)
-        if peer is not None:
-            link = _link(config, peer, offload)
-            stack.push_async_callback(link.close)
-            found.append(PeerSource(PeerClient(link), offload))
-        elif Path(name).is_dir():
-            source = DirectorySource(Path(name), config.directory.servers, offload)
-            stack.callback(source.close)
-            found.append(source)
-        else:
-            known = ", ".join(f"{p.id} ({p.url})" for p in peers) or "none"
-            raise CallerError(
-                f"--from {name!r} is no directory, and no server of the configuration, which names "
-                f"{known}; the certificate of a server must be known before it is trusted"
-            )
-    return found
-
-
-def _link(config: Configuration, peer: ServerEntry, offload: ThreadOffload) -> HttpLink:
-    assert peer.certificate is not None, "the configuration refuses a peer without one"
-    return HttpLink(
-        peer,
-        identity=load_identity(config.server, config.identity.signing_key),
-        tls=client_context(config.identity, peer.certificate),
-        settings=config.replication,
-        clock=SystemClock(),
-        offload=offload,
-        rng=random.Random(os.urandom(16)),  # noqa: S311 - makes nonces that differ, no secret
-    )
 
 
 def state(report: RecoveryReport) -> str:
