@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
 import httpx
+import msgspec
 import pytest
 
 from ledger.configuration import load_configuration
 from ledger.events import MessageStored, decode
+from ledger.migration.wire import LogPage, LogPageRequest
+from ledger.offload import ThreadOffload
 from ledger.storage.log_copy import LogCopy
 from ledger.storage.open_recorder import open_recorder
 from tests.support.api import wav
@@ -21,6 +26,7 @@ from tests.support.command_line import CommandLine
 from tests.support.pair import Client, eventually, set_keys
 from tests.support.processes import Servers, free_ports
 from vmledger.cluster import write_cluster
+from vmledger.recovery import DirectorySource, Recovery
 
 EXTENSIONS = {"alpha": ["1000-1999"], "bravo": ["2000-2999"], "carol": ["3000-3999"]}
 KEYS = {"server.key", "tls.key", "tls.crt"}
@@ -240,3 +246,153 @@ def test_operator_sees_how_far_the_copies_are(site):
     pack.write_bytes(b"x" + pack.read_bytes()[1:])
     there("log", "verify", "--copy-of", "alpha", "--blobs", code=1)
     there("log", "verify", "--copy-of", "carol", code=1)
+
+
+def test_recovery_says_exactly_what_is_missing_and_who_may_hold_it(site):
+    files, servers = site
+    servers.start_all()
+    alpha, carol = Client(servers["alpha"]), Client(servers["carol"])
+    kept = alpha.leave("1001", wav(1200, level=3))
+    eventually(lambda: is_copied(files))
+    servers["bravo"].kill9()
+    with closing(LogCopy(copies_of_alpha(files)[0])) as copy:
+        copied = copy.recorder.head().position
+        # A disk of the mirror has lost the recordings, too.
+        shutil.rmtree(copy.directory / "blobs" / "packs")
+    lost = alpha.leave("1001", wav(1300, level=4))
+    shipped = alpha.leave("3001", wav(1400, level=5))
+    eventually(lambda: alpha.pending() == 0)
+
+    def witnessed() -> int:
+        known = alpha.http.get("/v1/servers").json()["servers"]
+        return next(s for s in known if s["id"] == "carol")["witnessed_position"]
+
+    eventually(lambda: witnessed() > copied + 5)
+    servers["alpha"].kill9()
+    lose(files["alpha"])
+    servers["bravo"].start()
+    folder = files["alpha"].parent
+    done = CommandLine(folder)("recover", folder, "--json", code=1).json
+    report = done["report"]
+    assert report["position"] == copied
+    assert report["known_until"] > copied + 5
+    assert f"recovered through position {copied} of {report['known_until']}" in done["statement"]
+    assert f"positions {copied + 1} to {report['known_until']} are missing" in done["statement"]
+    assert report["told_by"] == ["carol"]
+    (missing,) = report["missing"]
+    assert missing["message_id"] == kept["message_id"]
+
+    servers["alpha"].start()
+    alpha = Client(servers["alpha"])
+    eventually(lambda: not alpha.http.get("/v1/servers").json()["went_back"]["waiting_for"])
+    eventually(lambda: alpha.pending() == 0)
+    assert carol.mailbox("3001") == [shipped["message_id"]]
+    told = CommandLine(folder, files["alpha"])("message", "show", shipped["message_id"]).out
+    assert "message-migrated" in told or "carol" in told
+    assert alpha.mailbox("1001") == [kept["message_id"]]
+    assert lost["message_id"] not in alpha.mailbox("1001")
+
+
+def test_server_without_any_mirror_comes_back_from_what_the_others_hold(site):
+    files, servers = site
+    text = files["alpha"].read_text()
+    files["alpha"].write_text(text.replace('mirrors = ["bravo"]', "mirrors = []"))
+    servers.start_all()
+    alpha, carol = Client(servers["alpha"]), Client(servers["carol"])
+    shipped = alpha.leave("3001", wav(1400, level=5))
+    received = carol.leave("1001", wav(1500, level=6))
+    eventually(lambda: alpha.mailbox("1001") == [received["message_id"]])
+    eventually(lambda: alpha.pending() == 0)
+    servers["alpha"].kill9()
+    lose(files["alpha"])
+    folder = files["alpha"].parent
+    done = CommandLine(folder)("recover", folder, "--json", code=1).json
+    assert done["report"]["position"] == 0
+    assert "carol may hold some of them" in done["statement"].replace("bravo, ", "")
+    servers["alpha"].start()
+    alpha = Client(servers["alpha"])
+    eventually(lambda: alpha.mailbox("1001") == [received["message_id"]])
+    assert alpha.audio("1001", received["message_id"]) == wav(1500, level=6)
+    eventually(lambda: not alpha.http.get("/v1/servers").json()["went_back"]["waiting_for"])
+    assert carol.mailbox("3001") == [shipped["message_id"]]
+
+
+def test_killed_recovery_goes_on_and_the_server_does_not_start_in_between(site):
+    files, servers = site
+    servers["alpha"].start()
+    servers["bravo"].start()
+    alpha = Client(servers["alpha"])
+    for level in range(3, 9):
+        alpha.leave("1001", wav(1200, level=level))
+    eventually(lambda: is_copied(files))
+    servers["alpha"].kill9()
+    lose(files["alpha"])
+    folder, copy = files["alpha"].parent, copies_of_alpha(files)[0]
+    run, serve = CommandLine(folder), CommandLine(folder, files["alpha"])
+    half = recover_half(files["alpha"], copy)
+    refused = serve("serve", code=1)
+    assert "is not finished; run 'vmledger recover' again" in refused.err
+    done = run("recover", folder, "--from", copy, "--json").json
+    assert done["report"]["position"] > half > 0
+    assert done["statement"].endswith("nothing missing")
+    run("recover", folder, "--from", copy, code=1)  # never over what is there
+    serve("log", "verify", "--blobs")
+
+
+def recover_half(config_file: Path, copy: Path) -> int:
+    """Recover as far as a killed process would have come; gives the position reached."""
+    config = load_configuration(config_file)
+    offload = ThreadOffload(2)
+    source = DirectorySource(copy, config.directory.servers, offload)
+
+    class KilledError(Exception):
+        pass
+
+    class Half:
+        """The source, until the process that reads from it is killed."""
+
+        name = source.name
+        log_state = staticmethod(source.log_state)
+        blobs = staticmethod(source.blobs)
+
+        async def log_page(self, request: LogPageRequest) -> LogPage:
+            if request.after_position:
+                raise KilledError
+            return await source.log_page(
+                msgspec.structs.replace(request, through_position=request.through_position // 2)
+            )
+
+    try:
+        recovery = Recovery(config, [Half()], offload=offload, now=datetime.now(UTC))
+        with pytest.raises(KilledError):
+            asyncio.run(recovery.run())
+    finally:
+        source.close()
+        offload.close()
+    with closing(open_recorder(config.stores.events)) as recorder:
+        return recorder.head().position
+
+
+@pytest.mark.parametrize("kind", ["position", "time"])
+def test_server_is_recovered_as_it_was_at_a_moment_of_the_past(site, kind):
+    files, servers = site
+    servers["alpha"].start()
+    servers["bravo"].start()
+    alpha = Client(servers["alpha"])
+    first = alpha.leave("1001", wav(1200, level=3))
+    eventually(lambda: is_copied(files))
+    moment = datetime.now(UTC)
+    with closing(open_recorder(load_configuration(files["alpha"]).stores.events)) as own:
+        position = own.head().position
+    alpha.leave("1001", wav(1200, level=4))
+    eventually(lambda: is_copied(files))
+    servers["alpha"].kill9()
+    lose(files["alpha"])
+    folder = files["alpha"].parent
+    until = position if kind == "position" else moment.isoformat()
+    done = CommandLine(folder)("recover", folder, "--from", "bravo", "--until", until, "--json")
+    assert done.json["report"]["position"] >= position
+    assert "as far as was asked for, nothing missing" in done.json["statement"]
+    servers["bravo"].kill9()
+    servers["alpha"].start()
+    assert Client(servers["alpha"]).mailbox("1001") == [first["message_id"]]
