@@ -32,6 +32,7 @@ from vmledger.cli import (
     profiles,
     projections,
     replay,
+    retention,
     servers,
     tokens,
 )
@@ -90,6 +91,7 @@ for topic in (
     replay,
     audit,
     export,
+    retention,
     projections,
     blobs,
     backups,

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -24,20 +23,18 @@ from ledger.errors import CorruptionError, PeerError
 from ledger.events import (
     DomainEvent,
     MessageDelivered,
-    PinChanged,
     ServerId,
     Stamp,
     decode,
 )
 from ledger.ids import MailboxAddress, mailbox_stream_id
-from ledger.mailbox import Said, mailbox_of
+from ledger.mailbox import Said, mailbox_of, subject_of
 from ledger.migration.audience import AnyEvent, stored_of
 from ledger.migration.examination import ForeignEvent, RefusedError, kind_of
 from ledger.migration.protocol import OwnLog
 from ledger.migration.wire import RecalledEvent
 from ledger.storage.event_log import LogEntry
 
-_PIN: Final = "pin"
 Held = Mapping[UUID, Sequence[LogEntry]]
 
 
@@ -175,8 +172,7 @@ def _last_words(entries: Iterable[LogEntry]) -> list[tuple[int, Said]]:
     for entry in sorted(entries, key=lambda entry: entry.position):
         event = decode(entry.plain, f"position {entry.position}")
         if isinstance(event, Said):
-            subject = _PIN if isinstance(event, PinChanged) else event.kind
-            words[subject] = (entry.position, event)
+            words[subject_of(event)] = (entry.position, event)
     return sorted(words.values(), key=lambda word: word[0])
 
 
