@@ -19,6 +19,7 @@ import typer
 
 from ledger.errors import LedgerError
 from vmledger.cli import (
+    archives,
     backups,
     blobs,
     calls,
@@ -90,6 +91,7 @@ for topic in (
     projections,
     blobs,
     backups,
+    archives,
     recover,
     configuration,
     tokens,
