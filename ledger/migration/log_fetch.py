@@ -245,7 +245,8 @@ class LogFetch:
         self, page: LogPage, frontier: Frontier
     ) -> tuple[Frontier, list[StoredEvent], dict[str, bool], int]:
         """Check a page and give its events and the blobs that they name: digest -> is it secret?"""
-        grown = frontier.append(leaf_hash(bytes(event.plain)) for event in page.events)
+        plains = [bytes(copied.plain) for copied in page.events]
+        grown = frontier.append(map(leaf_hash, plains))
         if grown.root().hex() != page.root:
             raise self._broken(f"events up to position {page.through_position} are not its tree")
         proof = [bytes.fromhex(digest) for digest in page.proof]
@@ -256,8 +257,7 @@ class LogFetch:
         self._expect_right(page)
         stored: list[StoredEvent] = []
         digests: dict[str, bool] = {}
-        for copied in page.events:
-            plain = bytes(copied.plain)
+        for copied, plain in zip(page.events, plains, strict=True):
             event = decode(plain, f"position {page.after_position + len(stored) + 1}")
             if self._is_too_late(event.recorded_at, copied):
                 break
