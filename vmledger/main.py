@@ -19,6 +19,7 @@ import typer
 
 from ledger.errors import LedgerError
 from vmledger.cli import (
+    archives,
     audit,
     backups,
     blobs,
@@ -96,6 +97,7 @@ for topic in (
     projections,
     blobs,
     backups,
+    archives,
     recover,
     configuration,
     tokens,

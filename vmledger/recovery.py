@@ -16,6 +16,7 @@ Source: claims 5, 8 and 10; RFC 9162 section 2.1.
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -68,6 +69,7 @@ from ledger.storage.mapper import to_stored_event
 from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_recorder
 from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
+from vmledger.archive import is_archive, unpack
 from vmledger.blob_needs import BlobNeeds, needed_blobs
 
 RECOVERY: Final = "recovery"
@@ -128,12 +130,20 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DirectorySource:
-    """A `LogSource` that is a directory: a mirror's copy, or a backup."""
+    """A `LogSource` that is a directory: a mirror's copy, a backup, or an archive."""
 
     def __init__(self, directory: Path, servers: Iterable[ServerId], offload: Offload) -> None:
-        """Open it; raises NotFoundError for a directory without a log."""
+        """Open it; an archive is unpacked first.
+
+        Raises NotFoundError for a directory without a log, CorruptionError for a damaged archive.
+        """
         self.name = str(directory)
-        self._copy = LogCopy(directory)
+        self._unpacked: tempfile.TemporaryDirectory[str] | None = None
+        if is_archive(directory):
+            self._unpacked = tempfile.TemporaryDirectory(prefix="vmledger-archive-")
+            self._copy = unpack(directory, Path(self._unpacked.name))
+        else:
+            self._copy = LogCopy(directory)
         self._servers = tuple(servers)
         self._offload = offload
 
@@ -159,6 +169,8 @@ class DirectorySource:
     def close(self) -> None:
         """Free files."""
         self._copy.close()
+        if self._unpacked is not None:
+            self._unpacked.cleanup()
 
 
 def expect_recovered(data: Path) -> None:

@@ -231,7 +231,7 @@ class LogFetch:
         locations = await fetch_blobs(self._source, self._target, digests, self._offload, self.done)
         is_cut = kept < len(page.events)
         prepared = _Prepared(
-            appends=list(_appends(page.events[:kept], stored, locations)),
+            appends=list(_runs(page.events[:kept], stored, locations)),
             through=after + kept,
             checkpoint=page.checkpoint if not is_cut else None,
             cosigned=page.cosigned if not is_cut else (),
@@ -245,7 +245,8 @@ class LogFetch:
         self, page: LogPage, frontier: Frontier
     ) -> tuple[Frontier, list[StoredEvent], dict[str, bool], int]:
         """Check a page and give its events and the blobs that they name: digest -> is it secret?"""
-        grown = frontier.append(leaf_hash(bytes(event.plain)) for event in page.events)
+        plains = [bytes(copied.plain) for copied in page.events]
+        grown = frontier.append(map(leaf_hash, plains))
         if grown.root().hex() != page.root:
             raise self._broken(f"events up to position {page.through_position} are not its tree")
         proof = [bytes.fromhex(digest) for digest in page.proof]
@@ -256,8 +257,7 @@ class LogFetch:
         self._expect_right(page)
         stored: list[StoredEvent] = []
         digests: dict[str, bool] = {}
-        for copied in page.events:
-            plain = bytes(copied.plain)
+        for copied, plain in zip(page.events, plains, strict=True):
             event = decode(plain, f"position {page.after_position + len(stored) + 1}")
             if self._is_too_late(event.recorded_at, copied):
                 break
@@ -390,7 +390,20 @@ def _missing(target: LogTarget, digests: Sequence[str]) -> list[str]:
     return [d for d in digests if d not in packed and d not in loose]
 
 
-def _appends(
+def lay_out(events: Sequence[CopiedEvent], locations: Iterable[BlobLocation]) -> Iterator[Append]:
+    """Make of a log's events what puts them into a copy of it, just as they are.
+
+    Raises CorruptionError for what is no event.
+    """
+    read = (decode(bytes(copied.plain)) for copied in events)
+    stored = [
+        StoredEvent(e.originator_id, e.originator_version, e.topic, bytes(copied.plain))
+        for e, copied in zip(read, events, strict=True)
+    ]
+    return _runs(events, stored, locations)
+
+
+def _runs(
     events: Sequence[CopiedEvent], stored: Sequence[StoredEvent], locations: Iterable[BlobLocation]
 ) -> Iterator[Append]:
     """Lay out events in runs of one origin each, as the log keeps them."""

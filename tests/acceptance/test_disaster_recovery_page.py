@@ -64,7 +64,7 @@ def test_every_block_of_commands_is_tried_below():
         "A server is lost": 5,
         "There is no mirror, or it is lost too": 1,
         "As it was at an earlier moment": 1,
-        "Before the disaster": 3,
+        "Before the disaster": 4,
     }
 
 
@@ -79,9 +79,15 @@ def test_operator_brings_a_lost_server_back_by_the_page(tmp_path):
     copy = bravo.parent / "data" / "mirrors" / "alpha" / "current"
     (tmp_path / "safe").mkdir()
     operator = Operator(
-        tmp_path, dir=alpha.parent, safe=tmp_path / "safe", copy=copy, mirror=bravo, moment=5
+        tmp_path,
+        dir=alpha.parent,
+        safe=tmp_path / "safe",
+        archive=tmp_path / "archive",
+        copy=copy,
+        mirror=bravo,
+        moment=5,
     )
-    keep, watch, verify = blocks("Before the disaster")
+    keep, watch, archive, verify = blocks("Before the disaster")
     unpack, recover, look, after, tokens = blocks("A server is lost")
     with Servers([alpha, bravo]) as servers:
         servers.start_all()
@@ -90,6 +96,7 @@ def test_operator_brings_a_lost_server_back_by_the_page(tmp_path):
         operator(keep)
         operator.variables["VMLEDGER_CONFIG"] = str(alpha)
         eventually(lambda: "lacks 0 of our events" in operator(watch))
+        operator(archive)
         operator(verify)
 
         servers["alpha"].kill9()

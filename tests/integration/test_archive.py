@@ -1,0 +1,92 @@
+"""An archive is written beside the running server, and a lost server comes back from it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.api import wav
+from tests.support.command_line import CommandLine
+from tests.support.pair import Client, eventually, write_pair
+from tests.support.processes import Servers
+
+KEYS = {"server.key", "tls.key", "tls.crt"}
+
+
+def lose(config: Path) -> None:
+    for path in (config.parent / "data").iterdir():
+        if path.name not in KEYS:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@pytest.fixture(scope="module")
+def archived(tmp_path_factory) -> tuple[CommandLine, Path, Path, list[str]]:
+    """Alpha is lost; its archive was written in two runs, and is all there is."""
+    folder = tmp_path_factory.mktemp("archived")
+    files = write_pair(folder)
+    run, archive, backup = (
+        CommandLine(folder, files["alpha"]),
+        folder / "archive",
+        folder / "backup",
+    )
+    with Servers([files["alpha"]]) as servers:
+        servers["alpha"].start()
+        client = Client(servers["alpha"])
+        left = [client.leave("1001", wav(1200, level=3))["message_id"]]
+        first = run("archive", archive, "--json").json
+        assert first["new_recordings"] == 1
+        before = {path: path.read_bytes() for path in archive.rglob("*") if path.is_file()}
+        left.append(client.leave("1001", wav(1300, level=4))["message_id"])
+        second = run("archive", archive, "--json").json
+        assert second["position"] > first["position"] > 0
+        assert second["new_events"] == second["position"] - first["position"]
+        assert second["new_recordings"] == 1
+        assert run("archive", archive, "--json").json["new_segments"] in (0, 1)
+        run("backup", "create", backup)
+    for path, data in before.items():
+        if path.name != "serve.lock":
+            assert path.read_bytes() == data, f"{path} is written once and never changed"
+    return run, archive, backup, left
+
+
+@pytest.mark.parametrize("kind", ["archive", "backup"])
+def test_lost_server_comes_back_from_a_directory(archived, kind):
+    run, archive, backup, left = archived
+    assert run.config is not None
+    lose(run.config)
+    source = archive if kind == "archive" else backup
+    done = run("recover", run.config.parent, "--from", source, "--json").json
+    assert done["statement"].endswith("nothing missing")
+    run("log", "verify", "--blobs")
+    with Servers([run.config]) as servers:
+        servers["alpha"].start()
+        client = Client(servers["alpha"])
+        eventually(lambda: sorted(client.mailbox("1001")) == sorted(left))
+        assert client.audio("1001", left[0]) == wav(1200, level=3)
+
+
+def test_damage_to_an_archive_is_found_and_named(archived, tmp_path):
+    run, archive, _, _ = archived
+    lose(run.config)
+    for spoil in ("cut", "gap"):
+        copy = tmp_path / spoil
+        shutil.copytree(archive, copy)
+        first = min((copy / "segments").glob("*.segment"))
+        if spoil == "cut":
+            first.write_bytes(first.read_bytes()[:-5])
+        else:
+            first.unlink()
+        refused = run("recover", run.config.parent, "--from", copy, code=1)
+        assert "archive" in refused.err
+        assert "Traceback" not in refused.err
+
+
+def test_archive_of_another_history_is_not_continued(archived):
+    run, archive, _, _ = archived
+    lose(run.config)
+    run("log", "verify")
+    with Servers([run.config]) as servers:
+        servers["alpha"].start()
+        Client(servers["alpha"]).leave("1001", wav(1200, level=9))
+        refused = run("archive", archive, code=1)
+        assert "not the first ones of this log" in refused.err

@@ -1,0 +1,266 @@
+"""An archive of a log: files that are written once and never changed, to be carried anywhere.
+
+    segments/00000000000000000001-00000000000000002000.segment
+    blobs/
+
+A segment holds a stretch of the log, byte for byte, with the checkpoint that the server signed for
+its end and the places of the recordings that its events name; it is a zstd frame with a checksum.
+A second run writes only segments that follow. Recordings are copied before the segment that names
+them, so that a segment that is there is whole; killed half-way, the next run goes on.
+
+What the server does not need any more is not dropped from an archive: that is for whoever keeps it.
+
+Source: claim 10; RFC 9162 section 2.1; C2SP tlog-checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import msgspec
+import zstandard
+
+from ledger.checkpoint import read_log_name
+from ledger.configuration import Configuration
+from ledger.errors import ConflictError, CorruptionError, NotFoundError
+from ledger.events import decode
+from ledger.identity import load_identity
+from ledger.migration.former_events import blob_of
+from ledger.migration.log_fetch import lay_out
+from ledger.migration.log_reading import own_word, read_page
+from ledger.migration.wire import CopiedEvent, LogPage, LogPageRequest
+from ledger.signed_note import parse_note
+from ledger.storage.copy_blobs import copy_blobs
+from ledger.storage.event_log import BlobLocation, LogRecorder
+from ledger.storage.filesystem_blobs import FilesystemBlobStore
+from ledger.storage.log_copy import BLOBS, LogCopy
+from ledger.storage.merkle import EMPTY_ROOT
+from ledger.storage.open_blob_store import open_blob_store
+from ledger.storage.open_recorder import open_recorder
+from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
+from vmledger.data_lock import DataLock
+
+SEGMENTS: Final = "segments"
+_SUFFIX: Final = ".segment"
+_LEVEL: Final = 9
+
+Progress = Callable[[int, int], None]
+"""Called with the position that is reached and the one to reach."""
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A stretch of a log."""
+
+    version: int = 1
+    after_position: int
+    through_position: int
+    root: str
+    """Of the log at ``through_position``, hexadecimal."""
+    checkpoint: str
+    """Signed by the log's server, for ``through_position``."""
+    events: tuple[CopiedEvent, ...]
+    blobs: tuple[BlobLocation, ...]
+    """Where the recordings lie in ``blobs/`` that its events name."""
+
+
+class ArchiveReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What an archive holds now."""
+
+    server: str
+    position: int
+    """It covers the server's log up to here."""
+    root: str
+    new_segments: int
+    new_events: int
+    new_recordings: int
+    absent: int
+    """Recordings that the new events name and the server has not, or not any more."""
+
+
+def is_archive(directory: Path) -> bool:
+    """Is this the directory of an archive?"""
+    return (directory / SEGMENTS).is_dir()
+
+
+def write_archive(
+    config: Configuration, directory: Path, on_progress: Progress = lambda _done, _all: None
+) -> ArchiveReport:
+    """Write what is new of a server's log to an archive; durable on return.
+
+    Safe beside the running server. Raises ConflictError for a directory that holds an archive of
+    another history, or that another process writes; TransientError when a store cannot work now.
+    """
+    (directory / SEGMENTS).mkdir(mode=0o700, parents=True, exist_ok=True)
+    recorder = open_recorder(config.stores.events)
+    cosigned = SqlCosignedCheckpoints(config.stores.events)
+    try:
+        with DataLock(directory):
+            return _Writer(config, directory, recorder, cosigned).run(on_progress)
+    finally:
+        cosigned.close()
+        recorder.close()
+
+
+class _Writer:
+    def __init__(
+        self,
+        config: Configuration,
+        directory: Path,
+        recorder: LogRecorder,
+        cosigned: SqlCosignedCheckpoints,
+    ) -> None:
+        self._config = config
+        self._directory = directory
+        self._recorder = recorder
+        self._cosigned = cosigned
+        self._vouch = own_word(load_identity(config.server, config.identity.signing_key))
+        self._source = open_blob_store(config.stores.blobs)
+        self._target = FilesystemBlobStore(directory / BLOBS)
+
+    def run(self, on_progress: Progress) -> ArchiveReport:
+        after, root = _end(self._directory)
+        end = self._recorder.head().position
+        segments = events = recordings = absent = 0
+        while True:
+            page = self._page(after, root, max(after, end))
+            if not page.events:
+                break
+            blobs, not_there = self._copy_blobs(page)
+            self._write(page, blobs)
+            after, root = page.through_position, page.root
+            segments, events = segments + 1, events + len(page.events)
+            recordings, absent = recordings + len(blobs), absent + not_there
+            on_progress(after, end)
+        return ArchiveReport(
+            server=self._config.server,
+            position=after,
+            root=root,
+            new_segments=segments,
+            new_events=events,
+            new_recordings=recordings,
+            absent=absent,
+        )
+
+    def _page(self, after: int, root: str, end: int) -> LogPage:
+        request = LogPageRequest(
+            of=self._config.server,
+            after_position=after,
+            after_root=root,
+            through_position=end,
+            tree_size=end,
+        )
+        page = read_page(self._recorder, request, self._vouch, origins=(), cosigned=self._cosigned)
+        if page.is_other_history:
+            raise ConflictError(
+                f"the {after} events in {self._directory} are not the first ones of this log: it "
+                "is another server's archive, or this log went back in time; keep it, and archive "
+                "to another place"
+            )
+        return page
+
+    def _copy_blobs(self, page: LogPage) -> tuple[tuple[BlobLocation, ...], int]:
+        named = (blob_of(decode(bytes(copied.plain))) for copied in page.events)
+        digests = list(dict.fromkeys(one[0] for one in named if one is not None))
+        located = self._recorder.locate_blobs(digests)
+        copied = copy_blobs(digests, self._source, located, self._target)
+        return tuple(copied.locations), len(copied.unreadable)
+
+    def _write(self, page: LogPage, blobs: tuple[BlobLocation, ...]) -> None:
+        assert page.checkpoint is not None, "the server's own word can always be had"
+        segment = Segment(
+            after_position=page.after_position,
+            through_position=page.through_position,
+            root=page.root,
+            checkpoint=page.checkpoint,
+            events=page.events,
+            blobs=blobs,
+        )
+        compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
+        data = compressor.compress(msgspec.json.encode(segment))
+        name = f"{page.after_position + 1:020}-{page.through_position:020}{_SUFFIX}"
+        path = self._directory / SEGMENTS / name
+        temporary = path.with_suffix(".new")
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # A crash before this leaves recordings that no segment names, and no segment.
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _segments(directory: Path) -> list[Path]:
+    return sorted((directory / SEGMENTS).glob(f"*{_SUFFIX}"))
+
+
+def _end(directory: Path) -> tuple[int, str]:
+    """Say where an archive ends: position and root."""
+    files = _segments(directory)
+    if not files:
+        return 0, EMPTY_ROOT.hex()
+    last = _read(files[-1])
+    return last.through_position, last.root
+
+
+def _read(path: Path) -> Segment:
+    try:
+        data = zstandard.ZstdDecompressor().decompress(path.read_bytes())
+        return msgspec.json.decode(data, type=Segment)
+    except (OSError, zstandard.ZstdError, msgspec.DecodeError) as error:
+        raise CorruptionError(
+            f"a segment of the archive cannot be read: {error}",
+            place=str(path),
+            advice="take this file from another copy of the archive, or recover without it",
+        ) from error
+
+
+def unpack(directory: Path, target: Path) -> LogCopy:
+    """Make a copy of the log in ``target`` from an archive; its blobs stay where they are.
+
+    Who signed what is the reader's to check. Raises NotFoundError for an archive without segments,
+    CorruptionError for one with a gap or a segment that is not what it was.
+    """
+    files = _segments(directory)
+    if not files:
+        raise NotFoundError(f"there are no segments in {directory / SEGMENTS}")
+    copy = LogCopy(target, is_new=True, blobs=directory / BLOBS)
+    for file in files:
+        segment = _read(file)
+        head = copy.recorder.head()
+        if segment.after_position != head.position:
+            copy.close()
+            raise _damaged(file, f"position {head.position + 1} is not in the archive")
+        for result in copy.recorder.commit(list(lay_out(segment.events, segment.blobs))):
+            if isinstance(result, Exception):
+                raise result
+        head = copy.recorder.head()
+        if head.root.hex() != segment.root:
+            copy.close()
+            raise _damaged(file, "its events are not those that were signed")
+        copy.recorder.start_incarnation(_incarnation(segment))
+    copy.checkpoint.stage(segment.checkpoint)
+    copy.checkpoint.settle()
+    return copy
+
+
+def _incarnation(segment: Segment) -> UUID:
+    log = parse_note(segment.checkpoint).text.split("\n", 1)[0]
+    return read_log_name(log)[1]
+
+
+def _damaged(path: Path, what: str) -> CorruptionError:
+    return CorruptionError(
+        f"the archive is damaged: {what}",
+        place=str(path),
+        advice="take this file from another copy of the archive",
+    )
