@@ -534,6 +534,19 @@ class LogRecalled(Event, frozen=True, kw_only=True, tag="log-recalled"):
     tell of a message whose call another server gives back."""
 
 
+class WentBackAcknowledged(Event, frozen=True, kw_only=True, tag="went-back-acknowledged"):
+    """An operator knows that a log went back, and why: it is no longer warned of."""
+
+    server: ServerId
+    """Whose log went back: this server's own, or another's."""
+    incarnation: UUID
+    """Under which it went on. If it goes back once more, that is another one."""
+    by: str
+    """Who acknowledged it: the name of an access token."""
+    reason: str
+    """What happened, in the operator's words."""
+
+
 class BackupVerified(Event, frozen=True, kw_only=True, tag="backup-verified"):
     """A finished and verified backup covers this log up to a position: it is *safe* up to there."""
 
@@ -588,6 +601,7 @@ DomainEvent: TypeAlias = (
     | AttemptsFailed
     | LogRecovered
     | LogRecalled
+    | WentBackAcknowledged
     | BackupVerified
     | ForkWitnessed
 )

@@ -10,6 +10,7 @@ Source: C2SP signed-note v1.0.0; RFC 8032 (Ed25519), RFC 4648 section 4 (base64)
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, Protocol
@@ -26,6 +27,8 @@ COSIGNATURE: Final = 0x04
 _ID_BYTES: Final = 4
 _MAX_BYTES: Final = 65_536
 _MAX_SIGNATURES: Final = 100
+_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
+_SPACE: Final = re.compile(r"\s")
 _PREFIX: Final = "— "
 
 
@@ -118,7 +121,7 @@ def parse_note(given: str) -> SignedNote:
     """Read a note. Raises CallerError for what is none, saying why."""
     if len(given.encode()) > _MAX_BYTES:
         raise CallerError(f"a signed note has at most {_MAX_BYTES} bytes")
-    if any(ord(character) < ord(" ") and character != "\n" for character in given):
+    if _CONTROL.search(given):
         raise CallerError("a signed note holds no control characters")
     text, blank, lines = given.rpartition("\n\n")
     if not blank or not text or not lines.endswith("\n"):
@@ -131,7 +134,7 @@ def parse_note(given: str) -> SignedNote:
 
 def _parse_line(line: str) -> NoteSignature:
     name, _, encoded = line.removeprefix(_PREFIX).partition(" ")
-    is_name = name and "+" not in name and not any(character.isspace() for character in name)
+    is_name = name and "+" not in name and not _SPACE.search(name)
     try:
         data = decode_base64(encoded)
     except ValueError:

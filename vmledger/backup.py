@@ -40,6 +40,7 @@ from ledger.storage.event_log import LogHead, LogRecorder
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_recorder
+from ledger.storage.row_check import check_rows
 from ledger.storage.spool import SET_ASIDE
 from vmledger.blob_needs import needed_blobs
 from vmledger.data_lock import DataLock
@@ -302,6 +303,7 @@ def _verify(
             lambda done, total: on_progress("verify log", done, total),
             server=config.server,
             keys={s.id: s.public_key for s in config.directory.servers.values()},
+            faults=check_rows(backup.log_url),
             url=backup.log_url,
         )
         problems = _checkpoint_problems(config, backup, head)

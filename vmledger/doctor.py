@@ -22,10 +22,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ledger.checkpoint import log_name
 from ledger.configuration import Configuration
 from ledger.errors import LedgerError
-from ledger.events import ForkWitnessed, decode
+from ledger.events import ForkWitnessed, WentBackAcknowledged, decode
 from ledger.identity import load_identity
 from ledger.ids import MailboxAddress
 from ledger.migration.known_homes import load_homes
@@ -38,6 +37,7 @@ from vmledger.cli.api_client import OPERATOR_TOKEN
 from vmledger.cli.output import show_age, show_size
 from vmledger.cli.went_back import tell_went_back
 from vmledger.stores import open_checkpoints, open_log, open_read_models, open_room
+from vmledger.went_back import is_of_one_log, read_acknowledged, read_forks
 from vmledger.witnessed import WitnessedUpTo, read_cosigned
 
 _PEER_TIMEOUT_S: Final = 3.0
@@ -47,7 +47,6 @@ _LOW_DISK_FACTOR: Final = 10
 """A warning comes at this many times the free space at which the server refuses recordings."""
 _OTHER_FILES: Final = 200
 """Databases, blobs being read, connections to peers, and some air."""
-_FORK: Final = str(ForkWitnessed.__struct_config__.tag)
 _LONG_UNWITNESSED: Final = timedelta(days=1)
 _SOFTWARE_MADE_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -229,28 +228,36 @@ def _projections(config: Configuration) -> Iterator[Check]:
         homes = Pending(models.store).homes() if statuses else ()
         peers = [peer.id for peer in config.directory.peers]
         went_back = Servers(models.store).view().went_back(peers) if statuses else None
+        known = read_acknowledged(log).get((config.server, log.head().incarnation))
     if not statuses:
         yield Check("projections", Verdict.OK, "none built yet: the first start builds them")
     for one in statuses:
         yield _projection(one)
     yield _waiting(homes, config.replication.alarm_pending_age_s, datetime.now(UTC))
     if went_back is not None:
-        yield _went_back(went_back)
+        yield _went_back(went_back, known)
 
 
-def _went_back(found: WentBack) -> Check:
+def _went_back(found: WentBack, known: WentBackAcknowledged | None) -> Check:
     """Tell of a restored backup: what came back, what did not, and what to do about it."""
     told = tell_went_back(found)
     if found.waiting_for:
         advice = "what is not back yet may be there; it is asked for again until they answer"
         return Check("log went back", Verdict.WARN, told, advice)
+    if known is not None:
+        return Check("log went back", Verdict.OK, f"{told}; {_acknowledged(known)}")
     if found.lost_events:
         advice = (
             "messages that were taken or kept only here between the backup and the restore are "
-            "lost; look for them on the old disk, and tell the users"
+            "lost; look for them on the old disk, and tell the users; then 'vmledger log "
+            "acknowledge' ends this warning"
         )
         return Check("log went back", Verdict.WARN, told, advice)
     return Check("log went back", Verdict.OK, told)
+
+
+def _acknowledged(known: WentBackAcknowledged) -> str:
+    return f"acknowledged by {known.by} at {known.recorded_at:%Y-%m-%d %H:%M:%SZ}: {known.reason}"
 
 
 def _projection(one: ProjectionStatus) -> Check:
@@ -295,30 +302,32 @@ def _witnesses(config: Configuration) -> Iterator[Check]:
     with open_log(config) as log, open_checkpoints(config) as checkpoints:
         position = log.head().position
         cosigned = read_cosigned(config, identity, log, checkpoints).how_far()
-        found = log.read_topics([_FORK], 1, position)
+        forks, known = read_forks(log), read_acknowledged(log)
     yield _witnessed(cosigned, position, datetime.now(UTC))
-    forks = [decode(entry.plain, f"position {entry.position}") for entry in found]
-    newest = {event.peer: event for event in forks if isinstance(event, ForkWitnessed)}
-    for peer in sorted(newest):
-        yield _history(newest[peer])
+    for peer, event in sorted(forks.items()):
+        yield _history(event, known.get((peer, event.incarnation)))
 
 
-def _history(event: ForkWitnessed) -> Check:
+def _history(event: ForkWitnessed, known: WentBackAcknowledged | None) -> Check:
     """Judge what was seen of a peer's log: two histories of one log, or a log that went back."""
     peer, seen = event.peer, f"seen {event.recorded_at:%Y-%m-%d %H:%M:%SZ}"
     evidence = "the newest event fork-witnessed in the log here holds both signed checkpoints"
-    if event.witnessed.startswith(log_name(peer, event.incarnation) + "\n"):
+    if is_of_one_log(event):
         return Check(
             f"history of {peer}",
             Verdict.FAIL,
             f"FORKED: {peer} signed two histories of its log {event.incarnation}, {seen}",
             f"its log was changed, or two servers use its key; {evidence}",
         )
+    found = f"its log went back and goes on as incarnation {event.incarnation}, {seen}"
+    if known is not None:
+        return Check(f"history of {peer}", Verdict.OK, f"{found}; {_acknowledged(known)}")
     return Check(
         f"history of {peer}",
         Verdict.WARN,
-        f"its log went back and goes on as incarnation {event.incarnation}, {seen}",
-        f"was {peer} restored from a backup then? If not, its log was changed; {evidence}",
+        found,
+        f"was {peer} restored from a backup then? If so, 'vmledger log acknowledge {peer}'; if "
+        f"not, its log was changed; {evidence}",
     )
 
 

@@ -28,7 +28,8 @@ import sqlalchemy as sa
 from ledger.clock import Clock
 from ledger.errors import CallerError, ConflictError, NotFoundError, TransientError
 from ledger.ids import MailboxAddress
-from ledger.storage.schema import ACCESS_TOKEN
+from ledger.storage.row_sums import access_token_sum
+from ledger.storage.schema import ACCESS_TOKEN, ROW_SUM
 from vmledger.access import Principal, Scope
 
 PREFIX: Final = "vml"
@@ -92,6 +93,8 @@ class TokenStore:
         }
         with _translated(), self._engine.begin() as connection:
             connection.execute(sa.insert(self._table).values(row))
+            place, value = access_token_sum(row)
+            connection.execute(sa.insert(ROW_SUM).values(place=place, sum=value))
         return token
 
     def list_tokens(self) -> list[TokenInfo]:
@@ -112,10 +115,14 @@ class TokenStore:
                 .where(columns.id == token_id, columns.revoked_at.is_(None))
                 .values(revoked_at=_stored_time(self._clock.now()))
             ).rowcount
-            known = sa.select(sa.func.count()).where(columns.id == token_id)
-            is_known = connection.execute(known).scalar_one() > 0
+            query = sa.select(self._table).where(columns.id == token_id)
+            known = connection.execute(query).mappings().one_or_none()
+            if known is not None and revoked:
+                place, value = access_token_sum(known)
+                change = sa.update(ROW_SUM).where(ROW_SUM.c.place == place).values(sum=value)
+                connection.execute(change)
         self._cache.clear()
-        if not is_known:
+        if known is None:
             raise NotFoundError(f"there is no token {token_id!r}; list them with 'token list'")
         if not revoked:
             raise ConflictError(f"token {token_id!r} was revoked before")

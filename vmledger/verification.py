@@ -90,18 +90,20 @@ def verify_log(
     server: str = "",
     keys: Keys | None = None,
     checkpoints: Sequence[CosignedCheckpoint] = (),
+    faults: Sequence[tuple[str, str]] = (),
     url: str | None = None,
 ) -> LogVerification:
     """Verify a whole log. Raises only what keeps it from being read at all.
 
     ``server`` is whose log it is, and ``keys`` are those of the servers that receipts are checked
-    with. ``checkpoints`` are all that the server keeps, read before this is called. With ``url`` a
+    with. ``checkpoints`` are all that the server keeps, read before this is called, ``faults``
+    what `ledger.storage.row_check.check_rows` found in its database. With ``url`` a
     long log is read by one process a processor.
     """
     head = recorder.head()
     checked = check_checkpoints(checkpoints, server, keys or {})
     whole = _Whole(recorder, head.position, server)
-    for place, what in checked.findings:
+    for place, what in (*faults, *checked.findings):
         whole.note(place, what)
     for one in checked.stated:
         whole.state_checkpoint(one)

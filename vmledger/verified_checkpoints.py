@@ -19,6 +19,7 @@ from ledger.checkpoint import (
     parse_checkpoint,
     read_log_name,
     witness_key,
+    witness_name,
 )
 from ledger.errors import CallerError
 from ledger.events import ServerId
@@ -67,6 +68,8 @@ def check_checkpoints(
             checked.findings.append((place, "is kept in the place of another one"))
         elif owner == row.witness or server not in (owner, row.witness):
             checked.findings.append((place, "is no word of another server on this log, or back"))
+        elif all(line.name != witness_name(row.witness) for line in note.signatures):
+            checked.findings.append((place, f"bears no signature of server {row.witness}"))
         elif owner not in keys or row.witness not in keys:
             checked.unchecked += 1
         elif not note.is_signed_by(log_key(owner, incarnation, keys[owner])):

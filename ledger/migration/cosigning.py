@@ -244,21 +244,28 @@ class _Asker:
         if isinstance(answer, Cosigned):
             await self._keep(answer.note, offer, kept_size)
             return None
-        return await self._start_after(answer.note, start, offer)
+        return await self._start_after(answer.note, start, offer, kept_size)
 
-    async def _start_after(self, text: str | None, start: _Start, offer: Offer) -> _Start | None:
+    async def _start_after(
+        self, text: str | None, start: _Start, offer: Offer, kept_size: int
+    ) -> _Start | None:
         """Judge what the peer signed last: where must the next proof begin?"""
         known = self._read_known(text)
-        if known is not None and not await self._is_ours(known):
-            if known.log != offer.checkpoint.log:
-                return _Start(0, is_new_history=True)
-            await self._begin_again(offer)
-            return None
+        if known is not None:
+            is_ours, is_same_log = await self._is_ours(known), known.log == offer.checkpoint.log
+            if not is_ours and is_same_log:
+                await self._begin_again(offer)
+                return None
+            if not is_same_log and (not is_ours or start.size == known.size):
+                # It saw this log go on otherwise, under an incarnation that is no more, or that
+                # only a clone of this server had.
+                return _Start(min(kept_size, offer.checkpoint.size), is_new_history=True)
         known_size = known.size if known is not None else 0
-        if known_size == start.size and not start.is_new_history:
+        if known_size == start.size:
             raise self._broken("it does not sign, and does not say why")
         # Another process of this server may have asked with a later one.
-        return _Start(known_size) if known_size <= offer.checkpoint.size else None
+        is_within = known_size <= offer.checkpoint.size
+        return _Start(known_size, start.is_new_history) if is_within else None
 
     async def _keep(self, text: str, offer: Offer, after: int) -> None:
         note, _ = self._read(text)

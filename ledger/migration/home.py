@@ -36,6 +36,7 @@ from ledger.migration.assembly import Assembly
 from ledger.migration.examination import Examined, examine_all
 from ledger.migration.former_events import blob_named_by, former_events
 from ledger.migration.link import Route
+from ledger.migration.log_stretches import read_stretch
 from ledger.migration.protocol import HOME_TABLE, LIVE_FOR_S, HomeAction, relate, tracked_of
 from ledger.migration.receipts import sign_receipt
 from ledger.migration.safe_positions import SafePositions
@@ -53,6 +54,8 @@ from ledger.migration.wire import (
     ContactAnswer,
     ContactRequest,
     Gap,
+    LogAnswer,
+    LogRequest,
     MissingAnswer,
     MissingRequest,
     RecallAnswer,
@@ -73,6 +76,7 @@ from ledger.offload import Offload
 from ledger.storage.blob_store import BlobStore, NewBlob
 from ledger.storage.event_log import Append, BlobLocation, LogHead, PeerTracking, tracking_name
 from ledger.storage.group_commit import EventLog
+from ledger.storage.peer_cursors import HomeMark
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -162,7 +166,9 @@ class Receiver:
             _LOG.exception("action=corruption peer=%s", sender)
             return Busy(retry_after_s=_CORRUPTION_PAUSE_S)
 
-    async def _answer_question(self, sender: ServerId, request: Request) -> Answer:
+    async def _answer_question(  # noqa: PLR0911 - one for each question
+        self, sender: ServerId, request: Request
+    ) -> Answer:
         match request:
             case MissingRequest():
                 return await self.missing(request)
@@ -177,6 +183,8 @@ class Receiver:
                 return await self._witness.answer(sender, request)
             case StoryRequest():
                 return await self.stories.tell(request.message_id, request.call_id)
+            case LogRequest():
+                return await self.log_stretch(sender, request)
 
     def _expect_peer(self, sender: ServerId) -> None:
         if all(entry.id != sender for entry in self._homes.directory.peers):
@@ -198,7 +206,21 @@ class Receiver:
             home_incarnation=head.incarnation,
             tracked=rows,
             receipt=self._receipt(sender, tracked_of(rows, request.incarnation), head),
+            kept=await self._kept(request.marks, head),
         )
+
+    async def _kept(self, marks: Sequence[HomeMark], head: LogHead) -> int:
+        """Count the marks that are in our log, up to the first that is not.
+
+        One behind it may be there all the same: a receipt that was signed since this log went back.
+        """
+        for count, mark in enumerate(marks):
+            if mark.home_position > head.position:
+                return count
+            root = await self._log.root_at(mark.home_position)
+            if root.hex() != mark.home_root:
+                return count
+        return len(marks)
 
     async def missing(self, request: MissingRequest) -> MissingAnswer:
         """Say which of these blobs are not here."""
@@ -210,6 +232,12 @@ class Receiver:
         self._expect_addressed(sender, request.origin, request.home)
         rows = await self._rows(sender)
         return await former_events(self._log, sender, request.after_position, rows)
+
+    async def log_stretch(self, sender: ServerId, request: LogRequest) -> LogAnswer:
+        """Give the hashes of a stretch of this log, for a peer that holds its own against it."""
+        self._expect_addressed(sender, request.origin, request.home)
+        recorder, this_server = self._log.recorder, self._homes.this_server
+        return await self._offload(lambda: read_stretch(recorder, this_server, sender, request))
 
     async def blob(self, sender: ServerId, request: BlobRequest) -> BlobAnswer:
         """Give the blob that an event of the sender names; none for an event of anybody else."""

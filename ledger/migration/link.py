@@ -25,6 +25,8 @@ from ledger.migration.wire import (
     ContactRequest,
     Cosigned,
     Gap,
+    LogAnswer,
+    LogRequest,
     Message,
     MissingAnswer,
     MissingRequest,
@@ -60,6 +62,8 @@ class Route(Enum):
     """Give me the blob that my event names. Changes nothing."""
     STORY = "story"
     """What does your log tell of this message? Changes nothing of the message."""
+    LOG = "log"
+    """What are the hashes of your log, and what of it did you take in from me? Changes nothing."""
 
 
 class PeerLink(Protocol):
@@ -158,6 +162,19 @@ class PeerClient:
         answer = self._expect(body, StoryAnswer)
         if answer.server != self.peer:
             raise PeerError("what is told of a message is another server's word", peer=self.peer)
+        return answer
+
+    async def log(self, this_server: ServerId, after: int, stop: int = 0) -> LogAnswer:
+        """Ask for the hashes of a stretch of the peer's log, behind a position of it."""
+        request = LogRequest(
+            origin=this_server, home=self.peer, after_position=after, stop_position=stop
+        )
+        answer = self._expect(await self._ask(Route.LOG, encode_request(request)), LogAnswer)
+        end = after + len(answer.hashes) // 32
+        is_fit = (answer.server, answer.after_position) == (self.peer, after)
+        rows_fit = all(after < row.position <= end for row in answer.taken)
+        if not is_fit or not rows_fit or len(answer.hashes) % 32 or end > answer.position:
+            raise PeerError("the hashes of a log are those of another question", peer=self.peer)
         return answer
 
     async def _ask(self, route: Route, body: bytes) -> bytes:

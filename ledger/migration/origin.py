@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -133,6 +134,7 @@ class PeerWorker:
         self._wake = asyncio.Event()
         self._own: OwnLog | None = None
         self._judgement = Judgement(_I.AGREED)
+        self._kept = 0
         self._seen_until = 0
         self._answered: tuple[Draft, Accepted] | None = None
         self._progress = Progress(
@@ -223,6 +225,8 @@ class PeerWorker:
 
     async def _idle(self) -> OriginInput:
         wanted = {_I.NEW_EVENTS, _I.WANTED}
+        if self._progress.must_ask:
+            return _I.TIMER
         return await self._signalled(wanted, self._parts.settings.probe_interval_s)
 
     async def _contact(self) -> OriginInput:
@@ -234,6 +238,7 @@ class PeerWorker:
             incarnation=own.incarnation,
             position=own.position,
             nonce=f"{self._parts.rng.getrandbits(64):016x}",
+            marks=self._progress.marks,
         )
         answer = await self._client.contact(request)
         self._parts.observer.note_success(self.peer)
@@ -241,8 +246,10 @@ class PeerWorker:
         root = await self._root(mine.position) if mine and mine.position <= own.position else None
         self._own = own
         self._judgement = judge_contact(own, answer.tracked, root)
-        # Positions outlive incarnations, so what the peer took in under an older one counts too.
-        self._seen_until = max((row.position for row in answer.tracked), default=0)
+        self._kept = answer.kept
+        # What it took in of an older incarnation may stand anywhere in our log: it was recalled.
+        is_older = any(row.incarnation != own.incarnation for row in answer.tracked)
+        self._seen_until = sys.maxsize if is_older else self._judgement.position
         if self._judgement.verdict is _I.AGREED and answer.receipt is not None:
             self._check_signature(answer.receipt, own.incarnation)
             self._progress.note_safe(answer.receipt.safe_position)
@@ -304,6 +311,8 @@ class PeerWorker:
     async def _fill_window(self) -> bool:
         """Put batches on their way; False when the log runs under another incarnation now."""
         while len(self._in_flight) < self._parts.settings.in_flight:
+            if self._progress.must_ask:
+                break  # What is in flight is waited for, then the peer is asked.
             self._signals.clear()
             head = await self._parts.log.head()
             if head.incarnation != self._builder.incarnation:
@@ -384,7 +393,7 @@ class PeerWorker:
     async def _resume(self) -> None:
         assert self._own is not None
         incarnation = self._own.incarnation
-        after = await self._progress.resume(incarnation, self._judgement.position)
+        after = await self._progress.resume(incarnation, self._judgement.position, self._kept)
         known_until = self._progress.known_until
         self._builder.restart(
             incarnation, after=after, known_until=known_until, seen_until=self._seen_until
@@ -405,7 +414,7 @@ class PeerWorker:
         self._rejections = 0
         self._builder.max_parcels = self._parts.settings.batch_max_messages
         self._progress.note_safe(answer.receipt.safe_position)
-        await self._progress.settled(draft.through)
+        await self._progress.settled(draft.through, answer.receipt)
         self._on_migrated(self.peer, [o.delivery.message_id for o in outcomes if o.receipt])
 
     def _log_refusal(self, refusal: Refusal) -> None:

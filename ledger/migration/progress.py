@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Iterable
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -18,12 +19,16 @@ from uuid import UUID
 from ledger.clock import Clock
 from ledger.configuration import Replication
 from ledger.errors import LedgerError
-from ledger.events import ServerId
+from ledger.events import Receipt, ServerId
 from ledger.offload import Offload
-from ledger.storage.peer_cursors import CursorStore, PeerCursor
+from ledger.storage.peer_cursors import CursorStore, HomeMark, PeerCursor
 
 _LOG: Final = logging.getLogger(__name__)
 
+_OLD_MARKS: Final = 8
+"""Marks that are kept once the home was asked for them."""
+_NEW_MARKS: Final = 64
+"""Marks after which it must be asked: with those of what is in flight, less than `MAX_MARKS`."""
 _SAVE_EVERY: Final = 16
 """Receipts between two saves: a lost hint only costs batches that are sent again."""
 
@@ -53,6 +58,10 @@ class Progress:
         """The position that a restart would take up."""
         self.acknowledged = 0
         """Everything up to here that concerns the peer is settled in our log."""
+        self.marks: tuple[HomeMark, ...] = ()
+        """What must stand in the peer's log, the oldest first."""
+        self._new_marks = 0
+        """Those that the peer was not asked for yet."""
         self.known_until = 0
         """Up to here the peer had everything at some time."""
         self.safe = 0
@@ -72,6 +81,7 @@ class Progress:
             return
         self.acknowledged, self._incarnation = cursor.position, cursor.incarnation
         self._saved = cursor.position
+        self.marks = cursor.marks
         self.known_until = cursor.position
         self.attempts = cursor.attempts
         if cursor.next_attempt_at is not None:
@@ -97,12 +107,17 @@ class Progress:
             position=self.acknowledged,
             attempts=self.attempts,
             next_attempt_at=next_at if self.attempts else None,
+            marks=self.marks,
         )
         await self._offload(partial(self._cursors.save, cursor))
         self._saved = cursor.position
 
-    async def resume(self, incarnation: UUID, agreed: int) -> int:
+    async def resume(self, incarnation: UUID, agreed: int, kept: int) -> int:
         """Give where to go on: the lower of the home's word and our own.
+
+        ``kept`` is how many of the marks are still in the home's log. What the others stand for is
+        lost there, even where its word says otherwise: late frames of ours may have reached a home
+        that was restored, and what it refused then nobody heard.
 
         What the home has and we have no receipt for is sent again; the answer says which of it was
         taken and which was refused. A home that went back may refuse what it had acknowledged, so
@@ -111,14 +126,33 @@ class Progress:
         """
         if self._incarnation != incarnation:
             self.acknowledged, self._incarnation, self.safe = 0, incarnation, 0
+            self.marks, kept = (), 0
         self.known_until = max(self.known_until, self.acknowledged, agreed)
         self.acknowledged = min(self.acknowledged, agreed)
+        if kept < len(self.marks):
+            self.marks = self.marks[:kept]
+            vouched = self.marks[-1].origin_position if self.marks else 0
+            self.acknowledged = min(self.acknowledged, vouched)
+        self.marks = _thinned(m for m in self.marks if m.origin_position <= self.acknowledged)
+        self._new_marks = 0
         if self.acknowledged < self._saved:
             await self._save()
         return self.acknowledged
 
-    async def settled(self, through: int) -> None:
+    @property
+    def must_ask(self) -> bool:
+        """Did so many receipts come in that the peer must be asked whether it holds them all?"""
+        return self._new_marks >= _NEW_MARKS
+
+    async def settled(self, through: int, receipt: Receipt) -> None:
         """A batch is settled up to here."""
+        mark = HomeMark(
+            origin_position=through,
+            home_position=receipt.home_position,
+            home_root=receipt.home_root,
+        )
+        self.marks = (*self.marks, mark)
+        self._new_marks += 1
         self.acknowledged = through
         self.attempts = 0
         self._unsaved += 1
@@ -156,3 +190,11 @@ class Progress:
         self.attempts = 0
         if self._unsaved or had_failed:
             await self.save()
+
+
+def _thinned(marks: Iterable[HomeMark]) -> tuple[HomeMark, ...]:
+    """Keep the first, the newest, and in between the fewer the older."""
+    kept = tuple(marks)
+    while len(kept) > _OLD_MARKS:
+        kept = kept[:-4][::2] + kept[-4:]
+    return kept

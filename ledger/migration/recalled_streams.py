@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -23,6 +23,8 @@ import msgspec
 from ledger.errors import CorruptionError, PeerError
 from ledger.events import (
     DomainEvent,
+    MailboxOpened,
+    MailboxRehomed,
     MessageDelivered,
     PinChanged,
     ServerId,
@@ -38,6 +40,8 @@ from ledger.migration.wire import RecalledEvent
 from ledger.storage.event_log import LogEntry
 
 _PIN: Final = "pin"
+_HOME: Final = "home"
+Word: TypeAlias = Said | MailboxOpened | MailboxRehomed
 Held = Mapping[UUID, Sequence[LogEntry]]
 
 
@@ -163,20 +167,22 @@ def restate(
     return new
 
 
-def _again(event: Said, stream: UUID, version: int, stamp: Stamp) -> DomainEvent:
+def _again(event: Word, stream: UUID, version: int, stamp: Stamp) -> DomainEvent:
     return msgspec.structs.replace(
         event, originator_id=stream, originator_version=version, recorded_at=stamp.at
     )
 
 
-def _last_words(entries: Iterable[LogEntry]) -> list[tuple[int, Said]]:
-    """Give what was said last of each thing, with its position."""
-    words: dict[str, tuple[int, Said]] = {}
+def _last_words(entries: Iterable[LogEntry]) -> list[tuple[int, Word]]:
+    """Give what was said last of each thing, also of where the mailbox lives, with its position."""
+    words: dict[str, tuple[int, Word]] = {}
     for entry in sorted(entries, key=lambda entry: entry.position):
         event = decode(entry.plain, f"position {entry.position}")
         if isinstance(event, Said):
             subject = _PIN if isinstance(event, PinChanged) else event.kind
             words[subject] = (entry.position, event)
+        elif isinstance(event, MailboxOpened | MailboxRehomed):
+            words[_HOME] = (entry.position, event)
     return sorted(words.values(), key=lambda word: word[0])
 
 

@@ -25,6 +25,7 @@ import zstandard
 
 from ledger.errors import PeerError
 from ledger.events import Digest, Position, Receipt, ServerId
+from ledger.storage.peer_cursors import MAX_MARKS, HomeMark
 
 VERSION: Final = 1
 """Version of the messages below. A server that meets another one says so instead of guessing."""
@@ -44,6 +45,9 @@ MAX_RECALLED: Final = 20_000
 """Most events in one answer to a server that asks for its own."""
 MAX_BLOB_ANSWER_BYTES: Final = 10 * 1024 * 1024
 """Largest blob that is given back."""
+
+STRETCH_EVENTS: Final = 4096
+"""Events in one stretch of a log that is compared."""
 
 _MAGIC: Final = b"VML"
 _PREFIX_BYTES: Final = 9
@@ -123,6 +127,8 @@ class ContactRequest(Message, frozen=True, kw_only=True, tag="contact"):
     nonce: str
     """Comes back in the answer, so that no old answer is taken for a new one."""
     versions: tuple[int, ...] = (VERSION,)
+    marks: Annotated[tuple[HomeMark, ...], msgspec.Meta(max_length=MAX_MARKS)] = ()
+    """What the home's log held when it signed receipts for the origin, the oldest first."""
 
 
 class MissingRequest(Message, frozen=True, kw_only=True, tag="missing"):
@@ -174,6 +180,19 @@ class StoryRequest(Message, frozen=True, kw_only=True, tag="story"):
     """Who wants to know: the name of an access token there."""
 
 
+class LogRequest(Message, frozen=True, kw_only=True, tag="log"):
+    """A server holds its log against another's: it asks for the hashes of a stretch."""
+
+    origin: ServerId
+    """Who asks."""
+    home: ServerId
+    """Who is asked."""
+    after_position: Position
+    """Of the log of the server that is asked: the stretch begins behind it."""
+    stop_position: Position = 0
+    """It ends here at the latest; 0: at the end of the log."""
+
+
 class TrackedRow(Message, frozen=True, kw_only=True):
     """How far a home has taken in one incarnation of an origin's log."""
 
@@ -194,6 +213,9 @@ class ContactAnswer(Message, frozen=True, kw_only=True, tag="contact"):
     """The newest incarnation first."""
     receipt: Receipt | None = None
     """For the position tracked of the incarnation that asked; None when there is none yet."""
+    kept: Position = 0
+    """How many of the request's marks, from the first on, are in the home's log. What the others
+    stand for it has lost, whatever it tracks."""
 
 
 class Refusal(Message, frozen=True, kw_only=True):
@@ -307,8 +329,40 @@ class StoryAnswer(Message, frozen=True, kw_only=True, tag="story"):
     """How many events were too many for the answer."""
 
 
+class TakenRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Where an event of the server that asks stands in the log of the one that is asked."""
+
+    position: EventPosition
+    origin_position: Position
+    stream: UUID
+
+
+class LogAnswer(Message, frozen=True, kw_only=True, tag="log"):
+    """The hashes of a stretch of a log, and what of it concerns the server that asks."""
+
+    server: ServerId
+    incarnation: UUID
+    position: Position
+    """Where the log ended when it was read."""
+    after_position: Position
+    """As it was asked."""
+    hashes: Annotated[bytes, msgspec.Meta(max_length=32 * STRETCH_EVENTS)]
+    """The leaf hashes of its events, of 32 bytes, end to end; none at the end of the log."""
+    taken: Annotated[tuple[TakenRow, ...], msgspec.Meta(max_length=STRETCH_EVENTS)]
+    """Which of them came from the server that asks."""
+    acknowledged: Annotated[tuple[EventPosition, ...], msgspec.Meta(max_length=STRETCH_EVENTS)]
+    """Positions, anywhere in the log, of messages for which it holds the asking server's receipt:
+    the receipts stand in this stretch."""
+
+
 Request: TypeAlias = (
-    ContactRequest | MissingRequest | RecallRequest | BlobRequest | StoryRequest | WitnessRequest
+    ContactRequest
+    | MissingRequest
+    | RecallRequest
+    | BlobRequest
+    | StoryRequest
+    | WitnessRequest
+    | LogRequest
 )
 Answer: TypeAlias = (
     ContactAnswer
@@ -323,6 +377,7 @@ Answer: TypeAlias = (
     | RecallAnswer
     | BlobAnswer
     | StoryAnswer
+    | LogAnswer
 )
 
 

@@ -10,7 +10,9 @@ same incarnation, there are two servers with one key, or somebody changed histor
 carry the peer's own signature, so the two are the evidence; they are recorded as an event.
 
 A log that begins a new incarnation has to show the same against the one before. It may say that it
-cannot, as after a restore; then that is recorded, and the new log is witnessed from there on.
+cannot, as after a restore; then that is recorded, and the new log is witnessed from there on. The
+same holds for a log that goes back to an incarnation after another one: it would grow two branches,
+each of which follows from what was signed before they parted.
 
 Source: C2SP tlog-witness, tlog-cosignature; RFC 9162 section 2.1.4.
 """
@@ -18,7 +20,8 @@ Source: C2SP tlog-witness, tlog-cosignature; RFC 9162 section 2.1.4.
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -49,6 +52,14 @@ _LOG: Final = logging.getLogger(__name__)
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 MOST_LOGS: Final = 1000
 """Incarnations of one peer that are witnessed: one that has more is not well."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """A checkpoint that was signed here, and when."""
+
+    row: CosignedCheckpoint
+    at: datetime
 
 
 class Witness:
@@ -82,48 +93,76 @@ class Witness:
         sender, and TransientError when the stores cannot work now.
         """
         note, new = self._read(sender, request.checkpoint)
-        newest = partial(self._store.newest, new.log, self._identity.server_id)
-        known = await self._offload(newest)
-        if known is None:
-            return await self._answer_first(sender, request, note, new)
-        known_note, old = self._read_own(sender, known)
+        last = await self._signed_last(sender)
+        if last is None:
+            return Witnessed(note=None) if request.old_size else await self._sign(note, new, 0)
+        last_note, old = self._read_own(sender, last.row)
+        if old.log != new.log:
+            newest = partial(self._store.newest, new.log, self._identity.server_id)
+            known = await self._offload(newest)
+            if known is None:
+                return await self._answer_first(sender, request, note, new, last)
+            return await self._answer_again(request, note, new, last, known)
         if not _contradicts(old, new, request):
             if request.old_size == old.size <= new.size:
-                return await self._sign(note, new, old.size)
+                return await self._sign(note, new, old.size, last.at)
         else:
-            await self._record_fork(sender, known_note, note)
-        return Witnessed(note=known_note.to_text())
+            await self._record_fork(sender, last_note, note)
+        return Witnessed(note=last_note.to_text())
 
     async def _answer_first(
-        self, sender: ServerId, request: WitnessRequest, note: SignedNote, new: Checkpoint
+        self,
+        sender: ServerId,
+        request: WitnessRequest,
+        note: SignedNote,
+        new: Checkpoint,
+        last: _Signed,
     ) -> Cosigned | Witnessed:
-        """Answer the first request for a log: an earlier incarnation must be its beginning."""
-        former = await self._former(sender)
-        if former is None:
-            return Witnessed(note=None) if request.old_size else await self._sign(note, new, 0)
-        former_note, old = self._read_own(sender, former)
+        """Answer the first request of an incarnation: the one before must be its beginning."""
+        last_note, old = self._read_own(sender, last.row)
         if request.is_new_history:
-            await self._record_fork(sender, former_note, note)
+            await self._record_fork(sender, last_note, note)
         elif request.old_size != old.size or not _follows(old, new, request):
-            return Witnessed(note=former_note.to_text())
-        return await self._sign(note, new, 0)
+            return Witnessed(note=last_note.to_text())
+        return await self._sign(note, new, 0, last.at)
 
-    async def _former(self, sender: ServerId) -> CosignedCheckpoint | None:
+    async def _answer_again(
+        self,
+        request: WitnessRequest,
+        note: SignedNote,
+        new: Checkpoint,
+        last: _Signed,
+        known: CosignedCheckpoint,
+    ) -> Cosigned | Witnessed:
+        """Answer for an incarnation after another one followed it: a late frame, or two servers."""
+        sender = request.origin
+        last_note, _ = self._read_own(sender, last.row)
+        if not request.is_new_history:
+            return Witnessed(note=last_note.to_text())
+        known_note, old = self._read_own(sender, known)
+        if not (request.old_size == old.size <= new.size and _follows(old, new, request)):
+            return Witnessed(note=known_note.to_text())
+        await self._record_fork(sender, last_note, note)
+        return await self._sign(note, new, old.size, last.at)
+
+    async def _signed_last(self, sender: ServerId) -> _Signed | None:
         """Give what was signed last of any log of this peer."""
-        rows = [
-            row
-            for row in await self._offload(self._store.all)
-            if row.witness == self._identity.server_id and read_log_name(row.log)[0] == sender
-        ]
-        if len({row.log for row in rows}) >= MOST_LOGS:
+        newest: dict[str, CosignedCheckpoint] = {}
+        for row in await self._offload(self._store.all):
+            if row.witness == self._identity.server_id and read_log_name(row.log)[0] == sender:
+                newest[row.log] = max(newest.get(row.log, row), row, key=lambda one: one.size)
+        if len(newest) >= MOST_LOGS:
             raise PeerError(
                 f"server {sender} had {MOST_LOGS} incarnations already; no further one is "
                 "witnessed",
                 peer=sender,
             )
         own = witness_key(self._identity.server_id, self._identity.public_key)
-        signed = {row: cosigned_at(parse_note(row.note), own, self._verify) for row in rows}
-        return max(rows, key=lambda row: (signed[row] or _NEVER, row.size), default=None)
+        signed = [
+            _Signed(row, cosigned_at(parse_note(row.note), own, self._verify) or _NEVER)
+            for row in newest.values()
+        ]
+        return max(signed, key=lambda one: one.at, default=None)
 
     def _read(self, sender: ServerId, text: str) -> tuple[SignedNote, Checkpoint]:
         """Read the sender's checkpoint, and keep of it only what the sender signed."""
@@ -154,9 +193,13 @@ class Witness:
                 advice="run 'vmledger log verify'",
             ) from error
 
-    async def _sign(self, note: SignedNote, new: Checkpoint, after: int) -> Cosigned:
+    async def _sign(
+        self, note: SignedNote, new: Checkpoint, after: int, last: datetime = _NEVER
+    ) -> Cosigned:
+        """Sign, later than what was signed last: so the times say in which order it was."""
         here = self._identity.server_id
-        line = cosign(note, here, self._identity, self._clock.now())
+        at = max(self._clock.now(), last + timedelta(seconds=1))
+        line = cosign(note, here, self._identity, at)
         signed = with_cosignatures(note, [line]).to_text()
         row = CosignedCheckpoint(new.log, here, new.size, signed)
         # A crash before this leaves the older checkpoint, after it only the answer is lost.

@@ -25,6 +25,7 @@ from ledger.events import (
     ServerId,
     ServerStarted,
     Stamp,
+    WentBackAcknowledged,
 )
 from ledger.ids import MailboxAddress
 from ledger.mailbox import GreetingKind
@@ -162,6 +163,14 @@ class VoicemailServer:
                 "give the position that the backup was made at"
             )
         await self.parts.server_stream.record(BackupVerified, position=position, place=place)
+
+    async def acknowledge_went_back(
+        self, server: ServerId, incarnation: UUID, by: str, reason: str
+    ) -> None:
+        """Record that an operator knows why a log went back; durable on return."""
+        await self.parts.server_stream.record(
+            WentBackAcknowledged, server=server, incarnation=incarnation, by=by, reason=reason
+        )
 
     def _stamp(self) -> Stamp:
         return Stamp(at=self.parts.clock.now(), by=self.parts.config.server)

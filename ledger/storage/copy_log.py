@@ -23,7 +23,16 @@ import sqlalchemy as sa
 from ledger.errors import ConflictError, TransientError
 from ledger.storage.event_log import BlobLocation, LogHead
 from ledger.storage.open_recorder import begin_by, open_recorder, sqlalchemy_url
-from ledger.storage.schema import APPEND_ONLY, BLOB_LOCATION, EVENTS, LOG_HEAD, METADATA, TREE_NODE
+from ledger.storage.row_sums import BLOB_LOCATION_PLACE, blob_location_sum
+from ledger.storage.schema import (
+    APPEND_ONLY,
+    BLOB_LOCATION,
+    EVENTS,
+    LOG_HEAD,
+    METADATA,
+    ROW_SUM,
+    TREE_NODE,
+)
 
 _PAGE: Final = 2000
 
@@ -45,7 +54,7 @@ def copy_log(
     another log, or the log went back in time. TransientError when a database cannot be used now.
     """
     before = _expect_beginning_of(source, target)
-    with _translated(source, target), _snapshot(source) as old, _writing(target) as new:
+    with _translated(source, target), snapshot(source) as old, _writing(target) as new:
         total = old.execute(sa.select(LOG_HEAD.c.position)).scalar_one() - before
         done = 0
         for rows in _pages(old, _events_after(before)):
@@ -56,8 +65,9 @@ def copy_log(
             _insert(new, TREE_NODE, rows)
         for table in METADATA.sorted_tables:
             if table.name not in APPEND_ONLY and table is not BLOB_LOCATION:
-                new.execute(table.delete())
-                for rows in _pages(old, sa.select(table)):
+                which = _of_the_log(table)
+                new.execute(table.delete().where(which))
+                for rows in _pages(old, sa.select(table).where(which)):
                     _insert(new, table, rows)
         _insert_locations(new, blob_locations)
     with contextlib.closing(open_recorder(target)) as recorder:
@@ -96,6 +106,13 @@ def _nodes_after(position: int) -> sa.Select[Any]:
     return sa.select(TREE_NODE).where(last_event > position)
 
 
+def _of_the_log(table: sa.Table) -> sa.ColumnElement[bool]:
+    """Say which rows are copied: all, but sums of where blobs lie."""
+    if table is not ROW_SUM:
+        return sa.true()
+    return sa.not_(ROW_SUM.c.place.startswith(BLOB_LOCATION_PLACE, autoescape=True))
+
+
 def _pages(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Sequence[Any]]:
     found = connection.execution_options(yield_per=_PAGE).execute(query)
     yield from found.mappings().partitions()
@@ -124,10 +141,15 @@ def _insert_locations(connection: sa.Connection, locations: Iterable[BlobLocatio
         known = [row["digest"] for row in page]
         connection.execute(BLOB_LOCATION.delete().where(BLOB_LOCATION.c.digest.in_(known)))
         connection.execute(BLOB_LOCATION.insert(), page)
+        sums = dict(blob_location_sum(**row) for row in page)
+        connection.execute(ROW_SUM.delete().where(ROW_SUM.c.place.in_(list(sums))))
+        connection.execute(
+            ROW_SUM.insert(), [{"place": place, "sum": value} for place, value in sums.items()]
+        )
 
 
 @contextlib.contextmanager
-def _snapshot(url: str) -> Iterator[sa.Connection]:
+def snapshot(url: str) -> Iterator[sa.Connection]:
     """Read everything as it is at one moment."""
     engine = sa.create_engine(sqlalchemy_url(url), poolclass=sa.NullPool)
     if engine.dialect.name == "sqlite":

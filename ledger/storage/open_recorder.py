@@ -15,15 +15,18 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
-from ledger.errors import CallerError, TransientError
+from ledger.errors import CallerError, CorruptionError, TransientError
 from ledger.storage.event_log import LogRecorder
 from ledger.storage.log_reserve import LogReserve
-from ledger.storage.schema import LOG_HEAD, NEWEST_REVISION
+from ledger.storage.row_sums import incarnation_sum
+from ledger.storage.schema import LOG_HEAD, NEWEST_REVISION, ROW_SUM
 
 _KINDS: Final = "write sqlite:///PATH or postgresql://USER@HOST/DATABASE"
 _SCRIPTS: Final = "migrations"
 _MIGRATION_LOCK: Final = 0x766D6C
 """Key of PostgreSQL's advisory lock: two programs that start together take turns."""
+
+_DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 _ONE_AT_A_TIME: Final = threading.Lock()
 """Alembic keeps what it works on in one place for the whole process."""
@@ -62,13 +65,19 @@ def open_reserve(url: str, size_bytes: int) -> LogReserve | None:
 def upgrade(url: str, *, to: str = "head", incarnation: UUID | None = None) -> None:
     """Bring the tables up to a revision, in one transaction: killed half-way, nothing happened.
 
-    A new log gets its first incarnation. Raises CallerError as `open_recorder` does, and
-    TransientError when the database cannot be reached or used.
+    A new log gets its first incarnation. Raises CallerError as `open_recorder` does,
+    CorruptionError for a damaged file, TransientError when the database cannot be used now.
     """
     try:
         _upgrade(url, to, incarnation)
     except sa.exc.DBAPIError as error:
         place = sqlalchemy_url(url).render_as_string()
+        if getattr(error.orig, "sqlite_errorname", "").startswith(_DAMAGED):
+            raise CorruptionError(
+                f"the database is damaged: {error.orig}",
+                place=place,
+                advice="stop the server and restore the log from a backup or a mirror",
+            ) from error
         raise TransientError(f"the database {place} cannot be used now: {error.orig}") from error
 
 
@@ -77,14 +86,18 @@ def _upgrade(url: str, to: str, incarnation: UUID | None) -> None:
         if to != "head" or _revision(connection) != NEWEST_REVISION:
             _run_scripts(url, connection, to)
         if connection.execute(sa.select(sa.func.count()).select_from(LOG_HEAD)).scalar() == 0:
-            connection.execute(
-                LOG_HEAD.insert().values(
-                    id=1,
-                    incarnation=_stream(connection, incarnation or uuid4()),
-                    position=0,
-                    frontier=b"",
-                )
-            )
+            _begin_log(connection, incarnation or uuid4())
+
+
+def _begin_log(connection: sa.Connection, incarnation: UUID) -> None:
+    connection.execute(
+        LOG_HEAD.insert().values(
+            id=1, incarnation=_stream(connection, incarnation), position=0, frontier=b""
+        )
+    )
+    if sa.inspect(connection).has_table(ROW_SUM.name):
+        place, value = incarnation_sum(incarnation)
+        connection.execute(ROW_SUM.insert().values(place=place, sum=value))
 
 
 def _revision(connection: sa.Connection) -> str | None:

@@ -22,6 +22,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import psycopg
+from eventsourcing.persistence import Tracking
 from psycopg import errors
 
 from ledger.errors import CorruptionError, LedgerError, NoRoomError, TransientError
@@ -41,6 +42,7 @@ from ledger.storage.event_log import (
 from ledger.storage.merkle import Frontier
 from ledger.storage.postgres_patience import STATEMENT_TIMEOUT_S, patience
 from ledger.storage.recorder import BaseLogRecorder, Clash, Head, Plan, Row, check_tracking, plan
+from ledger.storage.row_sums import incarnation_sum, tracking_sum
 
 _RECONNECT_PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Before each try to find out what became of a commit: a restart of PostgreSQL fits in."""
@@ -72,6 +74,11 @@ WITH swapped AS (
         pack = excluded.pack,
         offset_bytes = excluded.offset_bytes,
         length_bytes = excluded.length_bytes
+), summed AS (
+    INSERT INTO row_sum
+    SELECT * FROM unnest(%(places)b, %(sums)b)
+    WHERE EXISTS (SELECT FROM swapped)
+    ON CONFLICT (place) DO UPDATE SET sum = excluded.sum
 )
 SELECT count(*) FROM swapped
 """
@@ -79,11 +86,13 @@ _COPY: Final = "COPY events FROM STDIN (FORMAT BINARY)"
 _COPY_FROM: Final = 100
 """Events from which a group is copied in: more round trips, half the work a row."""
 _TRACK: Final = """
-INSERT INTO tracking
-VALUES (%s, %s, %s, (SELECT coalesce(max(updated), 0) + 1 FROM tracking))
+INSERT INTO tracking VALUES (%s, %s, %s, %s)
 ON CONFLICT (application_name) DO UPDATE SET
     notification_id = excluded.notification_id, root = excluded.root, updated = excluded.updated
 """
+_WRITE_SUM: Final = (
+    "INSERT INTO row_sum VALUES (%s, %s) ON CONFLICT (place) DO UPDATE SET sum = excluded.sum"
+)
 _HEAD: Final = "SELECT incarnation, position, frontier FROM log_head"
 _ENTRY: Final = (
     "SELECT position, originator_id, originator_version, topic, state, origin, origin_position "
@@ -155,16 +164,7 @@ class PostgresLogRecorder(BaseLogRecorder):
                     for part in copy_data(result.rows):
                         copy.write(part)
             for tracking in result.tracking:
-                name = tracking.application_name
-                row = connection.execute(
-                    "SELECT notification_id FROM tracking WHERE application_name = %s", (name,)
-                ).fetchone()
-                try:
-                    check_tracking(tracking, row[0] if row is not None else None)
-                except Exception as error:
-                    raise Clash from error
-                root = tracking.root if isinstance(tracking, PeerTracking) else b""
-                connection.execute(_TRACK, (name, tracking.notification_id, root))
+                _write_tracking(connection, tracking)
 
     def _swap_and_insert(
         self, connection: psycopg.Connection[Any], result: Plan, rows: Sequence[Row]
@@ -221,9 +221,10 @@ class PostgresLogRecorder(BaseLogRecorder):
     def start_incarnation(self, incarnation: UUID) -> LogHead:
         with self._writing, _translated():
             self._head = None
-            self._writing_connection().execute(
-                "UPDATE log_head SET incarnation = %s", (incarnation,)
-            )
+            connection = self._writing_connection()
+            with connection.transaction():
+                connection.execute("UPDATE log_head SET incarnation = %s", (incarnation,))
+                connection.execute(_WRITE_SUM, incarnation_sum(incarnation))
         return self.head()
 
     # --- reading ---------------------------------------------------------------------------
@@ -331,6 +332,23 @@ class PostgresLogRecorder(BaseLogRecorder):
             raise AssertionError("the second round returns or raises")
 
 
+def _write_tracking(connection: psycopg.Connection[Any], tracking: Tracking) -> None:
+    name = tracking.application_name
+    [(current, updated)] = connection.execute(
+        "SELECT (SELECT notification_id FROM tracking WHERE application_name = %s), "
+        "(SELECT coalesce(max(updated), 0) + 1 FROM tracking)",
+        (name,),
+    ).fetchall()
+    try:
+        check_tracking(tracking, current)
+    except Exception as error:
+        raise Clash from error
+    root = tracking.root if isinstance(tracking, PeerTracking) else b""
+    row = (name, tracking.notification_id, root, updated)
+    connection.execute(_TRACK, row)
+    connection.execute(_WRITE_SUM, tracking_sum(*row))
+
+
 def _parameters(result: Plan, rows: Sequence[Row]) -> dict[str, Any]:
     columns = list(zip(*rows, strict=True)) or [()] * 8
     frontier, locations = result.after.frontier, result.blob_locations.values()
@@ -354,6 +372,8 @@ def _parameters(result: Plan, rows: Sequence[Row]) -> dict[str, Any]:
         "packs": text_array([b.pack for b in locations]),
         "offsets": int8_array([b.offset_bytes for b in locations]),
         "lengths": int8_array([b.length_bytes for b in locations]),
+        "places": text_array(list(result.sums)),
+        "sums": bytea_array(list(result.sums.values())),
     }
 
 

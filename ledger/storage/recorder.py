@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -36,6 +36,7 @@ from ledger.storage.event_log import (
 )
 from ledger.storage.group_commit import GroupCommit
 from ledger.storage.merkle import Frontier, TreeNode, frontier_at, leaf_hash
+from ledger.storage.row_sums import arrival_sum, blob_location_sum
 
 _MOST_FRUITLESS: Final = 3
 """Clashes without a culprit after which the log is held to be damaged."""
@@ -68,6 +69,8 @@ class Plan:
     tracking: list[Tracking] = field(default_factory=list)
     blob_locations: dict[str, BlobLocation] = field(default_factory=dict)
     """By digest: two origins may bring the same blob in one group."""
+    sums: dict[str, bytes] = field(default_factory=dict)
+    """By place: of the origins of events, and of where blobs lie."""
     spans: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -93,9 +96,12 @@ def plan(before: Head, appends: Sequence[Append]) -> Plan:
                     append.origin_positions[index] if is_foreign else None,
                 )
             )
+        if append.origin is not None and foreign:
+            result.sums.update([arrival_sum(first, append.origin, append.origin_positions)])
         if append.tracking is not None:
             result.tracking.append(append.tracking)
         result.blob_locations.update((b.digest, b) for b in append.blob_locations)
+        result.sums.update(blob_location_sum(*astuple(b)) for b in append.blob_locations)
         result.spans.append((first, position))
     frontier = before.frontier.append((row[5] for row in result.rows), result.nodes.append)
     result.after = Head(before.incarnation, frontier)

@@ -24,7 +24,7 @@ from sqlalchemy import (
     Uuid,
 )
 
-NEWEST_REVISION: Final = "0002"
+NEWEST_REVISION: Final = "0004"
 """The schema migration that builds these tables. A database that has it needs no other."""
 
 METADATA: Final = MetaData()
@@ -95,6 +95,7 @@ PEER_CURSOR: Final = Table(
     Column("position", _BIG, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("next_attempt_at", Text),
+    Column("marks", Text, nullable=False, server_default="[]"),
 )
 """An origin's hints about its peers: never trusted, only a better guess than nothing."""
 
@@ -122,6 +123,14 @@ ACCESS_TOKEN: Final = Table(
     Column("revoked_at", Text),
 )
 """Who may use the HTTP API: digests of bearer tokens, never the tokens."""
+
+ROW_SUM: Final = Table(
+    "row_sum",
+    METADATA,
+    Column("place", Text, primary_key=True),
+    Column("sum", LargeBinary, nullable=False),
+)
+"""Checksums of what no hash of the tree and no signature covers: `ledger.storage.row_sums`."""
 
 APPEND_ONLY: Final = ("events", "tree_node")
 

@@ -11,16 +11,18 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
 import sqlalchemy as sa
 
 from ledger.errors import CorruptionError, TransientError
 from ledger.events import ServerId
 from ledger.storage.open_recorder import sqlalchemy_url
-from ledger.storage.peer_cursors import PeerCursor
+from ledger.storage.peer_cursors import HomeMark, PeerCursor
 from ledger.storage.postgres_patience import patience
 from ledger.storage.schema import PEER_CURSOR
 
 _BUSY_TIMEOUT_S: Final = 5.0
+_READ_MARKS: Final = msgspec.json.Decoder(tuple[HomeMark, ...])
 
 
 class SqlCursorStore:
@@ -50,7 +52,7 @@ class SqlCursorStore:
             return None
         try:
             return _cursor(peer, row)
-        except ValueError as error:
+        except (ValueError, msgspec.DecodeError) as error:
             raise CorruptionError(
                 f"the hint about server {peer} cannot be read: {error}",
                 place=f"peer_cursor {peer}",
@@ -64,6 +66,7 @@ class SqlCursorStore:
             "position": cursor.position,
             "attempts": cursor.attempts,
             "next_attempt_at": next_at.isoformat() if next_at else None,
+            "marks": msgspec.json.encode(cursor.marks).decode(),
         }
         with _translated(), self._engine.begin() as connection:
             update = sa.update(PEER_CURSOR).where(PEER_CURSOR.c.peer == cursor.peer)
@@ -77,7 +80,10 @@ class SqlCursorStore:
 
 
 def _cursor(peer: ServerId, row: sa.RowMapping) -> PeerCursor:
-    """Read a row; raises ValueError for one that `SqlCursorStore.save` cannot have written."""
+    """Read a row.
+
+    Raises ValueError or msgspec.DecodeError for one that `SqlCursorStore.save` cannot have written.
+    """
     stored = row["incarnation"]
     next_at = datetime.fromisoformat(row["next_attempt_at"]) if row["next_attempt_at"] else None
     if next_at is not None and next_at.tzinfo is None:
@@ -88,6 +94,7 @@ def _cursor(peer: ServerId, row: sa.RowMapping) -> PeerCursor:
         position=row["position"],
         attempts=row["attempts"],
         next_attempt_at=next_at,
+        marks=_READ_MARKS.decode(row["marks"]),
     )
 
 

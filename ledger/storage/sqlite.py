@@ -34,6 +34,7 @@ from ledger.storage.event_log import (
 from ledger.storage.log_reserve import LogReserve
 from ledger.storage.merkle import Frontier
 from ledger.storage.recorder import BaseLogRecorder, Clash, Head, Plan, check_tracking, plan
+from ledger.storage.row_sums import incarnation_sum, tracking_sum
 
 _BUSY_TIMEOUT_S: Final = 30.0
 _NO_ROOM_RETRY_S: Final = 5.0
@@ -49,6 +50,7 @@ _BROKEN: Final = (
 """After these nothing is known about what reached the disk: never tried again."""
 _NO_ROOM: Final = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
 """What a full disk looks like, depending on which of the files had to grow."""
+_WRITE_SUM: Final = "INSERT OR REPLACE INTO row_sum VALUES (?, ?)"
 _ENTRY: Final = (
     "SELECT position, originator_id, originator_version, topic, state, origin, origin_position "
     "FROM events "
@@ -127,6 +129,8 @@ class SqliteLogRecorder(BaseLogRecorder):
                     for b in result.blob_locations.values()
                 ],
             )
+        if result.sums:
+            cursor.executemany(_WRITE_SUM, list(result.sums.items()))
         frontier = result.after.frontier
         cursor.execute(
             "UPDATE log_head SET position = ?, frontier = ?", (frontier.size, frontier.to_bytes())
@@ -143,6 +147,7 @@ class SqliteLogRecorder(BaseLogRecorder):
     def start_incarnation(self, incarnation: UUID) -> LogHead:
         with self._writing, _translated(self.path), self._transaction() as cursor:
             cursor.execute("UPDATE log_head SET incarnation = ?", (incarnation.bytes,))
+            cursor.execute(_WRITE_SUM, incarnation_sum(incarnation))
         return self.head()
 
     # --- reading ---------------------------------------------------------------------------
@@ -284,19 +289,19 @@ def _read_head(cursor: sqlite3.Cursor) -> Head:
 
 def _write_tracking(cursor: sqlite3.Cursor, tracking: Tracking) -> None:
     name = tracking.application_name
-    row = cursor.execute(
-        "SELECT notification_id FROM tracking WHERE application_name = ?", (name,)
+    current, updated = cursor.execute(
+        "SELECT (SELECT notification_id FROM tracking WHERE application_name = ?), "
+        "(SELECT coalesce(max(updated), 0) + 1 FROM tracking)",
+        (name,),
     ).fetchone()
     try:
-        check_tracking(tracking, row[0] if row is not None else None)
+        check_tracking(tracking, current)
     except Exception as error:
         raise Clash from error
     root = tracking.root if isinstance(tracking, PeerTracking) else b""
-    cursor.execute(
-        "INSERT OR REPLACE INTO tracking VALUES "
-        "(?, ?, ?, (SELECT coalesce(max(updated), 0) + 1 FROM tracking))",
-        (name, tracking.notification_id, root),
-    )
+    row = (name, tracking.notification_id, root, updated)
+    cursor.execute("INSERT OR REPLACE INTO tracking VALUES (?, ?, ?, ?)", row)
+    cursor.execute(_WRITE_SUM, tracking_sum(*row))
 
 
 def _is_no_room(error: sqlite3.DatabaseError) -> bool:

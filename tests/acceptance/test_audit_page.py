@@ -22,6 +22,8 @@ SECTION = re.compile(r"^## (?P<title>.+?)\n(?P<text>.*?)(?=^## |\Z)", re.MULTILI
 COMMANDS = re.compile(r"^```console\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 OURS = (
     "What happened to this message?",
+    "Is the log what it was?",
+    "Do two servers hold the same?",
     "What did this mailbox hold, and was its lamp lit?",
     "What would another policy have done?",
 )
@@ -29,11 +31,12 @@ OURS = (
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CommandLine, str]]:
-    """Alpha is up with a message in 1001 and one that waits for bravo, which is away."""
+    """Alpha took a message for 1001, and one for bravo, which was away then."""
     folder = tmp_path_factory.mktemp("audit")
     homes = {"alpha": ["1000-1999"], "bravo": ["2000-2999"]}
-    path, _ = write_cluster(folder, list(homes), homes, free_ports(list(homes)))
+    path, other = write_cluster(folder, list(homes), homes, free_ports(list(homes)))
     server = ServerProcess(load_configuration(path), path, folder / "alpha.log")
+    bravo = ServerProcess(load_configuration(other), other, folder / "bravo.log")
     vmledger = CommandLine(folder, path)
     server.start()
     try:
@@ -45,9 +48,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CommandLine
             ).json
             for extension in ("1001", "2001")
         ]  # fmt: skip
+        bravo.start()
+        bravo.wait_until_ready()
         yield vmledger, said[0]["message"]["message_id"]
     finally:
         server.kill()
+        bravo.kill()
 
 
 def commands(title: str) -> str:

@@ -116,6 +116,17 @@ def test_whoever_rewrites_a_log_with_all_its_hashes_is_seen_by_its_witness(pair:
     (history,) = [check for check in doctor if check["name"] == "history of alpha"]
     assert history["verdict"] in {"warn", "fail"}
 
+    acknowledge = ("log", "acknowledge", "alpha", "--reason", "a test rewrote it")
+    if history["verdict"] == "fail":  # two histories of one log are never all right
+        pair.bravo(*acknowledge, code=1)
+        return
+    pair.bravo(*acknowledge)
+    doctor = pair.bravo("doctor", "--json").json["checks"]
+    (history,) = [check for check in doctor if check["name"] == "history of alpha"]
+    assert history["verdict"] == "ok"
+    assert "acknowledged by local-operator" in history["found"]
+    assert "a test rewrote it" in history["found"]
+
 
 def rewrite(file: Path) -> None:
     """Write another caller's number into the first call, and a log around that as if always so."""

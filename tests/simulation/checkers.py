@@ -23,6 +23,7 @@ from ledger.storage.stored_form import decode as decode_stored_form
 from ledger.storage.stored_form import intact_prefix, read_metadata
 from projections.mailboxes import MESSAGE
 from projections.replay import replay_mailboxes
+from tests.simulation.cosignatures import no_history_changes_unseen, witnesses_signed_what_was
 from tests.simulation.logs import event_of, profiles_of
 from tests.simulation.people import PINS
 from tests.simulation.remains import Remains
@@ -160,6 +161,22 @@ def every_message_has_its_sound(world: Remains) -> Findings:
                 yield f"{name} plays another sound for message {event.message_id}"
 
 
+def damage_is_noticed(world: Remains) -> Findings:
+    """Whatever a server gives for a blob of its messages or mailboxes has that blob's digest."""
+    for name, machine in world.machines.items():
+        states = profiles_of(machine.image).values()
+        greetings = (state.greeting(kind) for state in states for kind in GreetingKind)
+        blobs = {message.blob for message in world.view(name).stored.values()}
+        blobs |= {greeting.blob for greeting in greetings if greeting is not None}
+        for blob in sorted(blobs):
+            try:
+                found = hashlib.sha256(machine.read_blob(blob)).hexdigest()
+            except LedgerError:
+                continue  # it was noticed, or is not here
+            if found != blob:
+                yield f"{name} gives damaged bytes for blob {blob} as if they were whole"
+
+
 def custody_is_with_one_server(world: Remains) -> Findings:
     """Origin and home agree about who answers for each message."""
     for name in world.machines:
@@ -175,7 +192,7 @@ def custody_is_with_one_server(world: Remains) -> Findings:
 
 def receipts_are_signed_and_true(world: Remains) -> Findings:
     for name in world.machines:
-        for event in world.view(name).receipts:
+        for event, is_recalled in world.view(name).receipts:
             receipt = event.receipt
             try:
                 home = world.all_machines[event.home]
@@ -184,44 +201,77 @@ def receipts_are_signed_and_true(world: Remains) -> Findings:
                 yield f"{name} recorded a receipt that is not signed: {error}"
             if (receipt.origin, receipt.home) != (name, event.home):
                 yield f"{name} recorded a receipt for others"
-            if not _is_root_of(world, event.home, receipt.home_position, receipt.home_root):
+            logs = world.logs_of(event.home)
+            if not _is_root_of(logs, receipt.home_position, receipt.home_root):
                 yield f"{name} holds a receipt for another log of {event.home}"
-            if not _is_root_of(world, name, receipt.origin_position, receipt.origin_root):
+            own = world.logs_of(name) if is_recalled else [world.machines[name].image]
+            if not _is_root_of(own, receipt.origin_position, receipt.origin_root):
                 yield f"{name} holds a receipt for another log than its own"
 
 
-def _is_root_of(world: Remains, name: str, position: int, root: str) -> bool:
-    """Did one of the logs that a server ever had have this root there?"""
+def _is_root_of(logs: Sequence[Any], position: int, root: str) -> bool:
+    """Does one of these logs have this root there?"""
     return any(
         position < len(image.frontiers) and image.frontiers[position].root().hex() == root
-        for image in world.logs_of(name)
+        for image in logs
     )
 
 
+_SHIPPED_BY = frozenset({"message-stored", "message-rehomed", "message-requeued"})
+"""What a message is shipped by: the last event of the parcel that it travels with."""
+
+
 def messages_arrive_in_order(world: Remains) -> Findings:
-    """In the order of their origin's log, unless they were held, moved or sent again."""
+    """In the order of their origin's log, unless they were held, moved or sent again.
+
+    A log that went back has other events at the same positions: its order is its own.
+    """
     for name in world.machines:
-        last: dict[str, int] = {}
+        last: dict[tuple[str, int], int] = {}
         for _, event in world.view(name).delivered:
-            if event.origin == name:
+            if event.origin == name or _went_another_way(world, event):
                 continue
-            if _went_another_way(world, event):
+            logs = world.logs_of(event.origin)
+            sender = next((n for n, image in enumerate(logs) if _shipped(image, event)), None)
+            if sender is None:
+                yield f"{name} got message {event.message_id}, which {event.origin} never shipped"
                 continue
-            if event.origin_position <= last.get(event.origin, 0):
+            if event.origin_position <= last.get((event.origin, sender), 0):
                 yield f"{name} got message {event.message_id} of {event.origin} out of order"
-            last[event.origin] = event.origin_position
+            last[event.origin, sender] = event.origin_position
+
+
+def _shipped(image: Any, event: MessageDelivered) -> bool:
+    """Is it this log that says at the position given that the message is shipped?"""
+    trigger = image.entries[event.origin_position - 1 :][:1]
+    return (
+        bool(trigger)
+        and trigger[0].topic in _SHIPPED_BY
+        and event_of(trigger[0]).message_id == event.message_id
+    )
 
 
 def _went_another_way(world: Remains, event: MessageDelivered) -> bool:
-    """Was it refused first, did its mailbox move, or was it sent by a log that is no more?"""
+    """Was it refused first, or did its mailbox move?"""
     extension = event.mailbox.partition("@")[0]
     if world.is_moved_by_file(extension) or any(one == extension for one, _ in world.told.moves):
         return True
-    if event.message_id in world.view(event.origin).ever_refused:
-        return True
-    entries = world.all_machines[event.origin].image.entries
-    trigger = entries[event.origin_position - 1 :][:1]
-    return not trigger or str(event.message_id).encode() not in trigger[0].plain
+    return event.message_id in world.view(event.origin).ever_refused
+
+
+def incarnations_are_few(world: Remains) -> Findings:
+    """A log that went back begins anew; two servers of one name do not drive each other on."""
+    for name in world.machines:
+        began = {
+            event_of(entry).incarnation
+            for image in world.logs_of(name)
+            for entry in image.entries
+            if entry.topic == "incarnation-started" and entry.origin is None
+        }
+        past = sum(who == name for _, who in world.told.restored)
+        most = 2 * past + 1 if past else 0
+        if len(began) > most:
+            yield f"{name} began {len(began)} incarnations, at most {most} expected"
 
 
 def logs_are_whole(world: Remains) -> Findings:
@@ -332,14 +382,20 @@ def profiles_can_be_played_and_checked(world: Remains) -> Findings:
                 continue
             for kind in GreetingKind:
                 greeting = state.greeting(kind)
-                if greeting is None or machine.is_rotten(greeting.blob):
+                if greeting is None or _is_damaged(world, name, greeting.blob):
                     continue
                 if not _is_greeting(machine, greeting):
                     yield f"{name} cannot play the greeting of {mailbox}"
-            if state.pin is None or machine.is_rotten(state.pin.verifier or ""):
+            if state.pin is None or _is_damaged(world, name, state.pin.verifier or ""):
                 continue
             if not _is_checked(machine, state.pin):
                 yield f"{name} cannot check the PIN of {mailbox}"
+
+
+def _is_damaged(world: Remains, name: str, blob: str) -> bool:
+    """Did a bit flip in it, or where a log that went back could have got it back?"""
+    names = world.machines if world.told.went_back(name) else [name]
+    return any(world.machines[one].is_rotten(blob) for one in names)
 
 
 def _is_greeting(machine: Machine, greeting: GreetingRecorded) -> bool:
@@ -399,8 +455,9 @@ def no_voice_is_only_in_a_nameless_blob(world: Remains) -> Findings:
 
 
 def _is_recalled(world: Remains, name: str, call_id: UUID, sound: bytes) -> bool:
-    """Did a log that went back recall the message with this sound, which its home has?"""
-    messages = world.view(name).stored.values()
+    """Did a log that went back recall the message with this sound, or just its sound so far?"""
+    views = [world.view(one) for one in world.machines]
+    messages = (message for view in views for message in view.stored.values())
     digests = {m.audio.digest for m in messages if m.originator_id == call_id}
     return world.told.went_back(name) and hashlib.sha256(sound).hexdigest() in digests
 
@@ -446,9 +503,13 @@ def tables_equal_their_replay(world: World) -> Findings:
 
 
 def servers_do_not_storm(world: World) -> Findings:
-    """When all is quiet only the idle probes are left; and no run needs many more than that."""
+    """When all is quiet only the idle probes are left; and no run needs many more than that.
+
+    A server that only then hears that its log went back, or only then gets some of it back, asks
+    every other one what it is missing.
+    """
     pairs = len(world.machines) * (len(world.machines) - 1)
-    most = pairs * 5
+    most = pairs * 5 * (1 + world.recovered_while_quiet)
     if world.sent_while_quiet > most:
         yield f"{world.sent_while_quiet} requests while all was quiet, at most {most} expected"
     pairs = len(world.all_machines) * (len(world.all_machines) - 1)
@@ -461,9 +522,11 @@ ON_STORES: Final[tuple[Callable[[Remains], Findings], ...]] = (
     nothing_was_delivered_twice,
     every_accepted_message_arrived,
     every_message_has_its_sound,
+    damage_is_noticed,
     custody_is_with_one_server,
     receipts_are_signed_and_true,
     messages_arrive_in_order,
+    incarnations_are_few,
     logs_are_whole,
     events_travel_byte_for_byte,
     actions_are_known_at_home,
@@ -482,5 +545,7 @@ CHECKERS: Final[tuple[Callable[[World], Findings], ...]] = (
     everything_settles,
     *ON_STORES,
     tables_equal_their_replay,
+    witnesses_signed_what_was,
+    no_history_changes_unseen,
     servers_do_not_storm,
 )

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from ledger.events import (
     DomainEvent,
+    IncarnationStarted,
     MessageDelivered,
     MessageMigrated,
     MessageRehomed,
@@ -29,6 +30,7 @@ _CONCERN_MESSAGES = frozenset(
         "message-requeued",
         "message-rehomed",
         "migration-refused",
+        "incarnation-started",
     }
 )
 
@@ -74,7 +76,9 @@ class LogView:
         """The same, of what this server recorded itself."""
         self.migrated: dict[UUID, list[MessageMigrated]] = {}
         """By message: what this server recorded itself."""
-        self.receipts: list[MessageMigrated] = []
+        self.receipts: list[tuple[MessageMigrated, bool]] = []
+        """What this server recorded itself; true: for a log before it went back, so recalled."""
+        self._incarnation: UUID | None = None
         self.sent_to: dict[UUID, str] = {}
         self.refused: dict[UUID, MigrationRefused] = {}
         """Refused, and not sent on since."""
@@ -113,6 +117,8 @@ class LogView:
 
     def _fold(self, entry: LogEntry, event: DomainEvent | OpaqueEvent) -> None:  # noqa: C901
         match event:
+            case IncarnationStarted() if entry.origin is None:
+                self._incarnation = event.incarnation
             case MessageStored():
                 self.stored[event.message_id] = event
                 if entry.origin is None:
@@ -132,7 +138,8 @@ class LogView:
                 self._send(event.message_id, event.home, event.recorded_by)
             case MessageMigrated() if entry.origin is None:
                 self.migrated.setdefault(event.message_id, []).append(event)
-                self.receipts.append(event)
+                is_old = self._incarnation not in (None, event.receipt.origin_incarnation)
+                self.receipts.append((event, is_old))
                 self._at_home.pop(event.message_id, None)
                 self._open.pop(event.message_id, None)
                 self.refused.pop(event.message_id, None)

@@ -18,6 +18,7 @@ import tempfile
 import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("ledger", "projections", "vmledger", "tests")
@@ -25,13 +26,20 @@ PAGE = ROOT / "docs" / "reliability-mutants.md"
 
 
 @dataclass(frozen=True)
-class Mutant:
-    """A deliberate fault: some text of a file is replaced by other text."""
+class Edit:
+    """Some text of a file is replaced by other text."""
 
-    name: str
     file: str
     old: str
     new: str
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A deliberate fault; it takes several edits where one defence stands behind another."""
+
+    name: str
+    edits: tuple[Edit, ...]
 
 
 @dataclass(frozen=True)
@@ -46,22 +54,29 @@ class Finding:
     """What the checker said, its name first."""
 
 
+def _read(told: dict[str, Any]) -> Mutant:
+    """Read one: with ``also`` a list of further edits."""
+    name, also = told.pop("name"), told.pop("also", [])
+    return Mutant(name, tuple(Edit(**edit) for edit in (told, *also)))
+
+
 MUTANTS = tuple(
-    Mutant(**mutant)
-    for mutant in tomllib.loads(Path(__file__).with_name("mutants.toml").read_text())["mutant"]
+    _read(told)
+    for told in tomllib.loads(Path(__file__).with_name("mutants.toml").read_text())["mutant"]
 )
 
 
 def apply(mutant: Mutant, root: Path) -> None:
     """Put the fault into a copy of the code; a text that is not there is an error."""
-    path = root / mutant.file
-    text = path.read_text()
-    if text.count(mutant.old) != 1:
-        raise SystemExit(
-            f"mutant {mutant.name!r} is stale: its text stands {text.count(mutant.old)} times "
-            f"in {mutant.file}; write it anew"
-        )
-    path.write_text(text.replace(mutant.old, mutant.new))
+    for edit in mutant.edits:
+        path = root / edit.file
+        text = path.read_text()
+        if text.count(edit.old) != 1:
+            raise SystemExit(
+                f"mutant {mutant.name!r} is stale: its text stands {text.count(edit.old)} times "
+                f"in {edit.file}; write it anew"
+            )
+        path.write_text(text.replace(edit.old, edit.new))
 
 
 def copy_code(source: Path, target: Path) -> None:
@@ -133,9 +148,9 @@ def write_page(found: dict[str, Finding | None]) -> None:
         "| what is broken | in | found by | schedules needed | the checker that found it |",
         "|---|---|---|--:|---|",
     ]
-    files = {mutant.name: mutant.file for mutant in MUTANTS}
+    files = {m.name: ", ".join(dict.fromkeys(f"`{e.file}`" for e in m.edits)) for m in MUTANTS}
     for name, finding in found.items():
-        row = f"| {name} | `{files[name]}` |"
+        row = f"| {name} | {files[name]} |"
         if finding is None:
             lines.append(f"{row} **not found** | | |")
         else:

@@ -35,6 +35,8 @@ class Weather:
     damage: float = 0.0
     delay: float = 0.0
     """Takes seconds instead of milliseconds."""
+    stale: float = 0.0
+    """A batch does not arrive, and what was answered to an earlier one comes back."""
 
 
 class Network:
@@ -51,6 +53,8 @@ class Network:
         self.sent = 0
         self._batches: dict[tuple[str, str], list[bytes]] = {}
         """Those that one server sent another, for echoes."""
+        self._answers: dict[tuple[str, str], bytes] = {}
+        """What the last of those was answered."""
         self.trace = 0
         self.say: Callable[[str], None] | None = None
 
@@ -76,6 +80,9 @@ class Network:
         home = self._world.listener(peer)
         if home is None:
             raise TransientError(f"{peer} refuses the connection")
+        earlier = self._answers.get((here, peer)) if route is Route.BATCH else None
+        if weather.stale and earlier is not None and draw() < weather.stale:
+            return earlier
         if draw() < weather.repeat:
             self._repeat_later(sender, peer, route, body)
         answer = await self._answer(home, here, route, self._spoil(body))
@@ -113,6 +120,7 @@ class Network:
             raise TransientError("no answer in time") from None
         if route is Route.BATCH:
             self._world.gives_word(home, answer)
+            self._answers[sender, home.machine.id] = answer
         return answer
 
     def _repeat_later(self, sender: Process, peer: str, route: Route, body: bytes) -> None:

@@ -54,10 +54,19 @@ class Remains:
             return False
         if self.told.moves and (self.homes_in_doubt() or self.left_behind()):
             return False
+        if any(self.follows_by_itself(v, m) for v in views.values() for m in v.refused):
+            return False
         arrived = {call for n in self.all_machines for call in self.view(n).delivered_calls}
         held = {call for view in views.values() for call in view.held_calls()}
         wanted = self.told.accepted.keys() - self.told.lost_with_its_disk
         return wanted <= arrived | held
+
+    def follows_by_itself(self, view: LogView, message_id: UUID) -> bool:
+        """Was a message refused where its mailbox is not any more, and needs no operator?"""
+        if view.refused[message_id].reason != "not-my-mailbox":
+            return False
+        extension = view.stored[message_id].mailbox.partition("@")[0]
+        return not self.is_moved_by_file(extension)
 
     def unknown_profiles(self) -> list[str]:
         """What some server has not heard of greetings and PINs.
@@ -100,7 +109,8 @@ class Remains:
     def words_lost(self) -> set[str]:
         """Mailboxes whose last move stands in no log any more of those who recorded it.
 
-        They went back to before it: what others heard of it they cannot hear again.
+        They went back to before it: what others heard of it they cannot hear again. Its new home is
+        one of them as soon as it knows.
         """
         views = [self.view(name) for name in self.machines]
         newest: dict[str, tuple[int, str]] = {}
@@ -108,7 +118,13 @@ class Remains:
             for mailbox, claim in view.homes.items():
                 newest[mailbox] = max(claim, newest.get(mailbox, claim))
         told = [view.told_homes for view in views]
-        return {m for m, claim in newest.items() if all(claim != own.get(m) for own in told)}
+        lost = {m for m, claim in newest.items() if all(claim != own.get(m) for own in told)}
+        return {mailbox for mailbox in lost if not self._knows(newest[mailbox], mailbox)}
+
+    def _knows(self, claim: tuple[int, str], mailbox: str) -> bool:
+        """Does the home that is named here know it?"""
+        name = claim[1]
+        return name in self.machines and self.view(name).homes.get(mailbox) == claim
 
     def left_behind(self) -> list[tuple[str, UUID]]:
         """Messages of re-homed mailboxes that are at home at another server than their mailbox."""

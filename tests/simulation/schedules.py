@@ -41,6 +41,7 @@ from tests.simulation.faults import (
 )
 from tests.simulation.network import Weather
 from tests.simulation.people import GC_MIN_AGE_S, PINS
+from tests.simulation.scenarios import SCENARIOS
 from tests.simulation.server import NAMES, START
 
 SPAN_S = 30.0
@@ -73,7 +74,7 @@ _SOUND = bytes(0x20 + code % 0x5F for code in range(256))
 """Makes of any bytes some that cannot be taken for the beginning of a file of sound."""
 
 
-class _Draw:
+class Draw:
     """Draws the steps of one schedule."""
 
     def __init__(self, seed: int) -> None:
@@ -292,74 +293,74 @@ class _Draw:
 
 
 _FAULTS = (
-    (_Draw.crash, 30),
-    (_Draw.kill, 14),
-    (_Draw.cut, 12),
-    (_Draw.storm, 14),
-    (_Draw.slow, 4),
-    (_Draw.full, 8),
-    (_Draw.fail_sync, 4),
-    (_Draw.rot, 5),
-    (_Draw.clock_jump, 4),
-    (_Draw.restore, 12),
-    (_Draw.restore_both, 5),
-    (_Draw.clone, 4),
-    (_Draw.rehome, 6),
-    (_Draw.join, 3),
-    (_Draw.greet, 5),
-    (_Draw.poison, 4),
-    (_Draw.echo, 4),
-    (_Draw.collect, 3),
-    (_Draw.leave, 3),
+    (Draw.crash, 30),
+    (Draw.kill, 14),
+    (Draw.cut, 12),
+    (Draw.storm, 14),
+    (Draw.slow, 4),
+    (Draw.full, 8),
+    (Draw.fail_sync, 4),
+    (Draw.rot, 5),
+    (Draw.clock_jump, 4),
+    (Draw.restore, 12),
+    (Draw.restore_both, 5),
+    (Draw.clone, 4),
+    (Draw.rehome, 6),
+    (Draw.join, 3),
+    (Draw.greet, 5),
+    (Draw.poison, 4),
+    (Draw.echo, 4),
+    (Draw.collect, 3),
+    (Draw.leave, 3),
 )
 """What may go wrong, and how often it is drawn."""
 
 _PAST = (
-    (_Draw.restore, 20),
-    (_Draw.restore_both, 15),
-    (_Draw.restore_and_echo, 20),
-    (_Draw.clone, 10),
-    (_Draw.collect, 10),
-    (_Draw.echo, 10),
-    (_Draw.storm, 10),
-    (_Draw.crash, 10),
-    (_Draw.kill, 5),
+    (Draw.restore, 20),
+    (Draw.restore_both, 15),
+    (Draw.restore_and_echo, 20),
+    (Draw.clone, 10),
+    (Draw.collect, 10),
+    (Draw.echo, 10),
+    (Draw.storm, 10),
+    (Draw.crash, 10),
+    (Draw.kill, 5),
 )
 """Mostly servers that go back in time."""
 
 _DISKS = (
-    (_Draw.long_call, 25),
-    (_Draw.crash, 25),
-    (_Draw.kill, 10),
-    (_Draw.full, 12),
-    (_Draw.fail_sync, 12),
-    (_Draw.rot, 12),
-    (_Draw.restore, 6),
+    (Draw.long_call, 25),
+    (Draw.crash, 25),
+    (Draw.kill, 10),
+    (Draw.full, 12),
+    (Draw.fail_sync, 12),
+    (Draw.rot, 12),
+    (Draw.restore, 6),
 )
 """Mostly disks that forget, fill up and rot."""
 
 _PROFILES = (
-    (_Draw.greet, 50),
-    (_Draw.crash, 12),
-    (_Draw.kill, 10),
-    (_Draw.restore, 10),
-    (_Draw.storm, 10),
-    (_Draw.cut, 10),
-    (_Draw.join, 5),
-    (_Draw.rot, 4),
+    (Draw.greet, 50),
+    (Draw.crash, 12),
+    (Draw.kill, 10),
+    (Draw.restore, 10),
+    (Draw.storm, 10),
+    (Draw.cut, 10),
+    (Draw.join, 5),
+    (Draw.rot, 4),
 )
 """Mostly greetings and PINs."""
 
 _CONFIGURATION = (
-    (_Draw.rehome, 30),
-    (_Draw.leave, 20),
-    (_Draw.join, 6),
-    (_Draw.long_call, 10),
-    (_Draw.cut, 10),
-    (_Draw.kill, 8),
-    (_Draw.crash, 8),
-    (_Draw.storm, 5),
-    (_Draw.restore, 6),
+    (Draw.rehome, 30),
+    (Draw.leave, 20),
+    (Draw.join, 6),
+    (Draw.long_call, 10),
+    (Draw.cut, 10),
+    (Draw.kill, 8),
+    (Draw.crash, 8),
+    (Draw.storm, 5),
+    (Draw.restore, 6),
 )
 """Mostly operators who change the configuration."""
 
@@ -371,7 +372,7 @@ MOVING = 0.2
 """How often mailboxes are moved by command in a run."""
 
 
-def draw_moves(seed: int, draw: _Draw, moving: float) -> list[Step]:
+def draw_moves(seed: int, draw: Draw, moving: float) -> list[Step]:
     """Draw the moves of a run, and more of what they have to stand.
 
     From a source of their own, so that they come on top of what the seed means without them.
@@ -391,9 +392,24 @@ def draw_moves(seed: int, draw: _Draw, moving: float) -> list[Step]:
     return [*moves, *calls, *acts, *faults]
 
 
+SCENES = 0.15
+"""How often something that takes several faults in one order happens in a run."""
+
+
+def draw_scene(seed: int, draw: Draw) -> list[Step]:
+    """Draw perhaps a scenario: it too comes on top, from a source of its own."""
+    rng = random.Random(f"scenarios/{seed}")
+    if rng.random() >= SCENES:
+        return []
+    draw.rng = rng
+    kinds, weights = zip(*SCENARIOS, strict=True)
+    scene: list[Step] = rng.choices(kinds, weights)[0](draw)
+    return scene
+
+
 def draw_schedule(seed: int, moving: float = MOVING) -> Schedule:
     """Draw what happens in the run of this seed; ``moving`` weighs the moves of mailboxes."""
-    draw = _Draw(seed)
+    draw = Draw(seed)
     rng = draw.rng
     steps: list[Step] = [draw.call() for _ in range(rng.randint(1, 5))]
     steps += [draw.act() for _ in range(rng.choice((0, 0, 1, 2)))]
@@ -401,6 +417,7 @@ def draw_schedule(seed: int, moving: float = MOVING) -> Schedule:
         steps += draw.faults()
     power_cuts = rng.choice((0.0, 0.5, 1.0))
     steps += draw_moves(seed, draw, moving)
+    steps += draw_scene(seed, draw)
     return Schedule(
         seed,
         draw.count,

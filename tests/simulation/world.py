@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 SETTLES_WITHIN_S = 400.0
 """Virtual time after the last fault within which everything must be at its home."""
 QUIET_S = 25.0
+PROBED_WITHIN_S = 15.0
 
 
 class World(Remains):
@@ -72,6 +73,7 @@ class World(Remains):
         self.clones: list[Machine] = []
         self.settled_at_s: float | None = None
         self.sent_while_quiet = 0
+        self.recovered_while_quiet = 0
         self.deaths = self.power_cuts = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self.is_healed = False
@@ -123,9 +125,10 @@ class World(Remains):
         self.network.slow.clear()
         for clone in self.clones:
             self.retire(clone)
-        for machine in self.machines.values():
+        for machine in self.all_machines.values():
             machine.disk.strikes.is_full = False
             machine.disk.strikes.crash_in = machine.disk.strikes.fail_sync_in = None
+        for machine in self.machines.values():
             if self.layouts[machine.id] != self.layout and machine.process is not None:
                 machine.process.die()
             machine.down_until_s = 0.0
@@ -145,10 +148,23 @@ class World(Remains):
             await asyncio.sleep(2.0)
 
     async def _stay_quiet(self) -> None:
-        """Let late repetitions of requests arrive, and count what idle servers send."""
-        sent = self.network.sent
+        """Let late repetitions of requests arrive, and count what idle servers send.
+
+        First a home that went back is found out by the next probe of each origin.
+        """
+        await asyncio.sleep(PROBED_WITHIN_S)
+        sent, started = self.network.sent, self._recoveries()
         await asyncio.sleep(QUIET_S)
         self.sent_while_quiet = self.network.sent - sent
+        self.recovered_while_quiet = self._recoveries() - started
+
+    def _recoveries(self) -> int:
+        """Count how often servers noticed that their log had gone back, and got some of it back."""
+        return sum(
+            entry.topic in ("incarnation-started", "log-recalled")
+            for machine in self.machines.values()
+            for entry in machine.image.entries
+        )
 
     async def _requeue_held(self, done: set[UUID]) -> None:
         """An operator sends messages that were refused on their way again, once."""
@@ -156,6 +172,8 @@ class World(Remains):
             for message_id, call_id in list(self.view(name).held()):
                 process = self.listener(name)
                 if message_id in done or process is None:
+                    continue
+                if self.follows_by_itself(self.view(name), message_id):
                     continue
                 done.add(message_id)
                 try:

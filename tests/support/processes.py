@@ -7,7 +7,9 @@ not when the test run itself is killed (the kernel then kills them).
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,7 +18,7 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -199,12 +201,28 @@ def wait_for(condition: Callable[[], bool], timeout_s: float, pause_s: float = 0
 
 
 def free_ports(count: int) -> list[int]:
-    """Give TCP ports on loopback that nobody uses at this moment, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Give TCP ports on loopback that nobody uses at this moment, all different.
+
+    Until its server listens, a port is anybody's. So none is given twice in a row, each process
+    that runs tests has ports of its own, and the system gives none of these to clients.
+    """
+    return list(itertools.islice(filter(_is_free, _PORTS), count))
+
+
+def _own_ports() -> Iterator[int]:
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+    own = range(10_000 + 5_000 * worker, 15_000 + 5_000 * worker)
+    start = random.randrange(len(own))
+    return itertools.cycle([*own[start:], *own[:start]])
+
+
+_PORTS = _own_ports()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

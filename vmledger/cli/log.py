@@ -19,8 +19,10 @@ from ledger.configuration import load_configuration
 from ledger.errors import CallerError, NotFoundError
 from ledger.events import decode
 from ledger.identity import load_identity, parse_public_key, write_new_file
+from ledger.migration.log_diff import LogDiff
 from ledger.storage.event_log import LogEntry, LogRecorder
 from ledger.storage.message_streams import read_story
+from ledger.storage.row_check import check_rows
 from vmledger.cli.api_client import connect
 from vmledger.cli.blobs import print_verification, verify_all
 from vmledger.cli.errors import ReservedError
@@ -42,6 +44,7 @@ from vmledger.cli.output import (
     progress_bar,
     show_time,
 )
+from vmledger.log_comparison import compare_with
 from vmledger.message_proof import ProofReport, prove_message, read_proof
 from vmledger.message_proof import check_proof as check
 from vmledger.stores import open_checkpoints, open_log, open_read_models
@@ -60,7 +63,9 @@ def register(app: typer.Typer) -> None:
     group.command("checkpoint")(checkpoint)
     group.command("prove")(prove)
     group.command("check-proof")(check_proof)
+    group.command("diff")(diff)
     group.command("backup-verified")(backup_verified)
+    group.command("acknowledge")(acknowledge)
     app.add_typer(group, name="log")
     app.command("recover")(recover)
 
@@ -135,6 +140,7 @@ def verify(
             server=loaded.server,
             keys=server_keys(loaded),
             checkpoints=rows,
+            faults=check_rows(loaded.stores.events),
             url=loaded.stores.events,
         )
     report = verify_all(loaded) if with_blobs and verification.is_intact else None
@@ -175,6 +181,49 @@ def _show_witnessed(verification: LogVerification) -> str:
     return "; ".join(
         f"by {one.server} up to position {one.position} at {show_time(one.at)}"
         for one in verification.witnesses
+    )
+
+
+def diff(
+    server: Annotated[str, typer.Argument(metavar="SERVER", help="The id of the other server.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Name the events on which this server's log and another's disagree, or which one lacks.
+
+    Asks the other server, over the way between servers. Exit code 1 when there is a difference.
+    """
+    loaded = load_config(config)
+    with open_log(loaded) as recorder, progress_bar() as bar:
+        task = bar.add_task(server, total=None)
+        found = compare_with(
+            loaded,
+            server,
+            recorder,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if as_json:
+        print_json(msgspec.to_builtins(found) | {"is_same": found.is_same})
+    else:
+        _print_diff(found)
+    if not found.is_same:
+        raise typer.Exit(1)
+
+
+def _print_diff(found: LogDiff) -> None:
+    for one in found.differences:
+        taken = f", taken in at {one.taken_position}" if one.taken_position else ""
+        what = f"{one.topic or 'an event'} of stream {one.stream}" if one.stream else one.topic
+        print(f"{one.kind.value}: {one.origin} position {one.origin_position}{taken}: {what}")
+    print_facts(
+        (
+            (f"{found.server} up to", found.position),
+            (f"{found.peer} up to", found.peer_position),
+            (f"taken in from {found.peer}", found.taken_here),
+            (f"taken in from {found.server}", found.taken_there),
+            ("acknowledged messages", found.acknowledged),
+            ("differences", found.count),
+        )
     )
 
 
@@ -333,6 +382,19 @@ def backup_verified(
         "POST", "/v1/log/backups", {"position": position, "place": place}
     )
     print(f"recorded: {place} covers the log up to position {position}")
+
+
+def acknowledge(
+    server: Annotated[str, typer.Argument(metavar="SERVER", help="Whose log went back.")],
+    reason: Annotated[str, typer.Option("--reason", help="What happened, in your words.")],
+    config: ConfigOption = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Record that you know why a log went back in time: 'doctor' warns of it no longer."""
+    body = {"server": server, "reason": reason}
+    connect(config, url, token).send("POST", "/v1/log/acknowledgements", body)
+    print(f"recorded: the log of {server} went back because: {reason}")
 
 
 def recover(

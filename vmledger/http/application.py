@@ -59,6 +59,7 @@ HANDLERS: Final[list[Any]] = [
     log.get_checkpoint,
     log.prove,
     log.record_backup,
+    log.acknowledge_went_back,
     tlog.get_signed_checkpoint,
     tlog.get_tile,
     tlog.get_entries,

@@ -17,10 +17,18 @@ from ledger.errors import NotFoundError
 from ledger.storage.event_log import LogEntry
 from ledger.storage.message_streams import read_story
 from vmledger.access import OPERATE, READ
-from vmledger.http.parameters import Id, Parts
+from vmledger.http.parameters import AuthenticatedRequest, Id, Parts
+from vmledger.http.parts import ApiParts
 from vmledger.http.routes import declare
-from vmledger.http.views import CheckpointView, LogEntryView, LogPage, VerifiedBackup
+from vmledger.http.views import (
+    CheckpointView,
+    LogEntryView,
+    LogPage,
+    VerifiedBackup,
+    WentBackKnown,
+)
 from vmledger.message_proof import MessageProof, prove_message
+from vmledger.went_back import is_of_one_log, read_forks
 
 _LARGEST: Final = 2**62
 
@@ -102,3 +110,34 @@ async def record_backup(data: JSONBody[VerifiedBackup], parts: Parts) -> Verifie
     """
     await parts.server.record_verified_backup(data.position, data.place)
     return data
+
+
+@post(
+    "/v1/log/acknowledgements",
+    tags=["log"],
+    status_code=HTTPStatus.CREATED,
+    **declare(OPERATE, 404, takes_json=True),
+)
+async def acknowledge_went_back(
+    data: JSONBody[WentBackKnown], request: AuthenticatedRequest, parts: Parts
+) -> WentBackKnown:
+    """Record that an operator knows why a log went back in time: `doctor` warns of it no longer.
+
+    If it goes back again, that is warned of again. Two histories of one log are never acknowledged.
+    """
+    incarnation = await parts.offload(lambda: _went_back_as(parts, data.server))
+    await parts.server.acknowledge_went_back(
+        data.server, incarnation, request.user.name, data.reason
+    )
+    return data
+
+
+def _went_back_as(parts: ApiParts, server: str) -> UUID:
+    """Give the incarnation under which a log goes on that was seen to have gone back."""
+    recorder = parts.log.recorder
+    if server == parts.config.server:
+        if parts.questions.servers().went_back is not None:
+            return recorder.head().incarnation
+    elif (event := read_forks(recorder).get(server)) is not None and not is_of_one_log(event):
+        return event.incarnation
+    raise NotFoundError(f"no log of a server {server!r} is known to have gone back")

@@ -398,6 +398,15 @@ class VerifiedBackup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Where it is kept, for people."""
 
 
+class WentBackKnown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An operator knows why a log went back in time."""
+
+    server: str
+    """Whose log: this server's, or another's."""
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+    """What happened, in the operator's words."""
+
+
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """Is the server alive, and can it do its work?"""
 

@@ -8,10 +8,17 @@ import sqlalchemy as sa
 
 from ledger.errors import CorruptionError
 from ledger.storage.open_recorder import sqlalchemy_url, upgrade
-from ledger.storage.peer_cursors import MemoryCursorStore, PeerCursor
+from ledger.storage.peer_cursors import HomeMark, MemoryCursorStore, PeerCursor
 from ledger.storage.sql_peer_cursors import SqlCursorStore
 
-CURSOR = PeerCursor("bravo", UUID(int=7), 42, 3, datetime(2026, 1, 1, 12, 30, tzinfo=UTC))
+CURSOR = PeerCursor(
+    "bravo",
+    UUID(int=7),
+    42,
+    3,
+    datetime(2026, 1, 1, 12, 30, tzinfo=UTC),
+    (HomeMark(origin_position=40, home_position=80, home_root="a" * 64),),
+)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
@@ -50,15 +57,23 @@ def test_peers_have_cursors_of_their_own(store):
     assert store.load("charlie") is None
 
 
-@pytest.mark.parametrize("damaged", ["soon", "2026-01-01T12:30:00"])
-def test_damaged_hint_is_named(tmp_path, damaged):
+@pytest.mark.parametrize(
+    ("column", "damaged"),
+    [
+        ("next_attempt_at", "soon"),
+        ("next_attempt_at", "2026-01-01T12:30:00"),
+        ("marks", "[1"),
+        ("marks", '[{"origin_position":1,"home_position":-1,"home_root":"x"}]'),
+    ],
+)
+def test_damaged_hint_is_named(tmp_path, column, damaged):
     url = f"sqlite:///{tmp_path / 'log.sqlite'}"
     upgrade(url)
     store = SqlCursorStore(url)
     store.save(CURSOR)
     engine = sa.create_engine(sqlalchemy_url(url))
     with engine.begin() as connection:
-        connection.execute(sa.text("UPDATE peer_cursor SET next_attempt_at = :at"), {"at": damaged})
+        connection.execute(sa.text(f"UPDATE peer_cursor SET {column} = :to"), {"to": damaged})
     engine.dispose()
     with pytest.raises(CorruptionError, match="the hint about server bravo cannot be read"):
         store.load("bravo")

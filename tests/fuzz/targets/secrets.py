@@ -21,7 +21,7 @@ from ledger.pin import (
     matches,
     read_verifier,
 )
-from ledger.storage.schema import ACCESS_TOKEN
+from ledger.storage.schema import ACCESS_TOKEN, ROW_SUM
 from tests.fuzz.target import Target
 from vmledger.access import Scope
 from vmledger.tokens import TokenStore
@@ -32,7 +32,8 @@ _CHEAP_BYTES = 1 << 24
 
 def _tokens() -> TokenStore:
     engine = sa.create_engine("sqlite://", poolclass=sa.pool.StaticPool)
-    ACCESS_TOKEN.create(engine)
+    for table in (ACCESS_TOKEN, ROW_SUM):
+        table.create(engine)
     return TokenStore(engine, SystemClock())
 
 

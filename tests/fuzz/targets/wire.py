@@ -14,6 +14,7 @@ import msgspec
 
 from ledger.errors import PeerError
 from ledger.migration import wire
+from ledger.storage.peer_cursors import HomeMark
 from tests.fuzz.frames import seal
 from tests.fuzz.target import Target
 from tests.fuzz.values import RECEIPT
@@ -22,8 +23,11 @@ ID = UUID(int=7)
 ROOT = "ab" * 32
 BLOB = b"a stored form"
 ROW = wire.TrackedRow(incarnation=ID, position=3, root=ROOT, seen_s_ago=1.5)
+MARK = HomeMark(origin_position=2, home_position=5, home_root=ROOT)
 REQUESTS = (
-    wire.ContactRequest(origin="alpha", home="bravo", incarnation=ID, position=3, nonce="n"),
+    wire.ContactRequest(
+        origin="alpha", home="bravo", incarnation=ID, position=3, nonce="n", marks=(MARK,)
+    ),
     wire.MissingRequest(digests=(ROOT, "cd" * 32)),
 )
 ANSWERS = (

@@ -72,7 +72,7 @@ def test_completion_script_is_printed(vmledger: CommandLine, shell: str):
         "init", "serve", "demo", "call", "calls", "mailbox", "message show", "message story",
         "message export", "message heard", "message save", "message delete", "message restore",
         "message requeue", "pending", "servers", "log", "log verify", "log checkpoint",
-        "log check-proof", "log prove", "log backup-verified",
+        "log check-proof", "log prove", "log backup-verified", "log diff", "log acknowledge",
         "projections status", "projections rebuild", "blobs verify", "blobs gc", "doctor",
         "token create", "token list", "token revoke", "config check", "config peers",
     ],

@@ -12,10 +12,11 @@ import pytest
 
 from ledger.storage.open_recorder import upgrade
 from ledger.storage.postgres import PostgresLogRecorder
+from ledger.storage.row_sums import incarnation_sum
 from ledger.storage.sqlite import SqliteLogRecorder
 from tests.integration.crash_table.world import MakeLog, OpenLog
 
-TABLES = ("events", "tree_node", "tracking", "blob_location")
+TABLES = ("events", "tree_node", "tracking", "blob_location", "row_sum")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -59,6 +60,8 @@ def empty(url: str) -> None:
         # The triggers that keep the log append-only sleep for this session.
         connection.execute("SET session_replication_role = replica")
         connection.execute("; ".join(f"DELETE FROM {table}" for table in TABLES))
+        incarnation = uuid4()
         connection.execute(
-            "UPDATE log_head SET incarnation = %s, position = 0, frontier = ''", (uuid4(),)
+            "UPDATE log_head SET incarnation = %s, position = 0, frontier = ''", (incarnation,)
         )
+        connection.execute("INSERT INTO row_sum VALUES (%s, %s)", incarnation_sum(incarnation))

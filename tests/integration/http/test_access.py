@@ -51,6 +51,7 @@ EXPECTED = {
     ("GET", "/v1/log/tlog/tile/{level:int}/{place:path}"): "read",
     ("GET", "/v1/log/tlog/tile/entries/{place:path}"): "operate",
     ("POST", "/v1/log/backups"): "operate",
+    ("POST", "/v1/log/acknowledgements"): "operate",
     ("GET", "/healthz"): "open",
     ("GET", "/readyz"): "any-token",
     ("GET", "/metrics"): "read",

@@ -18,6 +18,7 @@ JSON_ROUTES = [
     ("POST", "/v1/calls"),
     ("PATCH", f"/v1/mailboxes/1001/messages/{ID}"),
     ("POST", "/v1/log/backups"),
+    ("POST", "/v1/log/acknowledgements"),
     ("PUT", "/v1/mailboxes/1001/pin"),
     ("POST", "/v1/mailboxes/1001/pin/check"),
 ]

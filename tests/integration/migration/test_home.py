@@ -22,6 +22,8 @@ from ledger.migration.wire import (
     Accepted,
     BatchHeader,
     BlobEntry,
+    ContactAnswer,
+    ContactRequest,
     Gap,
     Parcel,
     Rejected,
@@ -29,9 +31,11 @@ from ledger.migration.wire import (
     decode_answer,
     decode_batch,
     encode_batch,
+    encode_request,
 )
 from ledger.storage.event_log import LogEntry
 from ledger.storage.merkle import EMPTY_ROOT
+from ledger.storage.peer_cursors import HomeMark
 from tests.support.sites import START, Site, eventually, make_sites, run
 
 INCARNATION = UUID(int=77)
@@ -386,5 +390,44 @@ def test_backoff_is_kept_over_a_restart():
         await alpha.restart()
         assert alpha.disk.cursors.cursors["bravo"].attempts >= 5
         await eventually(lambda: alpha.deliveries.statuses()[0].attempts >= 5, within_s=1)
+
+    run(main())
+
+
+def test_contact_says_which_receipts_are_still_in_the_log():
+    async def main():
+        alpha, bravo = await only()
+        await send(alpha, bravo, [parcel_of(await call_at(alpha))])
+        head = bravo.disk.recorder.head()
+        assert head.position > 3
+
+        def mark(position: int, root: str | None = None) -> HomeMark:
+            held = bravo.disk.recorder.root_at(min(position, head.position)).hex()
+            return HomeMark(origin_position=1, home_position=position, home_root=root or held)
+
+        async def kept(*marks: HomeMark) -> int:
+            request = ContactRequest(
+                origin="alpha",
+                home="bravo",
+                incarnation=INCARNATION,
+                position=9,
+                nonce="n",
+                marks=marks,
+            )
+            body = encode_request(request)
+            answer = decode_answer(
+                await bravo.receiver.handle("alpha", Route.CONTACT, body), "bravo"
+            )
+            assert isinstance(answer, ContactAnswer)
+            return answer.kept
+
+        assert await kept() == 0
+        assert await kept(mark(1), mark(3), mark(head.position)) == 3
+        assert await kept(mark(1), mark(head.position + 1)) == 1
+        other = mark(2, "b" * 64)
+        assert await kept(mark(1), other, mark(3)) == 1, (
+            "a later one may be of the log as it is now"
+        )
+        assert await kept(other) == 0
 
     run(main())

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import random
-import socket
 import ssl
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -31,6 +30,7 @@ from ledger.storage.disk_room import DiskRoom
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.open_recorder import open_recorder
 from ledger.storage.sql_peer_cursors import SqlCursorStore
+from tests.support.processes import free_ports
 from tests.support.sites import Disk, Site, eventually
 from vmledger.cluster import write_cluster
 from vmledger.connections import Doorkeeper, DoorLimits
@@ -86,14 +86,6 @@ class LoopbackSite(Site):
         self.ended.set()
         await self.serving
         self.server.listener.close()
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Servers sign each other's checkpoints, and none can go back behind what was signed."""
 
 import asyncio
+from uuid import UUID
 
 from ledger.checkpoint import (
     Checkpoint,
@@ -39,9 +40,11 @@ def signed_size(log_of, witness) -> int:
     return row.size if row is not None else 0
 
 
-def request_for(site, size, old_size, *, root=None, proof=None, to="bravo") -> bytes:
+def request_for(
+    site, size, old_size, *, root=None, proof=None, to="bravo", incarnation=None, is_new=False
+) -> bytes:
     recorder = site.disk.recorder
-    log = log_name(site.id, recorder.head().incarnation)
+    log = log_name(site.id, incarnation or recorder.head().incarnation)
     checkpoint = Checkpoint(log, size, root or recorder.root_at(size))
     if proof is None:
         proof = consistency_proof(old_size, size, recorder.read_hashes)
@@ -52,6 +55,7 @@ def request_for(site, size, old_size, *, root=None, proof=None, to="bravo") -> b
             checkpoint=sign_checkpoint(checkpoint, site.identity).to_text(),
             old_size=old_size,
             proof=tuple(digest.hex() for digest in proof),
+            is_new_history=is_new,
         )
     )
 
@@ -204,6 +208,40 @@ def test_late_request_is_no_fork():
         assert isinstance(await ask(bravo, early), Witnessed)
         assert isinstance(await ask(bravo, request_for(alpha, 4, 3)), Witnessed)
         assert not bravo.of_kind(ForkWitnessed)
+
+    run(main())
+
+
+def test_log_that_grows_two_branches_in_two_incarnations_is_recorded():
+    """A clone goes on under a new incarnation; the first server knows nothing of that."""
+
+    async def main() -> None:
+        sites = make_sites()
+        alpha, bravo = sites.values()
+        await bravo.start()
+        await alpha.start()
+        await grown(alpha, 4)
+        clone = UUID(int=99)
+        asked = request_for(alpha, 3, 0)
+        assert isinstance(await ask(bravo, asked), Cosigned)
+        asked = request_for(alpha, 5, 3, incarnation=clone)
+        assert isinstance(await ask(bravo, asked), Cosigned)
+        asked = request_for(alpha, 6, 3)
+        for _ in range(2):
+            answer = await ask(bravo, asked)
+            assert isinstance(answer, Witnessed), "a late frame may look like that"
+            assert answer.note is not None
+            assert parse_checkpoint(answer.note)[1].log == log_name("alpha", clone)
+        assert not bravo.of_kind(ForkWitnessed)
+        asked = request_for(alpha, 6, 2, is_new=True)
+        answer = await ask(bravo, asked)
+        assert isinstance(answer, Witnessed), "what was signed of it before must be its beginning"
+        assert not bravo.of_kind(ForkWitnessed)
+        asked = request_for(alpha, 6, 3, is_new=True)
+        assert isinstance(await ask(bravo, asked), Cosigned)
+        [fork] = bravo.of_kind(ForkWitnessed)
+        assert parse_checkpoint(fork.witnessed)[1].log == log_name("alpha", clone)
+        assert parse_checkpoint(fork.conflicting)[1].size == 6
 
     run(main())
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import random
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -186,6 +187,21 @@ def test_torn_tail_is_cut_and_kept(spool, cut):
     assert left.tail.read_bytes() == torn[len(whole) :]
     assert left.cut_bytes == len(torn) - len(whole)
     assert [again.cut_bytes for again in after_restart(spool).interrupted()] == [0]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_left_over_with_a_flipped_bit_is_cut_there_and_the_rest_kept(spool, seed):
+    recording = spool.open(CALL, METADATA)
+    recording.append(b"whole", force=True)
+    whole = recording.path.read_bytes()
+    recording.append(NOISE, force=True)
+    recording.append(b"more", force=True)
+    rng, data = random.Random(seed), bytearray(recording.path.read_bytes())
+    data[rng.randrange(len(whole), len(whole) + len(NOISE))] ^= 1 << rng.randrange(8)
+    recording.path.write_bytes(data)
+    (left,) = after_restart(spool).interrupted()
+    assert left.received == b"whole"
+    assert left.tail.read_bytes() == data[len(whole) :]
 
 
 def test_cutting_a_tail_does_not_touch_a_blob_that_shares_the_file(spool, tmp_path):
