@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -93,7 +94,7 @@ class WrappedKey:
     copy of its message."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MasterKey:
     """Wraps the keys of all messages of one server. The secret is kept out of its ``repr``."""
 
@@ -102,13 +103,13 @@ class MasterKey:
     @property
     def name(self) -> str:
         """Tells master keys apart without telling anything of them: 16 hexadecimal digits."""
-        return self._name_bytes().hex()
+        return self._name.hex()
 
     def wrap(self, key: MessageKey, random_bytes: RandomBytes) -> WrappedKey:
         """Make a key fit to be kept. Good for 2**32 keys (SP 800-38D section 8.3)."""
-        nonce, name = random_bytes(NONCE_BYTES), self._name_bytes()
-        sealed = AESGCM(self.secret).encrypt(nonce, key.secret, _wrapping_of(key.key_id))
-        return WrappedKey(key.key_id, _WRAPPED + name + nonce + sealed)
+        nonce = random_bytes(NONCE_BYTES)
+        sealed = self._cipher.encrypt(nonce, key.secret, _wrapping_of(key.key_id))
+        return WrappedKey(key.key_id, _WRAPPED + self._name + nonce + sealed)
 
     def unwrap(self, key: WrappedKey) -> MessageKey:
         """Give the key that was wrapped; it must not be destroyed.
@@ -118,19 +119,24 @@ class MasterKey:
         wrapped, head = key.wrapped or b"", 1 + _NAME_BYTES
         if wrapped[:1] != _WRAPPED or len(wrapped) != WRAPPED_BYTES:
             raise _damaged_key(key.key_id)
-        if wrapped[1:head] != self._name_bytes():
+        if wrapped[1:head] != self._name:
             raise CallerError(
                 f"the key of call {key.key_id} was wrapped by master key {wrapped[1:head].hex()}, "
                 f"and this server has {self.name}; give it the master key that it had before"
             )
         nonce, sealed = wrapped[head : head + NONCE_BYTES], wrapped[head + NONCE_BYTES :]
         try:
-            secret = AESGCM(self.secret).decrypt(nonce, sealed, _wrapping_of(key.key_id))
+            secret = self._cipher.decrypt(nonce, sealed, _wrapping_of(key.key_id))
         except InvalidTag as error:
             raise _damaged_key(key.key_id) from error
         return MessageKey(key.key_id, secret)
 
-    def _name_bytes(self) -> bytes:
+    @cached_property
+    def _cipher(self) -> AESGCM:
+        return AESGCM(self.secret)
+
+    @cached_property
+    def _name(self) -> bytes:
         return hashlib.sha256(b"vmledger master key\n" + self.secret).digest()[:_NAME_BYTES]
 
 
