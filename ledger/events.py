@@ -96,6 +96,17 @@ class PeerState(Enum):
     DOWN = "down"
 
 
+class AccessKind(Enum):
+    """How somebody got at what is personal."""
+
+    PLAYED = "played"
+    """Sound was given in a form to listen to."""
+    EXPORTED = "exported"
+    """Something was given to be kept: sound as received, a proof, a file of the log."""
+    VIEWED = "viewed"
+    """It was shown who called whom, or what a mailbox holds."""
+
+
 class Caller(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Personal data of a call: who called, and who sent the call on."""
 
@@ -547,6 +558,29 @@ class WentBackAcknowledged(Event, frozen=True, kw_only=True, tag="went-back-ackn
     """What happened, in the operator's words."""
 
 
+class ContentAccessed(Event, frozen=True, kw_only=True, tag="content-accessed"):
+    """Somebody got at what is personal: who, when, from where, and at what.
+
+    Recorded before sound or an export is given; without it, they are not. Stands for all accesses
+    of the same kind by the same token from the same address to the same thing for `window_s`.
+    """
+
+    kind: AccessKind
+    what: str
+    """``sound``, ``mailbox``, ``message``, ``story``, ``calls``, ``pending``, ``log``, ``proof``,
+    or the name of what was exported."""
+    by: str
+    """The name of the access token; ``command-line`` for a command that opened the stores."""
+    token_id: str | None = None
+    address: str | None = None
+    """From where the request came; None for a command that opened the stores."""
+    user: str | None = None
+    """Who was logged in where the command line ran, as that says; None when it says nothing."""
+    mailbox: str | None = None
+    message_id: UUID | None = None
+    window_s: int = 0
+
+
 class BackupVerified(Event, frozen=True, kw_only=True, tag="backup-verified"):
     """A finished and verified backup covers this log up to a position: it is *safe* up to there."""
 
@@ -602,6 +636,7 @@ DomainEvent: TypeAlias = (
     | LogRecovered
     | LogRecalled
     | WentBackAcknowledged
+    | ContentAccessed
     | BackupVerified
     | ForkWitnessed
 )

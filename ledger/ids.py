@@ -98,3 +98,11 @@ def server_stream_id(server: str, incarnation: UUID) -> UUID:
     under versions that its peers have already seen.
     """
     return uuid5(LEDGER_NAMESPACE, f"server:{server}:{incarnation}")
+
+
+def access_stream_id(server: str, session: UUID) -> UUID:
+    """Give the stream of accesses that one process records, for as long as that is not too long.
+
+    ``session`` is new for each: so each stream has one writer, who need not read it.
+    """
+    return uuid5(LEDGER_NAMESPACE, f"access:{server}:{session}")

@@ -417,6 +417,18 @@ class Mailboxes:
 
         return self._store.ask(MAILBOXES, question)
 
+    def all_messages(self, *, after: UUID | None = None, limit: int = 100) -> list[MailboxEntry]:
+        """List the messages of all mailboxes by their ids, listed or not, from ``after`` on."""
+
+        def question(asked: Asked) -> list[MailboxEntry]:
+            table = asked.table(MESSAGE)
+            query = table.select().order_by(table.c.message_id).limit(limit)
+            if after is not None:
+                query = query.where(table.c.message_id > after)
+            return asked.records(MESSAGE, query)
+
+        return self._store.ask(MAILBOXES, question)
+
     def streams(self, mailbox: str, position: int) -> list[UUID] | None:
         """Give the streams that told of this mailbox's messages up to a position.
 

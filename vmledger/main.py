@@ -19,11 +19,13 @@ import typer
 
 from ledger.errors import LedgerError
 from vmledger.cli import (
+    audit,
     backups,
     blobs,
     calls,
     configuration,
     doctor,
+    export,
     log,
     mailboxes,
     messages,
@@ -86,6 +88,8 @@ for topic in (
     profiles,
     log,
     replay,
+    audit,
+    export,
     projections,
     blobs,
     backups,

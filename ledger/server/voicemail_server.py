@@ -30,6 +30,7 @@ from ledger.events import (
 from ledger.ids import MailboxAddress
 from ledger.mailbox import GreetingKind
 from ledger.message import Action
+from ledger.server.accesses import Accesses
 from ledger.server.act_on_message import act_on_message
 from ledger.server.greetings import record_greeting, remove_greeting
 from ledger.server.parts import ServerParts
@@ -53,6 +54,7 @@ class VoicemailServer:
         self.parts = parts
         self._version = software_version
         self._guesses = PinGuesses(parts.clock)
+        self.accesses = Accesses(parts.config.server, parts.log, parts.clock, parts.new_id)
         self._recovery: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

@@ -22,10 +22,12 @@ SECTION = re.compile(r"^## (?P<title>.+?)\n(?P<text>.*?)(?=^## |\Z)", re.MULTILI
 COMMANDS = re.compile(r"^```console\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 OURS = (
     "What happened to this message?",
+    "Who listened, and who looked?",
     "Is the log what it was?",
     "Do two servers hold the same?",
     "What did this mailbox hold, and was its lamp lit?",
     "What would another policy have done?",
+    "Ask your own questions",
 )
 
 

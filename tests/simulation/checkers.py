@@ -133,7 +133,8 @@ def _is_excused(world: Remains, accepted: AcceptedCall) -> bool:
         refused = world.view(name).refused.get(accepted.message.message_id)
         if refused is None:
             continue
-        if refused.reason == "conflict" and world.told.restored and world.told.moves:
+        is_twice = world.told.went_back(accepted.call.server) or world.told.moves
+        if refused.reason == "conflict" and world.told.restored and is_twice:
             return True  # its call was told in two ways by a log that went back
         blob = world.view(name).stored[refused.message_id].blob
         if refused.reason in ("audio-corrupt", "audio-missing"):
@@ -192,7 +193,7 @@ def custody_is_with_one_server(world: Remains) -> Findings:
 
 def receipts_are_signed_and_true(world: Remains) -> Findings:
     for name in world.machines:
-        for event, is_recalled in world.view(name).receipts:
+        for event, sent_at in world.view(name).receipts:
             receipt = event.receipt
             try:
                 home = world.all_machines[event.home]
@@ -204,7 +205,9 @@ def receipts_are_signed_and_true(world: Remains) -> Findings:
             logs = world.logs_of(event.home)
             if not _is_root_of(logs, receipt.home_position, receipt.home_root):
                 yield f"{name} holds a receipt for another log of {event.home}"
-            own = world.logs_of(name) if is_recalled else [world.machines[name].image]
+            if receipt.origin_position < sent_at:
+                yield f"{name} holds a receipt for {event.message_id} from before it was sent"
+            own = [world.machines[name].image] if sent_at else world.logs_of(name)
             if not _is_root_of(own, receipt.origin_position, receipt.origin_root):
                 yield f"{name} holds a receipt for another log than its own"
 

@@ -76,9 +76,12 @@ class LogView:
         """The same, of what this server recorded itself."""
         self.migrated: dict[UUID, list[MessageMigrated]] = {}
         """By message: what this server recorded itself."""
-        self.receipts: list[tuple[MessageMigrated, bool]] = []
-        """What this server recorded itself; true: for a log before it went back, so recalled."""
+        self.receipts: list[tuple[MessageMigrated, int]] = []
+        """What this server recorded itself, each with the position at which its message had left;
+        0 when it is for a log before that went back, so recalled."""
         self._incarnation: UUID | None = None
+        self.sent_at: dict[UUID, int] = {}
+        """By message: the position at which it first left for where it is, or is to go."""
         self.sent_to: dict[UUID, str] = {}
         self.refused: dict[UUID, MigrationRefused] = {}
         """Refused, and not sent on since."""
@@ -122,6 +125,7 @@ class LogView:
             case MessageStored():
                 self.stored[event.message_id] = event
                 if entry.origin is None:
+                    self.sent_at[event.message_id] = entry.position
                     self.sent_to[event.message_id] = event.home
                     if event.home != event.recorded_by:
                         self._open[event.message_id] = event
@@ -135,11 +139,12 @@ class LogView:
                 self.refused.pop(event.message_id, None)
                 self.migrated.pop(event.message_id, None)
             case MessageRehomed() if entry.origin is None:
+                self.sent_at[event.message_id] = entry.position
                 self._send(event.message_id, event.home, event.recorded_by)
             case MessageMigrated() if entry.origin is None:
                 self.migrated.setdefault(event.message_id, []).append(event)
                 is_old = self._incarnation not in (None, event.receipt.origin_incarnation)
-                self.receipts.append((event, is_old))
+                self.receipts.append((event, 0 if is_old else self.sent_at[event.message_id]))
                 self._at_home.pop(event.message_id, None)
                 self._open.pop(event.message_id, None)
                 self.refused.pop(event.message_id, None)

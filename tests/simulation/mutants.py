@@ -1,9 +1,10 @@
 """Is the simulation blind? Deliberate faults in a copy of the program, each of which it must find.
 
 ``python -m tests.simulation.mutants`` applies one fault after the other to a copy of the code, runs
-schedules until a checker objects, and writes ``docs/reliability-mutants.md``: first the schedules
-that are kept, then those of seeds 0, 1, 2... A schedule that fails without the fault as well does
-not count. A fault that nobody finds is a hole in the tests, and makes it exit with 1.
+schedules until a checker objects, and writes ``docs/reliability-mutants.md``: for all of them the
+schedules that are kept, then for those that are left the ones of seeds 0, 1, 2... A schedule that
+fails without the fault as well does not count. A fault that nobody finds is a hole in the tests,
+and makes it exit with 1.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.simulation.kept import kept_paths
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("ledger", "projections", "vmledger", "tests")
@@ -88,20 +91,22 @@ def copy_code(source: Path, target: Path) -> None:
 class Hunt:
     """Hunts mutants of one state of the code."""
 
-    def __init__(self, healthy: Path, most: int) -> None:
+    def __init__(self, healthy: Path) -> None:
         self._healthy = healthy
-        self._most = most
         self._fails_anyway: dict[int, bool] = {}
         """By the number of a schedule."""
 
-    def find(self, mutant: Mutant) -> Finding | None:
-        """Run schedules with the fault until a checker objects; None when none does."""
+    def find(self, mutant: Mutant, skip: int, most: int) -> Finding | None:
+        """Run schedules with the fault until a checker objects; None when none does.
+
+        ``skip`` were run before, and ``most`` is the number of the last one.
+        """
         with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
             copy_code(self._healthy, Path(folder))
             apply(mutant, Path(folder))
-            done = 0
-            while done < self._most:
-                finding = _first_failure(Path(folder), done, self._most - done)
+            done = skip
+            while done < most:
+                finding = _first_failure(Path(folder), done, most - done)
                 if finding is None:
                     return None
                 done = finding.schedules
@@ -170,18 +175,23 @@ def main() -> int:
     notes = json.loads(asked.notes.read_text()) if asked.notes and asked.notes.exists() else {}
     found: dict[str, Finding | None] = {name: Finding(**told) for name, told in notes.items()}
     chosen = [m for m in MUTANTS if asked.only is None or asked.only in m.name]
+    # First those schedules that are kept, for every fault: they find most in a moment.
+    rounds = ((0, len(kept_paths())), (len(kept_paths()), asked.schedules))
     with tempfile.TemporaryDirectory(prefix="mutants-of-") as source:
         copy_code(ROOT, Path(source))  # whoever edits the code meanwhile does not disturb
-        hunt = Hunt(Path(source), asked.schedules)
-        for mutant in chosen:
-            if found.get(mutant.name) is None:
-                found[mutant.name] = hunt.find(mutant)
-            finding = found[mutant.name]
-            told = f"{finding.schedule}: {finding.words[:110]}" if finding else "NOT FOUND"
-            print(f"{mutant.name:60} {told}", flush=True)
-            if asked.notes:
-                known = {name: asdict(one) for name, one in found.items() if one is not None}
-                asked.notes.write_text(json.dumps(known, indent=1))
+        hunt = Hunt(Path(source))
+        for skip, most in rounds:
+            for mutant in chosen:
+                if found.get(mutant.name) is not None:
+                    continue
+                finding = found[mutant.name] = hunt.find(mutant, skip, most)
+                if finding is not None:
+                    print(f"{mutant.name:60} {finding.schedule}: {finding.words[:110]}", flush=True)
+                elif most == asked.schedules:
+                    print(f"{mutant.name:60} NOT FOUND", flush=True)
+                if asked.notes:
+                    known = {name: asdict(one) for name, one in found.items() if one is not None}
+                    asked.notes.write_text(json.dumps(known, indent=1))
     if asked.only is None:
         write_page({mutant.name: found[mutant.name] for mutant in MUTANTS})
     survivors = [mutant.name for mutant in chosen if found[mutant.name] is None]

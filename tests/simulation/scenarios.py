@@ -24,6 +24,7 @@ from tests.simulation.faults import (
     Storm,
 )
 from tests.simulation.network import Weather
+from tests.simulation.server import NAMES
 
 if TYPE_CHECKING:
     from tests.simulation.schedules import Draw
@@ -35,7 +36,10 @@ BEGINS_BY_S = 12.0
 class Scene:
     """Places the steps of one scenario on a server that takes calls and one that is their home."""
 
-    def __init__(self, draw: Draw) -> None:
+    def __init__(self, draw: Draw, servers: int = 2) -> None:
+        """It takes so many servers at least."""
+        draw.count = max(draw.count, servers)
+        draw.names = NAMES[: draw.count]
         self.draw = draw
         self.rng = draw.rng
         self.origin, self.home = draw.pair()
@@ -122,35 +126,46 @@ def went_back_twice(draw: Draw) -> list[Step]:
 
 
 def repeated_after_restore(draw: Draw) -> list[Step]:
-    """A switch got no answer and calls again, and the server has forgotten the first time."""
+    """A switch hands a call over again, but not to its end: the server has forgotten the first."""
     scene = Scene(draw)
-    call = replace(scene.call(1.0, 1.1), chunks=1, pause_s=0.0, patience_s=4.0)
+    call = replace(scene.call(0.5, 1.5), chunks=1, pause_s=0.0)
+    restored_s = round(call.at_s + scene.rng.uniform(1.0, 3.0), 3)
+    cut = Cut(
+        at_s=round(restored_s - 0.1, 3),
+        lasts_s=8.0,
+        origin=scene.origin,
+        home=scene.home,
+        is_one_way=False,
+    )
     return [
         Backup(at_s=scene.begins_s, server=scene.origin),
         call,
-        Crash(
-            at_s=round(call.at_s - 0.001, 3),
-            server=scene.origin,
-            operations=scene.rng.randint(8, 40),
-            is_after=scene.rng.random() < 0.7,
-            down_s=0.2,
+        Restore(at_s=restored_s, server=scene.origin),
+        replace(
+            call,
+            at_s=round(restored_s + scene.rng.uniform(0.6, 3.0), 3),
+            audio=call.audio[:40],
         ),
-        Restore(at_s=round(call.at_s + scene.rng.uniform(1.5, 3.9), 3), server=scene.origin),
+        *scene.some(0.7, cut),
     ]
 
 
 def moved_while_answers_are_lost(draw: Draw) -> list[Step]:
     """A home has what its origin knows nothing of, and the mailbox moves; the origin goes back."""
-    scene = Scene(draw)
+    scene = Scene(draw, servers=draw.rng.choice((2, 3)))
     restored = [
         Backup(at_s=scene.after(1.5, 4.0), server=scene.origin),
         Restore(at_s=scene.after(4.0, 22.0), server=scene.origin),
     ]
-    acts = [replace(draw.act(), at_s=scene.after(1.0, 16.0)) for _ in range(3)]
+    moved = scene.moved(1.5, 14.0)
+    acts = [
+        replace(draw.act(), at_s=round(moved.at_s + scene.rng.uniform(-3.0, 6.0), 3))
+        for _ in range(3)
+    ]
     return [
         scene.answers_lost(0.0, 0.1),
         *(scene.call(0.2, 3.0) for _ in range(scene.rng.randint(1, 2))),
-        scene.moved(1.5, 14.0),
+        moved,
         *scene.some(0.4, *restored),
         *scene.some(0.6, *acts),
         *scene.some(0.3, scene.call(4.0, 22.0)),
@@ -160,14 +175,21 @@ def moved_while_answers_are_lost(draw: Draw) -> list[Step]:
 def lost_at_home_and_moved(draw: Draw) -> list[Step]:
     """A home goes back to before a message while its mailbox moves to another."""
     scene = Scene(draw)
-    killed = Kill(at_s=scene.after(4.0, 14.0), server=scene.origin, down_s=0.5, lasts_s=5.0)
+    restored = Restore(at_s=scene.after(3.5, 12.0), server=scene.home)
+    crash = Crash(
+        at_s=round(restored.at_s + scene.rng.uniform(0.0, 0.5), 3),
+        server=scene.origin,
+        operations=scene.rng.randint(1, 8),
+        is_after=scene.rng.random() < 0.3,
+        down_s=0.2,
+    )
     return [
         Backup(at_s=scene.begins_s, server=scene.home),
         *(scene.call(0.2, 2.0) for _ in range(scene.rng.randint(1, 2))),
         scene.moved(3.0, 6.0),
-        Restore(at_s=scene.after(3.5, 12.0), server=scene.home),
-        *scene.some(0.5, scene.answers_lost(3.0, 10.0)),
-        *scene.some(0.4, killed),
+        restored,
+        *scene.some(0.3, scene.answers_lost(3.0, 10.0)),
+        *scene.some(0.6, crash),
         *scene.some(0.3, scene.call(4.0, 16.0)),
     ]
 
@@ -185,7 +207,7 @@ def rots_while_down(draw: Draw) -> list[Step]:
 
 def moved_again_and_again(draw: Draw) -> list[Step]:
     """A mailbox moves from server to server while its owner listens."""
-    scene = Scene(draw)
+    scene = Scene(draw, servers=3)
     steps: list[Step] = [scene.call(0.0, 1.0)]
     for number in range(scene.rng.randint(2, 4)):
         at_s = 3.0 + 5.0 * number
@@ -208,6 +230,73 @@ def answered_by_a_cache(draw: Draw) -> list[Step]:
     ]
 
 
+def refused_while_the_answer_is_lost(draw: Draw) -> list[Step]:
+    """A home goes back, and refuses what it had: its origin dies before it hears of that."""
+    scene = Scene(draw)
+    moved = Rehome(
+        at_s=scene.after(3.0, 6.0),
+        extension=scene.extension,
+        home=scene.elsewhere(),
+        pause_s=4.0,
+        lasts_s=10.0,
+    )
+    restored_s = round(moved.at_s + scene.rng.uniform(0.1, 0.8), 3)
+    other = f"{scene.extension[:3]}{1 - int(scene.extension[3])}"
+    began_s = round(restored_s + scene.rng.uniform(0.5, 2.0), 3)
+    return [
+        Backup(at_s=scene.begins_s, server=scene.home),
+        scene.call(0.2, 2.0),
+        moved,
+        Restore(at_s=restored_s, server=scene.home),
+        replace(scene.call(0.0, 0.0), at_s=began_s, extension=other),
+        Storm(at_s=began_s, lasts_s=4.0, weather=Weather(lose_answer=0.5)),
+    ]
+
+
+def given_away_and_forgotten(draw: Draw) -> list[Step]:
+    """A server goes back to before it gave a mailbox away, and its owner records a greeting."""
+    scene = Scene(draw)
+    moved_s = scene.after(1.0, 3.0)
+    restored_s = round(moved_s + scene.rng.uniform(1.0, 4.0), 3)
+    cuts = [
+        Cut(at_s=restored_s, lasts_s=6.0, origin=scene.home, home=other, is_one_way=False)
+        for other in draw.names
+        if other != scene.home
+    ]
+    greeted_s = round(restored_s + scene.rng.uniform(0.6, 5.0), 3)
+    return [
+        Backup(at_s=scene.begins_s, server=scene.home),
+        *scene.some(0.5, scene.call(0.2, 4.0)),
+        Move(at_s=moved_s, extension=scene.extension, to=scene.elsewhere(), is_forced=False),
+        Restore(at_s=restored_s, server=scene.home),
+        *scene.some(0.8, *cuts),
+        Greet(at_s=greeted_s, server=scene.home, extension=scene.extension),
+    ]
+
+
+def damaged_on_the_way(draw: Draw) -> list[Step]:
+    """Callers speak while a cable damages a part of all that goes through it."""
+    scene = Scene(draw)
+    weather = Weather(damage=round(scene.rng.uniform(0.2, 0.6), 2))
+    return [
+        *(scene.call(0.0, 9.0) for _ in range(scene.rng.randint(3, 6))),
+        Storm(at_s=scene.begins_s, lasts_s=12.0, weather=weather),
+    ]
+
+
+def heard_while_it_travels(draw: Draw) -> list[Step]:
+    """Answers take seconds: a user listens to a message that has arrived, and moved on."""
+    scene = Scene(draw, servers=3)
+    call = replace(scene.call(0.2, 0.3), chunks=1, pause_s=0.0)
+    third = next(n for n in draw.names if n not in (scene.home, scene.origin))
+    return [
+        Storm(at_s=scene.begins_s, lasts_s=12.0, weather=Weather(delay=0.7)),
+        call,
+        Move(at_s=scene.after(1.0, 5.0), extension=scene.extension, to=third, is_forced=False),
+        *(replace(draw.act(), at_s=scene.after(0.5, 7.0)) for _ in range(3)),
+    ]
+
+
 SCENARIOS: tuple[tuple[Callable[[Draw], list[Step]], int], ...] = (
     (rewritten, 14),
     (went_back_twice, 8),
@@ -217,5 +306,9 @@ SCENARIOS: tuple[tuple[Callable[[Draw], list[Step]], int], ...] = (
     (rots_while_down, 10),
     (moved_again_and_again, 10),
     (answered_by_a_cache, 8),
+    (refused_while_the_answer_is_lost, 10),
+    (given_away_and_forgotten, 8),
+    (damaged_on_the_way, 8),
+    (heard_while_it_travels, 8),
 )
 """Each with how often it is drawn."""

@@ -22,6 +22,7 @@ from ledger.configuration import Address, Configuration
 from ledger.errors import CallerError, ConflictError, LedgerError, NotFoundError, TransientError
 from vmledger.cli.errors import ServerAwayError
 from vmledger.cli.options import find_config, load_config
+from vmledger.local_user import local_user
 
 _TIMEOUT_S: Final = 60.0
 OPERATOR_TOKEN: Final = "operator.token"  # noqa: S105 - the name of a file
@@ -76,6 +77,8 @@ class ApiClient:
         for: NotFoundError, ConflictError, TransientError or CallerError.
         """
         given = {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
+        if (user := local_user()) is not None and user.isascii():
+            given["Vmledger-User"] = user
         try:
             with contextlib.closing(self._connection()) as connection:
                 connection.request(method, self._prefix + path, body, given | dict(headers or {}))

@@ -17,7 +17,7 @@ import typer
 from ledger.checkpoint import log_key
 from ledger.configuration import load_configuration
 from ledger.errors import CallerError, NotFoundError
-from ledger.events import decode
+from ledger.events import AccessKind, decode
 from ledger.identity import load_identity, parse_public_key, write_new_file
 from ledger.migration.log_diff import LogDiff
 from ledger.storage.event_log import LogEntry, LogRecorder
@@ -44,6 +44,7 @@ from vmledger.cli.output import (
     progress_bar,
     show_time,
 )
+from vmledger.local_access import record_local_access
 from vmledger.log_comparison import compare_with
 from vmledger.message_proof import ProofReport, prove_message, read_proof
 from vmledger.message_proof import check_proof as check
@@ -297,6 +298,9 @@ def prove(
         entry = models.find_message(message_id)
         if entry is None:
             raise NotFoundError(f"nothing is recorded here of message {message_id}")
+        record_local_access(
+            recorder, loaded.server, AccessKind.EXPORTED, "proof", message_id=message_id
+        )
         told = read_story(recorder.read_streams, loaded.server, entry.call_id, message_id)
         cosigned = read_cosigned(loaded, identity, recorder, checkpoints)
         note = cosigned.best(told[-1].position) or cosigned.head

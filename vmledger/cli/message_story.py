@@ -11,11 +11,13 @@ from typing import Any, Final
 import msgspec
 
 from ledger.errors import NotFoundError
+from ledger.events import AccessKind
 from ledger.identity import write_new_file
 from ledger.storage.event_log import LogEntry
 from ledger.storage.message_streams import event_fields, read_story
 from vmledger.cli.options import ConfigOption, JsonOption, MessageId, load_config
 from vmledger.cli.output import entry_document, print_json, print_table, show_time
+from vmledger.local_access import record_local_access
 from vmledger.stores import open_log, open_read_models
 
 _IN_COLUMNS: Final = frozenset(
@@ -35,6 +37,7 @@ def story(message_id: MessageId, config: ConfigOption = None, as_json: JsonOptio
         entry = models.find_message(message_id)
         if entry is None:
             raise NotFoundError(f"nothing is recorded here of message {message_id}")
+        record_local_access(log, loaded.server, AccessKind.VIEWED, "story", message_id=message_id)
         told = read_story(log.read_streams, loaded.server, entry.call_id, message_id)
     if as_json:
         print_json({"message_id": message_id, "events": [entry_document(e) for e in told]})

@@ -16,7 +16,8 @@ from ledger.audio.errors import AudioError
 from ledger.errors import LedgerError
 from ledger.server import CallDecision, StoredMessage
 from vmledger.access import READ, TAKE_CALLS
-from vmledger.http.parameters import Cursor, Id, PageLimit, Parts
+from vmledger.http.accesses import note_viewed
+from vmledger.http.parameters import AuthenticatedRequest, Cursor, Id, PageLimit, Parts
 from vmledger.http.routes import declare
 from vmledger.http.upload import Upload
 from vmledger.http.views import CallPage, ReportedCall
@@ -100,10 +101,13 @@ async def abandon_call(
 
 @get("/v1/calls", tags=["calls"], **declare(READ))
 async def list_calls(
+    request: AuthenticatedRequest,
     parts: Parts,
     extension: Annotated[str | None, QueryParameter(max_length=100)] = None,
     before: Cursor = None,
     limit: PageLimit = 100,
 ) -> CallPage:
     """List the calls that this server took, the newest first, with the reason of each decision."""
-    return await parts.ask(lambda: parts.questions.calls(extension, before, limit))
+    found = await parts.ask(lambda: parts.questions.calls(extension, before, limit))
+    await note_viewed(parts, request, "calls")
+    return found

@@ -14,9 +14,11 @@ from litestar import get, post
 from litestar.params import JSONBody, QueryParameter
 
 from ledger.errors import NotFoundError
+from ledger.events import AccessKind
 from ledger.storage.event_log import LogEntry
 from ledger.storage.message_streams import read_story
 from vmledger.access import OPERATE, READ
+from vmledger.http.accesses import note_given
 from vmledger.http.parameters import AuthenticatedRequest, Id, Parts
 from vmledger.http.parts import ApiParts
 from vmledger.http.routes import declare
@@ -35,6 +37,7 @@ _LARGEST: Final = 2**62
 
 @get("/v1/log", tags=["log"], **declare(OPERATE))
 async def read_log(
+    request: AuthenticatedRequest,
     parts: Parts,
     start: Annotated[
         int, QueryParameter(name="from", ge=1, le=_LARGEST, description="The first position.")
@@ -42,6 +45,7 @@ async def read_log(
     limit: Annotated[int, QueryParameter(ge=1, le=10_000, description="How many at most.")] = 1000,
 ) -> LogPage:
     """Read events in the order of the log. Past its end there are none (yet)."""
+    await note_given(parts, request, AccessKind.EXPORTED, "log")
     entries = await parts.log.read(start, limit)
     is_full = len(entries) == limit
     return LogPage(
@@ -76,7 +80,7 @@ async def get_checkpoint(parts: Parts) -> CheckpointView:
 
 
 @get("/v1/log/proof/{message_id:uuid}", tags=["log"], **declare(OPERATE, 404))
-async def prove(message_id: Id, parts: Parts) -> MessageProof:
+async def prove(message_id: Id, request: AuthenticatedRequest, parts: Parts) -> MessageProof:
     """Prove that a message stands in the log, to a third party who needs no server to check it.
 
     `vmledger log check-proof` checks the answer. It holds the message's events as they were
@@ -85,6 +89,7 @@ async def prove(message_id: Id, parts: Parts) -> MessageProof:
     call_id = await parts.ask(lambda: parts.questions.call_of_any(message_id))
     if call_id is None:
         raise NotFoundError(f"nothing is recorded here of message {message_id}")
+    await note_given(parts, request, AccessKind.EXPORTED, "proof", message_id=message_id)
     return await parts.offload(lambda: _prove(parts, message_id, call_id))
 
 

@@ -17,6 +17,7 @@ from ledger.errors import CallerError, NotFoundError
 from ledger.ids import MailboxAddress
 from ledger.message import Action
 from vmledger.access import OPERATE, READ_MAILBOX, USE_MAILBOX, Principal
+from vmledger.http.accesses import note_viewed
 from vmledger.http.parameters import (
     AuthenticatedRequest,
     Context,
@@ -41,6 +42,7 @@ from vmledger.http.views import (
 async def get_mailbox(
     extension: Extension,
     *,
+    request: AuthenticatedRequest,
     parts: Parts,
     context: Context = "default",
     at: Annotated[
@@ -56,16 +58,18 @@ async def get_mailbox(
     """Show a mailbox: its counts and a page of its messages, the newest first.
 
     A mailbox that nobody left a message in is an empty one. With `at` or `position` the answer is
-    replayed from the log.
+    replayed from the log. That it was shown to others than its owner is recorded.
     """
     mailbox = MailboxAddress(extension, context)
-    if at is None and position is None:
-        return await parts.ask(lambda: parts.questions.mailbox(mailbox, before, limit))
     if at is not None and (position is not None or at.tzinfo is None):
         raise CallerError("give either position, or at with its zone, like 2026-01-31T08:00:00Z")
     moment = position if position is not None else at
-    assert moment is not None
-    return await parts.ask(lambda: parts.questions.mailbox_at(mailbox, moment, before, limit))
+    if moment is None:
+        found = await parts.ask(lambda: parts.questions.mailbox(mailbox, before, limit))
+    else:
+        found = await parts.ask(lambda: parts.questions.mailbox_at(mailbox, moment, before, limit))
+    await note_viewed(parts, request, "mailbox", mailbox=mailbox)
+    return found
 
 
 @get(
@@ -74,10 +78,17 @@ async def get_mailbox(
     **declare(READ_MAILBOX, 404),
 )
 async def get_message(
-    extension: Extension, message_id: Id, parts: Parts, context: Context = "default"
+    extension: Extension,
+    message_id: Id,
+    request: AuthenticatedRequest,
+    parts: Parts,
+    context: Context = "default",
 ) -> MessageView:
     """Show one message."""
-    return await find_message(parts, MailboxAddress(extension, context), message_id)
+    mailbox = MailboxAddress(extension, context)
+    found = await find_message(parts, mailbox, message_id)
+    await note_viewed(parts, request, "message", mailbox=mailbox, message_id=message_id)
+    return found
 
 
 @patch(

@@ -14,7 +14,9 @@ from litestar import get, post
 from litestar.params import QueryParameter
 
 from ledger.errors import NotFoundError
+from ledger.ids import MailboxAddress
 from vmledger.access import OPERATE, READ
+from vmledger.http.accesses import note_viewed
 from vmledger.http.parameters import AuthenticatedRequest, Id, Parts
 from vmledger.http.routes import declare
 from vmledger.http.views import MessageView, PendingView, ProjectionView, ServersView
@@ -30,11 +32,15 @@ class Requeued(msgspec.Struct, frozen=True, kw_only=True):
 
 @get("/v1/pending", tags=["operations"], **declare(READ))
 async def get_pending(
+    request: AuthenticatedRequest,
     parts: Parts,
     limit: Annotated[int, QueryParameter(ge=0, le=1000, description="How many messages.")] = 100,
 ) -> PendingView:
     """Show what waits here for other servers: how much for each, and the oldest messages."""
-    return await parts.ask(lambda: parts.questions.pending(limit))
+    found = await parts.ask(lambda: parts.questions.pending(limit))
+    if found.messages:
+        await note_viewed(parts, request, "pending")
+    return found
 
 
 @get("/v1/servers", tags=["operations"], **declare(READ))
@@ -50,11 +56,15 @@ async def get_projections(parts: Parts) -> list[ProjectionView]:
 
 
 @get("/v1/messages/{message_id:uuid}", tags=["operations"], **declare(READ, 404))
-async def get_any_message(message_id: Id, parts: Parts) -> MessageView:
+async def get_any_message(
+    message_id: Id, request: AuthenticatedRequest, parts: Parts
+) -> MessageView:
     """Show a message that this server answers for, whichever mailbox it is in."""
     message = await parts.ask(lambda: parts.questions.any_message(message_id))
     if message is None:
         raise NotFoundError(f"this server answers for no message {message_id}; ask its home")
+    mailbox = MailboxAddress.parse(message.mailbox)
+    await note_viewed(parts, request, "message", mailbox=mailbox, message_id=message_id)
     return message
 
 
@@ -76,6 +86,7 @@ async def get_story(
     story = await parts.stories.collect(message_id, request.user.name, wait_s)
     if not story.steps and story.is_whole:
         raise NotFoundError(f"no server knows anything of message {message_id}")
+    await note_viewed(parts, request, "story", message_id=message_id)
     return story
 
 

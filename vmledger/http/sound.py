@@ -22,10 +22,11 @@ from ledger.audio.peaks import peaks
 from ledger.audio.play_format import PlayFormat, media_type, negotiate
 from ledger.audio.render import render
 from ledger.errors import NotFoundError
-from ledger.events import AudioFacts, MessageStored, decode
+from ledger.events import AccessKind, AudioFacts, MessageStored, decode
 from ledger.ids import MailboxAddress
 from ledger.message import Action
 from vmledger.access import USE_MAILBOX
+from vmledger.http.accesses import note_given
 from vmledger.http.mailboxes import act, find_message
 from vmledger.http.parameters import AuthenticatedRequest, Context, Extension, Id, Parts
 from vmledger.http.parts import ApiParts
@@ -77,16 +78,26 @@ async def get_audio(
     """Play a message.
 
     `Accept: audio/original` gives the received bytes bit for bit; otherwise WAV in the original
-    coding, WAV PCM, MP3 or Ogg Opus. Only with `mark=heard` is it recorded that somebody listened:
-    a player asks for many ranges, and an export is not listening.
+    coding, WAV PCM, MP3 or Ogg Opus. That it was given is recorded first, once a minute for each
+    token and address: without that it is not given. Only `mark=heard` changes the message: a player
+    asks for many ranges, and an export is not listening.
     """
     mailbox = MailboxAddress(extension, context)
     message = await find_message(parts, mailbox, message_id)
     received, facts = await read_sound(parts, message.call_id, message_id)
+    await note_given(
+        parts, request, _kind_of(request), "sound", mailbox=mailbox, message_id=message_id
+    )
     answer = await answer_with_sound(parts, request, received, facts)
     if mark is not None:
         await act(parts, mailbox, message_id, Action.HEAR, request.user)
     return answer
+
+
+def _kind_of(request: AuthenticatedRequest) -> AccessKind:
+    """Tell what is taken away as it was received from what is played."""
+    is_original = "audio/original" in request.headers.get("accept", "")
+    return AccessKind.EXPORTED if is_original else AccessKind.PLAYED
 
 
 async def answer_with_sound(

@@ -15,9 +15,11 @@ from litestar.openapi import ResponseSpec
 from litestar.params import PathParameter, QueryParameter
 
 from ledger.errors import NotFoundError
+from ledger.events import AccessKind
 from ledger.storage.tiles import TilePlace, bundle, parse_place, read_tile
 from vmledger.access import OPERATE, READ, AccessRule
-from vmledger.http.parameters import Parts
+from vmledger.http.accesses import note_given
+from vmledger.http.parameters import AuthenticatedRequest, Parts
 from vmledger.http.routes import declare
 
 _TEXT: Final = "text/plain"
@@ -91,9 +93,10 @@ async def get_tile(level: Level, place: Place, parts: Parts) -> Response[bytes]:
     tags=["log"],
     **_declare(OPERATE, "Events as recorded, each behind its length in two bytes.", _BYTES, 404),
 )
-async def get_entries(place: Place, parts: Parts) -> Response[bytes]:
+async def get_entries(place: Place, request: AuthenticatedRequest, parts: Parts) -> Response[bytes]:
     """Give the events whose hashes are in a tile of level 0."""
     wanted = parse_place(place.removeprefix("/"))
+    await note_given(parts, request, AccessKind.EXPORTED, "log")
     entries = await parts.log.read(wanted.first + 1, wanted.width, wanted.stop)
     _expect_all(len(entries), wanted)
     return _for_ever(bundle([entry.plain for entry in entries]))

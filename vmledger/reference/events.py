@@ -58,7 +58,7 @@ class Declaration:
 def page() -> str:
     """Write the whole page."""
     source = inspect.getsource(events)
-    classes = _declarations(source)
+    classes = declarations(source)
     kinds = [declared for declared in classes if declared.topic is not None]
     parts = [d for d in classes if d.topic is None and d.name not in _UNSHOWN]
     common = next(declared for declared in classes if declared.name == "Event")
@@ -70,7 +70,8 @@ def page() -> str:
     return "\n".join(blocks)
 
 
-def _declarations(source: str) -> list[Declaration]:
+def declarations(source: str) -> list[Declaration]:
+    """Read the public classes of a module's source."""
     classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
     return [_declaration(node) for node in classes if not node.name.startswith("_")]
 
@@ -136,17 +137,18 @@ _STRUCT_TABLE: Final = ["| field | type | if absent | meaning |", "|---|---|---|
 
 
 def _member_row(field: Field) -> str:
-    return f"| `{field.default}` | {_cell(field.text)} |"
+    return f"| `{field.default}` | {cell(field.text)} |"
 
 
 def _field_row(field: Field, link: dict[str, str]) -> str:
     name, _, null = field.kind.partition(" | None")
     kind = link.get(name, f"`{name}`") + (" or null" if null or "| None" in field.kind else "")
     absent = {None: "must be there", "None": "null"}.get(field.default, f"`{field.default}`")
-    return f"| `{field.name}` | {kind} | {absent} | {_cell(field.text)} |"
+    return f"| `{field.name}` | {kind} | {absent} | {cell(field.text)} |"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """Write a text so that it fits a cell of a table."""
     return " ".join(text.replace("|", r"\|").split())
 
 

@@ -42,12 +42,15 @@ def append(fresh: CommandLine, *, count: int) -> None:
 
 
 def tamper(fresh: CommandLine, statement: str) -> None:
-    """Change the log as somebody with the right to its file could."""
+    """Change the log as somebody with the right to its file could, and hide how."""
     with sqlite3.connect(database(fresh)) as connection:
-        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
-        for (name,) in names.fetchall():
+        found = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+        triggers = found.fetchall()
+        for name, _ in triggers:
             connection.execute(f"DROP TRIGGER {name}")
         assert connection.execute(statement).rowcount == 1
+        for _, sql in triggers:
+            connection.execute(sql)
     connection.close()
 
 

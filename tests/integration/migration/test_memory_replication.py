@@ -2,11 +2,13 @@
 
 import asyncio
 import random
+from datetime import timedelta
 
 import msgspec
 import pytest
 
 from ledger.configuration import BandwidthPlan, Directory
+from ledger.configuration.bandwidth import Hours
 from ledger.errors import TransientError
 from ledger.events import (
     IncarnationStarted,
@@ -570,7 +572,10 @@ def test_foreign_events_stand_in_the_home_log_byte_for_byte():
 
 def limit(site: Site, peer: str, bytes_per_s: int) -> None:
     """Allow a site only so much to one peer; before it is started."""
-    plan = BandwidthPlan(bytes_per_s=bytes_per_s)
+    plan_bandwidth(site, peer, BandwidthPlan(bytes_per_s=bytes_per_s))
+
+
+def plan_bandwidth(site: Site, peer: str, plan: BandwidthPlan) -> None:
     entries = [
         msgspec.structs.replace(entry, bandwidth=plan) if entry.id == peer else entry
         for entry in site.directory.servers.values()
@@ -605,6 +610,36 @@ def test_backlog_keeps_the_limit_to_its_home_and_delays_no_other():
             sent += size_bytes
         assert sent > 40 * 1500
         assert max(size for _, size in went) < 3 * 4096, "batches are small under a limit"
+
+    run(main())
+
+
+def test_limit_holds_in_its_hours_only():
+    async def main():
+        sites = make_sites()
+        alpha, bravo = sites.values()
+        begin = VirtualClock().now() + timedelta(minutes=2)
+        hours = Hours(begin.time(), (begin + timedelta(minutes=2)).time(), 2048)
+        plan_bandwidth(alpha, "bravo", BandwidthPlan(hours=(hours,)))
+        for site in sites.values():
+            await site.start()
+
+        sound = random.Random(7)
+
+        async def seconds_for_a_backlog() -> float:
+            begin_s, before = VirtualClock().monotonic_s(), len(migrated(alpha))
+            for _ in range(20):
+                await alpha.take_call("2001", sound.randbytes(1500))
+            await eventually(lambda: len(migrated(alpha)) == before + 20)
+            return VirtualClock().monotonic_s() - begin_s
+
+        assert await seconds_for_a_backlog() < 5
+        await asyncio.sleep(130)
+        # The last body goes before it is paid for: it holds two seconds' worth at most.
+        assert await seconds_for_a_backlog() > 20 * 1500 / 2048 - 3
+        await asyncio.sleep(130)
+        assert await seconds_for_a_backlog() < 5
+        assert len(bravo.delivered()) == 60
 
     run(main())
 
