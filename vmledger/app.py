@@ -18,6 +18,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -27,21 +28,21 @@ import uvloop
 from litestar.types import ASGIApp
 
 from ledger.clock import SystemClock
-from ledger.configuration import ApiTls, Configuration, Homes, ServerEntry, load_configuration
+from ledger.configuration import ApiTls, Configuration, Homes, load_configuration
 from ledger.events import ServerId
 from ledger.identity import load_identity
 from ledger.ids import new_id_factory
-from ledger.migration.http_link import HttpLink
 from ledger.migration.http_receiver import ReplicationApp
 from ledger.migration.known_homes import load_homes
 from ledger.migration.link import PeerLink
-from ledger.migration.tls import client_context, server_context
+from ledger.migration.tls import server_context
 from ledger.offload import ThreadOffload
 from ledger.server import ServerParts, VoicemailServer
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.disk_room import DiskRoom
 from ledger.storage.event_log import LogRecorder
 from ledger.storage.group_commit import EventLog
+from ledger.storage.log_copy import CopyShelf
 from ledger.storage.log_reserve import LogReserve
 from ledger.storage.mailbox_states import MailboxStates
 from ledger.storage.open_blob_store import open_blob_store
@@ -51,15 +52,18 @@ from ledger.storage.spool import Spool
 from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
 from ledger.storage.sql_peer_cursors import SqlCursorStore
 from projections.pending import Pending
+from vmledger.blob_needs import needed_blobs
 from vmledger.connections import Doorkeeper, DoorLimits
 from vmledger.data_lock import DataLock
 from vmledger.http.application import create_app
 from vmledger.http.measures import Measures
 from vmledger.http.parts import ApiParts
-from vmledger.http.questions import Questions
+from vmledger.http.questions import CopyReaders, Questions
 from vmledger.http.upload import UploadGate
 from vmledger.logs import LogFormat, configure_logs
+from vmledger.peer_links import open_link
 from vmledger.read_models import ReadModels
+from vmledger.recovery import expect_recovered
 from vmledger.replication import Replication
 from vmledger.serving import (
     Server,
@@ -93,6 +97,7 @@ class Stores:
     spool: Spool
     cursors: SqlCursorStore
     checkpoints: SqlCosignedCheckpoints
+    shelf: CopyShelf
     tokens: TokenStore
     read_models: ReadModels
     server_stream: ServerStream
@@ -172,6 +177,8 @@ def _open_stores(config: Configuration, stack: AsyncExitStack) -> Stores:
     stack.callback(cursors.close)
     checkpoints = SqlCosignedCheckpoints(config.stores.events)
     stack.callback(checkpoints.close)
+    shelf = CopyShelf(config.mirrors)
+    stack.callback(shelf.close)
     read_models = ReadModels(config, recorder, clock, room)
     stack.callback(read_models.close)
     offload = ThreadOffload()
@@ -188,6 +195,7 @@ def _open_stores(config: Configuration, stack: AsyncExitStack) -> Stores:
         spool=Spool(config.spool),
         cursors=cursors,
         checkpoints=checkpoints,
+        shelf=shelf,
         tokens=tokens,
         read_models=read_models,
         server_stream=ServerStream(config.server, log, clock),
@@ -226,19 +234,10 @@ def _make_replication(config: Configuration, stores: Stores) -> tuple[Replicatio
     identity = load_identity(config.server, config.identity.signing_key)
     rng = random.Random(os.urandom(16))  # noqa: S311 - spreads retries, keeps no secret
 
-    def link(peer: ServerEntry) -> PeerLink:
-        assert peer.certificate is not None, "the configuration refuses a peer without one"
-        return HttpLink(
-            peer,
-            identity=identity,
-            tls=client_context(config.identity, peer.certificate),
-            settings=config.replication,
-            clock=stores.clock,
-            offload=stores.offload,
-            rng=rng,
-        )
-
-    links: dict[ServerId, PeerLink] = {peer.id: link(peer) for peer in config.directory.peers}
+    links: dict[ServerId, PeerLink] = {
+        peer.id: open_link(config, peer, stores.clock, stores.offload)
+        for peer in config.directory.peers
+    }
     replication = Replication(
         config,
         stores.homes,
@@ -254,6 +253,8 @@ def _make_replication(config: Configuration, stores: Stores) -> tuple[Replicatio
         new_id=new_id_factory(stores.clock.now, os.urandom),
         rng=rng,
         find_call=stores.read_models.call_of,
+        shelf=stores.shelf,
+        needed=partial(_needed_by, config, stores.clock),
     )
     peers_app = ReplicationApp(
         replication.receiver,
@@ -264,6 +265,14 @@ def _make_replication(config: Configuration, stores: Stores) -> tuple[Replicatio
         room=stores.room,
     )
     return replication, peers_app
+
+
+def _needed_by(
+    config: Configuration, clock: SystemClock, recorder: LogRecorder, server: ServerId
+) -> set[str]:
+    """Read which blobs another server must have. Its own retention may be shorter, never ours."""
+    keep_for = timedelta(days=config.retention.keep_audio_days_after_delivery)
+    return needed_blobs(recorder, server, keep_for, clock.now())
 
 
 def _make_server(
@@ -309,6 +318,10 @@ def _make_api(
         stores.clock,
         live_evidence=replication.reachability.evidence,
         witnesses=witnesses,
+        copies=CopyReaders(
+            acknowledged=lambda: replication.sharing.acknowledged if replication.sharing else {},
+            copied=lambda: replication.mirroring.states if replication.mirroring else (),
+        ),
     )
     return create_app(
         ApiParts(
@@ -343,6 +356,7 @@ async def serve(config: Configuration) -> None:
     allow_many_files()
     async with AsyncExitStack() as stack:
         stack.enter_context(DataLock(config.data))
+        expect_recovered(config.data)
         api_listener = stack.enter_context(bind(config.api_address, "listen.api"))
         listener = stack.enter_context(bind(config.replication_address, "listen.replication"))
         stack.enter_context(stop_on_signals(stop))

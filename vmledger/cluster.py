@@ -28,10 +28,12 @@ def write_cluster(
     ports: Mapping[str, tuple[int, int]],
     *,
     now: datetime | None = None,
+    mirrors: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Path]:
     """Make one server for each id in ``directory/ID``; give their configuration files, in order.
 
-    ``ports`` says for each id where its API and its replication listener are, on loopback.
+    ``ports`` says for each id where its API and its replication listener are, on loopback;
+    ``mirrors``, which of the others keep a copy of its log.
     Raises as `init_server` does, and CallerError for an id without ports.
     """
     now = now or SystemClock().now()
@@ -53,7 +55,11 @@ def write_cluster(
         for server in ids
     ]
     for server in prepared:
-        write_configuration(server, list(_entries(server, prepared)))
+        entries = [
+            msgspec.structs.replace(entry, mirrors=tuple((mirrors or {}).get(entry.id, ())))
+            for entry in _entries(server, prepared)
+        ]
+        write_configuration(server, entries)
     return [server.configuration_file for server in prepared]
 
 

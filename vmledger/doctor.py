@@ -8,6 +8,7 @@ Source: claims 4, 6, 10 and 13.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import socket
@@ -22,12 +23,17 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ledger.configuration import Configuration
+from ledger.clock import SystemClock
+from ledger.configuration import Configuration, ServerEntry
 from ledger.errors import LedgerError
 from ledger.events import ForkWitnessed, WentBackAcknowledged, decode
 from ledger.identity import load_identity
 from ledger.ids import MailboxAddress
 from ledger.migration.known_homes import load_homes
+from ledger.migration.link import PeerClient
+from ledger.migration.wire import LogState, LogStateRequest
+from ledger.offload import ThreadOffload
+from ledger.storage.log_copy import CURRENT_COPY, CopyShelf
 from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_reserve
 from projections.pending import Pending, PendingHome
@@ -36,6 +42,7 @@ from projections.servers import Servers, WentBack
 from vmledger.cli.api_client import OPERATOR_TOKEN
 from vmledger.cli.output import show_age, show_size
 from vmledger.cli.went_back import tell_went_back
+from vmledger.peer_links import open_link
 from vmledger.stores import open_checkpoints, open_log, open_read_models, open_room
 from vmledger.went_back import is_of_one_log, read_acknowledged, read_forks
 from vmledger.witnessed import WitnessedUpTo, read_cosigned
@@ -78,6 +85,8 @@ def examine(config: Configuration) -> list[Check]:
         ("blobs", _blobs),
         ("projections", _projections),
         ("witnesses", _witnesses),
+        ("mirrors", _mirrors),
+        ("copies", _copies),
         ("peers", _peers),
     ]
     checks = [Check("configuration", Verdict.OK, str(config.file))]
@@ -344,6 +353,63 @@ def _witnessed(cosigned: Sequence[WitnessedUpTo], position: int, now: datetime) 
             "no other server can vouch for what came since: see 'vmledger servers'",
         )
     return Check("witnesses", Verdict.OK, found or "no other server has co-signed this log yet")
+
+
+def _mirrors(config: Configuration) -> Iterator[Check]:
+    """Ask each mirror what it holds of this log: it is what a lost disk comes back from."""
+    for mirror in config.directory.own.mirrors:
+        with open_log(config) as recorder:
+            head = recorder.head()
+        try:
+            held = asyncio.run(_held_by(config, config.directory.entry(mirror)))
+        except LedgerError as error:
+            advice = "its copy does not grow: see that it runs"
+            yield Check(f"mirror {mirror}", Verdict.WARN, str(error), advice)
+            continue
+        newest = max((copy.position for copy in held.copies), default=0)
+        found = f"{newest} of {head.position} events"
+        if newest < head.position - _MANY_EVENTS or (head.position and not newest):
+            advice = (
+                f"does its configuration name it in the mirrors of {config.server}? "
+                f"See 'vmledger servers' at {mirror}"
+            )
+            yield Check(f"mirror {mirror}", Verdict.WARN, found, advice)
+        else:
+            yield Check(f"mirror {mirror}", Verdict.OK, found)
+
+
+async def _held_by(config: Configuration, mirror: ServerEntry) -> LogState:
+    offload = ThreadOffload(1)
+    link = open_link(config, mirror, SystemClock(), offload)
+    try:
+        return await PeerClient(link).log_state(LogStateRequest(of=config.server))
+    finally:
+        await link.close()
+        offload.close()
+
+
+def _copies(config: Configuration) -> Iterator[Check]:
+    """Say what is kept here of other servers' logs."""
+    shelf = CopyShelf(config.mirrors)
+    try:
+        for peer in config.directory.peers:
+            copies = shelf.copies(peer.id)
+            for copy in copies:
+                name = f"copy of {peer.id}"
+                found = f"{copy.recorder.head().position} events in {copy.directory}"
+                if copy.name == CURRENT_COPY:
+                    yield Check(name, Verdict.OK, found)
+                else:
+                    advice = (
+                        f"{peer.id} did not continue it: it lost something, or its log was "
+                        "changed; keep it until that is understood, then remove the directory"
+                    )
+                    yield Check(f"{name} kept aside", Verdict.WARN, found, advice)
+            if config.server in peer.mirrors and not copies:
+                advice = "start this server, and see 'vmledger servers'"
+                yield Check(f"copy of {peer.id}", Verdict.WARN, "none yet", advice)
+    finally:
+        shelf.close()
 
 
 def _peers(config: Configuration) -> Iterator[Check]:

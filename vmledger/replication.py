@@ -32,6 +32,8 @@ from ledger.migration.deliveries import Deliveries
 from ledger.migration.home import Receiver
 from ledger.migration.incarnations import Incarnations
 from ledger.migration.link import PeerLink
+from ledger.migration.log_sharing import LogSharing
+from ledger.migration.mirroring import Mirroring, Needed
 from ledger.migration.origin import OriginParts
 from ledger.migration.reachability import Observers, Reachability
 from ledger.migration.settlement import Settlement
@@ -41,6 +43,7 @@ from ledger.offload import Offload
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.cosigned_checkpoints import CosignedCheckpoints
 from ledger.storage.group_commit import EventLog
+from ledger.storage.log_copy import CopyShelf
 from ledger.storage.peer_cursors import CursorStore
 from ledger.storage.server_stream import ServerStream
 
@@ -67,7 +70,14 @@ class Replication:
         new_id: IdFactory,
         rng: random.Random,
         find_call: FindCall = knows_no_call,
+        shelf: CopyShelf | None = None,
+        needed: Needed | None = None,
     ) -> None:
+        """Join the parts. Without ``shelf`` nobody gets a whole log from here.
+
+        ``needed`` reads from a copied log which blobs its server must have; without it this server
+        is nobody's mirror.
+        """
         self.links = links
         """The ways to the other servers, by their ids."""
         self._server_stream = server_stream
@@ -107,6 +117,28 @@ class Replication:
             ),
             links,
         )
+        self.sharing: LogSharing | None = None
+        self.mirroring: Mirroring | None = None
+        if shelf is not None:
+            self.sharing = LogSharing(
+                identity=identity,
+                directory=config.directory,
+                recorder=log.recorder,
+                blobs=blobs,
+                cosigned=checkpoints,
+                shelf=shelf,
+                clock=clock,
+                offload=offload,
+            )
+        if shelf is not None and needed is not None:
+            self.mirroring = Mirroring(
+                links,
+                directory=config.directory,
+                shelf=shelf,
+                needed=needed,
+                clock=clock,
+                offload=offload,
+            )
         self.receiver = Receiver(
             identity=identity,
             homes=homes,
@@ -126,6 +158,7 @@ class Replication:
             ),
             on_inbound=self.deliveries.inbound,
             find_call=find_call,
+            sharing=self.sharing,
         )
 
     async def start(self) -> None:
@@ -133,9 +166,13 @@ class Replication:
         self._recording = asyncio.create_task(self._record_changes(), name="record-peer-changes")
         await self.cosigning.start()
         await self.deliveries.start()
+        if self.mirroring is not None:
+            await self.mirroring.start()
 
     async def stop(self) -> None:
         """End all work; what is in flight arrives, or is sent again after the next start."""
+        if self.mirroring is not None:
+            await self.mirroring.stop()
         await self.deliveries.stop()
         await self.cosigning.stop()
         await self.reachability.close()

@@ -89,6 +89,11 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         return self.data / "spool"
 
     @property
+    def mirrors(self) -> Path:
+        """Directory of the copies of other servers' logs that are kept here."""
+        return self.data / "mirrors"
+
+    @property
     def api_address(self) -> Address:
         """Where the HTTP API listens."""
         return parse_address(self.listen.api)

@@ -30,6 +30,8 @@ class ServerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """PEM file of the only certificate that is accepted from it; None for this server itself."""
     claims: tuple[Claim, ...] = ()
     """The extensions that live there."""
+    mirrors: tuple[ServerId, ...] = ()
+    """The servers that keep a whole copy of its log and recordings."""
     bandwidth: BandwidthPlan = UNLIMITED
     """How fast may be sent there."""
 

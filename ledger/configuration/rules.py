@@ -115,8 +115,26 @@ def resolve_servers(
             public_key=key or b"",
             certificate=places.path(server.certificate, path) if server.certificate else None,
             claims=tuple(claim for at, claim in claims if at[1] == n),
+            mirrors=_mirrors(form, server, n, problems),
             bandwidth=_bandwidth(server, n, zone, problems),
         )
+
+
+def _mirrors(
+    form: ConfigurationFile, server: Server, n: int, problems: Problems
+) -> tuple[str, ...]:
+    known = [other.id for _, other in readable(form.servers)]
+    for m, mirror in enumerate(server.mirrors):
+        path = ("servers", n, "mirrors", m)
+        if mirror == server.id:
+            what = "is the server itself"
+            problems.add(path, what, "name another server: a copy on the same disk is none")
+        elif mirror not in known and None not in form.servers:
+            what = f"server {mirror!r} is not among [[servers]], which names {', '.join(known)}"
+            problems.add(path, what, "add its [[servers]] table, or correct the name")
+        elif mirror in server.mirrors[:m]:
+            problems.add(path, f"names {mirror!r} a second time", "keep one of the two")
+    return server.mirrors
 
 
 def _zone(name: str, problems: Problems) -> tzinfo:

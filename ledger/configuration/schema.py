@@ -99,6 +99,10 @@ class Server(Section, frozen=True, kw_only=True):
     context: ContextName = "default"
     """The context (tenant, dial plan) of ``extensions`` that name none themselves: letters, digits
     and ``_ . -``."""
+    mirrors: tuple[ServerName, ...] = ()
+    """Other servers of this list that keep a whole copy of its log and recordings, so that it can
+    be rebuilt when its disk is lost. They hear everything that its disk holds. It must stand in
+    the file of this server, which gives, and in the file of the mirror, which asks."""
     max_send_bytes_per_s: Annotated[int, Meta(ge=1024, le=1 << 40)] | None = None
     """Most bytes a second that this server sends there, on average over some seconds: messages and
     their events, not the small questions beside them. When not given: as fast as the line is."""

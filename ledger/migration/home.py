@@ -36,6 +36,7 @@ from ledger.migration.assembly import Assembly
 from ledger.migration.examination import Examined, examine_all
 from ledger.migration.former_events import blob_named_by, former_events
 from ledger.migration.link import Route
+from ledger.migration.log_sharing import LogSharing
 from ledger.migration.log_stretches import read_stretch
 from ledger.migration.protocol import HOME_TABLE, LIVE_FOR_S, HomeAction, relate, tracked_of
 from ledger.migration.receipts import sign_receipt
@@ -50,26 +51,32 @@ from ledger.migration.wire import (
     BatchHeader,
     BlobAnswer,
     BlobRequest,
+    Blobs,
+    BlobsRequest,
     Busy,
     ContactAnswer,
     ContactRequest,
+    CopyingQuestion,
     Gap,
     LogAnswer,
+    LogPageRequest,
     LogRequest,
+    LogStateRequest,
     MissingAnswer,
     MissingRequest,
+    Question,
     RecallAnswer,
     RecallRequest,
     Refusal,
     RefusedVersion,
     Rejected,
-    Request,
     StoryRequest,
     TrackedRow,
     WitnessRequest,
     decode_batch,
     decode_request,
     encode_answer,
+    encode_blobs,
 )
 from ledger.migration.witness import Witness
 from ledger.offload import Offload
@@ -124,8 +131,12 @@ class Receiver:
         witness: Witness,
         on_inbound: Callable[[ServerId], None] = _nothing,
         find_call: FindCall = knows_no_call,
+        sharing: LogSharing | None = None,
     ) -> None:
-        """Join the parts. ``on_inbound`` is told of every contact: the peer is there."""
+        """Join the parts. ``on_inbound`` is told of every contact: the peer is there.
+
+        ``sharing`` gives whole logs to those who may have them; without it nobody gets any.
+        """
         self._identity = identity
         self._homes = homes
         self._log = log
@@ -134,6 +145,7 @@ class Receiver:
         self._offload = offload
         self._witness = witness
         self._on_inbound = on_inbound
+        self._sharing = sharing
         self._origins: defaultdict[ServerId, _Origin] = defaultdict(_Origin)
         self._safe = SafePositions()
         self.stories = StoryTeller(homes.this_server, log.recorder, offload, find_call)
@@ -145,15 +157,22 @@ class Receiver:
 
     async def handle(self, sender: ServerId, route: Route, body: bytes) -> bytes:
         """Answer a message of a peer whose identity is proved. Never raises a LedgerError."""
-        return encode_answer(await self._answer(sender, route, body))
+        answer = await self._answer(sender, route, body)
+        if isinstance(answer, Blobs):
+            blobs = answer
+            return await self._offload(lambda: encode_blobs(blobs))
+        return encode_answer(answer)
 
-    async def _answer(self, sender: ServerId, route: Route, body: bytes) -> Answer:
+    async def _answer(self, sender: ServerId, route: Route, body: bytes) -> Answer | Blobs:
         try:
             self._expect_peer(sender)
             if route is Route.BATCH:
                 batch = await self._offload(lambda: decode_batch(body, sender))
                 return await self.receive_batch(sender, batch)
-            return await self._answer_question(sender, decode_request(body, sender))
+            request = decode_request(body, sender)
+            if isinstance(request, CopyingQuestion):
+                return await self._share(sender, request)
+            return await self._answer_question(sender, request)
         except PeerError as error:
             _LOG.warning("action=rejected peer=%s error=%s", sender, error)
             return Rejected(reason=error.message)
@@ -167,7 +186,7 @@ class Receiver:
             return Busy(retry_after_s=_CORRUPTION_PAUSE_S)
 
     async def _answer_question(  # noqa: PLR0911 - one for each question
-        self, sender: ServerId, request: Request
+        self, sender: ServerId, request: Question
     ) -> Answer:
         match request:
             case MissingRequest():
@@ -185,6 +204,18 @@ class Receiver:
                 return await self.stories.tell(request.message_id, request.call_id)
             case LogRequest():
                 return await self.log_stretch(sender, request)
+
+    async def _share(self, sender: ServerId, request: CopyingQuestion) -> Answer | Blobs:
+        """Give of a whole log what the sender may have."""
+        if self._sharing is None:
+            raise PeerError("this server shares no logs", peer=sender)
+        match request:
+            case LogStateRequest():
+                return await self._sharing.state(sender, request, await self._rows(sender))
+            case LogPageRequest():
+                return await self._sharing.page(sender, request)
+            case BlobsRequest():
+                return await self._sharing.blobs(sender, request)
 
     def _expect_peer(self, sender: ServerId) -> None:
         if all(entry.id != sender for entry in self._homes.directory.peers):

@@ -19,8 +19,8 @@ from ledger.configuration import Replication, ServerEntry
 from ledger.errors import PeerError, TransientError
 from ledger.identity import ServerIdentity
 from ledger.migration.http_signature import sign_request
-from ledger.migration.link import RefusedVersionError, Route
-from ledger.migration.wire import MEDIA_TYPE
+from ledger.migration.link import IN_BULK, RefusedVersionError, Route
+from ledger.migration.wire import MAX_BODY_BYTES, MEDIA_TYPE
 from ledger.offload import Offload
 
 PREFIX: Final = "/replication/"
@@ -70,8 +70,11 @@ class HttpLink:
             )
         )
         timeout_s = self._settings.request_timeout_s
-        total_s = timeout_s if route is Route.BATCH else min(timeout_s, _QUESTION_TIMEOUT_S)
-        return await self._request("POST", url, total_s, data=body, headers=headers)
+        total_s = timeout_s if route in IN_BULK else min(timeout_s, _QUESTION_TIMEOUT_S)
+        limit_bytes = MAX_BODY_BYTES if route is Route.BLOBS else _MAX_ANSWER_BYTES
+        return await self._request(
+            "POST", url, total_s, data=body, headers=headers, limit_bytes=limit_bytes
+        )
 
     async def probe(self) -> None:
         answer = await self._request("GET", f"{self._url}{PREFIX}ping", _QUESTION_TIMEOUT_S)
@@ -88,8 +91,10 @@ class HttpLink:
         method: str,
         url: str,
         total_s: float,
+        *,
         data: bytes | None = None,
         headers: dict[str, str] | None = None,
+        limit_bytes: int = _MAX_ANSWER_BYTES,
     ) -> bytes:
         timeout = aiohttp.ClientTimeout(
             total=total_s, sock_connect=self._settings.connect_timeout_s
@@ -98,7 +103,7 @@ class HttpLink:
             async with self._open_session().request(
                 method, url, data=data, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
-                return await self._read(response)
+                return await self._read(response, limit_bytes)
         except aiohttp.ClientConnectorCertificateError as error:
             # Other failures of a handshake come of a line that spoils bytes, and pass with it.
             raise PeerError(
@@ -110,10 +115,10 @@ class HttpLink:
             detail = str(error) or type(error).__name__
             raise TransientError(f"server {self.peer} does not answer: {detail}") from error
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
         """Give the answer; errors of HTTP itself become errors that say what to do."""
         is_answer = response.status == 200 or response.content_type in MEDIA_TYPE
-        limit_bytes = _MAX_ANSWER_BYTES if is_answer else _MAX_ERROR_BYTES
+        limit_bytes = most_bytes if is_answer else _MAX_ERROR_BYTES
         body = await _read_bounded(response, limit_bytes)
         if len(body) > limit_bytes and is_answer:
             raise PeerError(f"the answer of server {self.peer} is too long", peer=self.peer)

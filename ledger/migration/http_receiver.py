@@ -7,7 +7,8 @@ through a digest, the body. A body has a stated length within bounds, a place am
 are taken in, and a deadline.
 
 Routes: ``POST /replication/contact``, ``/replication/batch``, ``/replication/missing``,
-``/replication/recall``, ``/replication/blob``, ``/replication/story``, ``/replication/witness`` and
+``/replication/recall``, ``/replication/blob``, ``/replication/story``, ``/replication/witness``,
+``/replication/log-state``, ``/replication/log-page``, ``/replication/blobs`` and
 ``GET /replication/ping``.
 
 Source: claim 7; RFC 9110 (status codes), RFC 9421, RFC 9530.

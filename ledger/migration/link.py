@@ -20,13 +20,19 @@ from ledger.migration.wire import (
     Answer,
     BlobAnswer,
     BlobRequest,
+    Blobs,
+    BlobsRequest,
     Busy,
     ContactAnswer,
     ContactRequest,
     Cosigned,
     Gap,
     LogAnswer,
+    LogPage,
+    LogPageRequest,
     LogRequest,
+    LogState,
+    LogStateRequest,
     Message,
     MissingAnswer,
     MissingRequest,
@@ -39,8 +45,10 @@ from ledger.migration.wire import (
     Witnessed,
     WitnessRequest,
     decode_answer,
+    decode_blobs,
     encode_request,
 )
+from ledger.offload import Offload
 
 _Wanted = TypeVar("_Wanted", bound=Message)
 
@@ -64,6 +72,16 @@ class Route(Enum):
     """What does your log tell of this message? Changes nothing of the message."""
     LOG = "log"
     """What are the hashes of your log, and what of it did you take in from me? Changes nothing."""
+    LOG_STATE = "log-state"
+    """How far do you know this log? Also says how far the one who asks holds it. Small."""
+    LOG_PAGE = "log-page"
+    """Give me the next events of this log. Changes nothing."""
+    BLOBS = "blobs"
+    """Give me these blobs, many in one answer. Changes nothing."""
+
+
+IN_BULK = frozenset({Route.BATCH, Route.LOG_PAGE, Route.BLOBS})
+"""Routes whose exchange may be large, and take as long as the configuration allows a batch."""
 
 
 class PeerLink(Protocol):
@@ -175,6 +193,34 @@ class PeerClient:
         rows_fit = all(after < row.position <= end for row in answer.taken)
         if not is_fit or not rows_fit or len(answer.hashes) % 32 or end > answer.position:
             raise PeerError("the hashes of a log are those of another question", peer=self.peer)
+        return answer
+
+    async def log_state(self, request: LogStateRequest) -> LogState:
+        """Ask how far the peer knows a log, and say how far it is held here."""
+        body = await self._ask(Route.LOG_STATE, encode_request(request))
+        return self._expect(body, LogState)
+
+    async def log_page(self, request: LogPageRequest) -> LogPage:
+        """Ask for the next events of a log."""
+        body = await self._ask(Route.LOG_PAGE, encode_request(request))
+        page = self._expect(body, LogPage)
+        if page.is_other_history:
+            return page
+        is_fit = page.after_position == request.after_position
+        is_fit &= page.through_position - page.after_position == len(page.events)
+        if not is_fit or page.through_position > request.through_position:
+            raise PeerError("the page of a log belongs to another question", peer=self.peer)
+        return page
+
+    async def blobs(self, of: ServerId, digests: Sequence[str], offload: Offload) -> Blobs:
+        """Ask for blobs that a log's events name; the answer may leave some for another time."""
+        request = BlobsRequest(of=of, digests=tuple(digests))
+        body = await self._ask(Route.BLOBS, encode_request(request))
+        answer = await offload(lambda: decode_blobs(body, self.peer))
+        if not isinstance(answer, Blobs):
+            raise self._unfit(self._read(body))
+        if not set(digests) >= answer.blobs.keys() | set(answer.absent):
+            raise PeerError("it sent blobs that nobody asked for", peer=self.peer)
         return answer
 
     async def _ask(self, route: Route, body: bytes) -> bytes:

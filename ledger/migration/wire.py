@@ -43,6 +43,8 @@ MAX_STORY_EVENTS: Final = 2000
 """Most events in what one server tells of a message."""
 MAX_RECALLED: Final = 20_000
 """Most events in one answer to a server that asks for its own."""
+MAX_COPIED: Final = 2000
+"""Most events in one page of a log that is copied."""
 MAX_BLOB_ANSWER_BYTES: Final = 10 * 1024 * 1024
 """Largest blob that is given back."""
 
@@ -193,6 +195,38 @@ class LogRequest(Message, frozen=True, kw_only=True, tag="log"):
     """It ends here at the latest; 0: at the end of the log."""
 
 
+class LogStateRequest(Message, frozen=True, kw_only=True, tag="log-state"):
+    """Somebody asks how far a log is known: a mirror its origin, a lost server everybody."""
+
+    of: ServerId
+    """Whose log."""
+    held_incarnation: UUID | None = None
+    held_position: Position = 0
+    """What the one who asks durably holds of it, events and blobs: an acknowledgement."""
+
+
+class LogPageRequest(Message, frozen=True, kw_only=True, tag="log-page"):
+    """Somebody asks for the next events of a log or of its copy."""
+
+    of: ServerId
+    copy: Annotated[str, msgspec.Meta(max_length=100)] = ""
+    """`CopyState.name`."""
+    after_position: Position
+    after_root: Digest
+    """What the one who asks holds already: the page goes on from there, and from no other."""
+    through_position: Position
+    """No event behind this one is wanted."""
+    tree_size: Position
+    """Of the tree whose beginning the page must be shown to be."""
+
+
+class BlobsRequest(Message, frozen=True, kw_only=True, tag="blobs"):
+    """Somebody asks for blobs that the events of a log name."""
+
+    of: ServerId
+    digests: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=MAX_DIGESTS)]
+
+
 class TrackedRow(Message, frozen=True, kw_only=True):
     """How far a home has taken in one incarnation of an origin's log."""
 
@@ -287,6 +321,91 @@ class BlobAnswer(Message, frozen=True, kw_only=True, tag="blob"):
     data: Annotated[bytes, msgspec.Meta(max_length=MAX_BLOB_ANSWER_BYTES)] | None
 
 
+class CopyState(Message, frozen=True, kw_only=True):
+    """A log, or a copy of it."""
+
+    name: str
+    """Of the copy, where it lies; empty for the log itself."""
+    incarnation: UUID
+    position: Position
+    root: Digest
+    checkpoint: Note | None
+    """Signed by the log, for just this position; None when the copy has none for it."""
+
+
+class LogState(Message, frozen=True, kw_only=True, tag="log-state"):
+    """How far a log is known to the one who answers."""
+
+    copies: Annotated[tuple[CopyState, ...], msgspec.Meta(max_length=1000)]
+    """What can be had of it here."""
+    witnessed: Annotated[tuple[Note, ...], msgspec.Meta(max_length=10_000)] = ()
+    """Checkpoints of it that the one who answers co-signed."""
+    tracked: tuple[TrackedRow, ...] = ()
+    """How far the one who answers took in what it ships."""
+
+
+class CopiedEvent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One event of a log as it stands there."""
+
+    plain: msgspec.Raw
+    """Its JSON, byte for byte."""
+    origin: ServerId | None
+    origin_position: int | None
+
+
+class OriginRow(Message, frozen=True, kw_only=True):
+    """How far a log has taken in what an origin ships: its tracking row."""
+
+    origin: ServerId
+    incarnation: UUID
+    position: Position
+    root: Digest
+
+
+class CosignedRow(Message, frozen=True, kw_only=True):
+    """A checkpoint that a witness co-signed."""
+
+    log: str
+    witness: ServerId
+    size: Position
+    note: Note
+
+
+class LogPage(Message, frozen=True, kw_only=True, tag="log-page"):
+    """The next events of a log, without a gap."""
+
+    after_position: Position
+    through_position: Position
+    root: Digest
+    """Of the log at ``through_position``."""
+    proof: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=64)] = ()
+    """That this root is the beginning of the asked tree (RFC 9162 section 2.1.4)."""
+    is_other_history: bool = False
+    """What the one who asks holds already is not the beginning of this log; nothing is given."""
+    events: Annotated[tuple[CopiedEvent, ...], msgspec.Meta(max_length=MAX_COPIED)] = ()
+    checkpoint: Note | None = None
+    """Signed by the log, for ``through_position``."""
+    origins: tuple[OriginRow, ...] = ()
+    """The log's own tracking, when the page ends where nothing tracked is still to come."""
+    cosigned: Annotated[tuple[CosignedRow, ...], msgspec.Meta(max_length=10_000)] = ()
+    """What witnesses co-signed of this log, in the last page."""
+
+
+class BlobsHeader(Message, frozen=True, kw_only=True, tag="blobs"):
+    """Which blobs follow. What was asked for and is in neither list may be asked for again."""
+
+    blobs: Annotated[tuple[BlobEntry, ...], msgspec.Meta(max_length=MAX_BLOBS)]
+    absent: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=MAX_DIGESTS)]
+    """They are not here, or cannot be read."""
+
+
+class Blobs(NamedTuple):
+    """Blobs as they were read: each is what its digest says."""
+
+    blobs: dict[str, bytes]
+    absent: tuple[str, ...]
+
+
 class RefusedVersion(Message, frozen=True, kw_only=True, tag="refused-version"):
     """No version of the protocol is common to both."""
 
@@ -355,7 +474,7 @@ class LogAnswer(Message, frozen=True, kw_only=True, tag="log"):
     the receipts stand in this stretch."""
 
 
-Request: TypeAlias = (
+Question: TypeAlias = (
     ContactRequest
     | MissingRequest
     | RecallRequest
@@ -364,6 +483,9 @@ Request: TypeAlias = (
     | WitnessRequest
     | LogRequest
 )
+CopyingQuestion: TypeAlias = LogStateRequest | LogPageRequest | BlobsRequest
+"""Of those who copy a whole log."""
+Request: TypeAlias = Question | CopyingQuestion
 Answer: TypeAlias = (
     ContactAnswer
     | Accepted
@@ -378,6 +500,8 @@ Answer: TypeAlias = (
     | BlobAnswer
     | StoryAnswer
     | LogAnswer
+    | LogState
+    | LogPage
 )
 
 
@@ -411,10 +535,12 @@ class RefusalReason:
 _REQUEST: Final = b"r"
 _ANSWER: Final = b"a"
 _BATCH: Final = b"b"
+_BLOBS: Final = b"d"
 _ENCODER: Final = msgspec.json.Encoder()
 _REQUESTS: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
 _ANSWERS: Final[msgspec.json.Decoder[Answer]] = msgspec.json.Decoder(Answer)
 _HEADERS: Final = msgspec.json.Decoder(BatchHeader)
+_BLOBS_HEADERS: Final = msgspec.json.Decoder(BlobsHeader)
 _T = TypeVar("_T")
 
 
@@ -450,18 +576,40 @@ def decode_batch(data: bytes, peer: str) -> Batch:
     Takes time in proportion to the size: call it off the event loop.
     """
     header, at = _read_frame(_BATCH, data, _HEADERS, peer)
-    if sum(entry.size_bytes for entry in header.blobs) != len(data) - at:
-        raise PeerError("the batch is not as long as its blobs", peer=peer)
+    return Batch(header, _read_blobs(header.blobs, data, at, peer))
+
+
+def encode_blobs(blobs: Blobs) -> bytes:
+    """Give the bytes of an answer that carries blobs."""
+    entries = tuple(BlobEntry(digest, len(data)) for digest, data in blobs.blobs.items())
+    header = BlobsHeader(blobs=entries, absent=blobs.absent)
+    return b"".join((_seal(_BLOBS, header), *blobs.blobs.values()))
+
+
+def decode_blobs(data: bytes, peer: str) -> Blobs | Answer:
+    """Read an answer that may carry blobs, and check them against their digests.
+
+    Raises PeerError. Takes time in proportion to the size: call it off the event loop.
+    """
+    if data[:4] != _MAGIC + _BLOBS:
+        return decode_answer(data, peer)
+    header, at = _read_frame(_BLOBS, data, _BLOBS_HEADERS, peer)
+    return Blobs(_read_blobs(header.blobs, data, at, peer), header.absent)
+
+
+def _read_blobs(entries: Sequence[BlobEntry], data: bytes, at: int, peer: str) -> dict[str, bytes]:
+    if sum(entry.size_bytes for entry in entries) != len(data) - at:
+        raise PeerError("the message is not as long as its blobs", peer=peer)
     blobs: dict[str, bytes] = {}
-    for entry in header.blobs:
+    for entry in entries:
         blob = data[at : at + entry.size_bytes]
         if hashlib.sha256(blob).hexdigest() != entry.digest:
             raise PeerError(f"blob {entry.digest} was damaged on its way", peer=peer)
         if entry.digest in blobs:
-            raise PeerError(f"blob {entry.digest} is in the batch twice", peer=peer)
+            raise PeerError(f"blob {entry.digest} is in the message twice", peer=peer)
         blobs[entry.digest] = blob
         at += entry.size_bytes
-    return Batch(header, blobs)
+    return blobs
 
 
 class _Contexts(threading.local):

@@ -37,6 +37,7 @@ id = "bravo"
 url = "https://bravo.example:8026/"
 public_key = "BRAVO_KEY"
 certificate = "peers/bravo.crt"
+mirrors = ["alpha"]
 max_send_bytes_per_s = 100000
 send_hours = ["22:00-06:00 1000000"]
 extensions = [

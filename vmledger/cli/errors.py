@@ -14,12 +14,8 @@ class ServerAwayError(LedgerError):
     """No server answers where one should."""
 
 
-class ReservedError(LedgerError):
-    """The command's name is taken, its work is not built yet."""
-
-
 def exit_code_of(error: LedgerError) -> int:
     """Give the exit code for an error."""
     if isinstance(error, NotFoundError | ConflictError):
         return NEGATIVE
-    return USAGE if isinstance(error, CallerError | ReservedError) else NEGATIVE
+    return USAGE if isinstance(error, CallerError) else NEGATIVE

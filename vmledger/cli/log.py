@@ -15,17 +15,17 @@ import msgspec
 import typer
 
 from ledger.checkpoint import log_key
-from ledger.configuration import load_configuration
+from ledger.configuration import Configuration, load_configuration
 from ledger.errors import CallerError, NotFoundError
 from ledger.events import AccessKind, decode
 from ledger.identity import load_identity, parse_public_key, write_new_file
 from ledger.migration.log_diff import LogDiff
 from ledger.storage.event_log import LogEntry, LogRecorder
+from ledger.storage.log_copy import BLOBS, CURRENT_COPY, LOG_FILE
 from ledger.storage.message_streams import read_story
 from ledger.storage.row_check import check_rows
 from vmledger.cli.api_client import connect
 from vmledger.cli.blobs import print_verification, verify_all
-from vmledger.cli.errors import ReservedError
 from vmledger.cli.options import (
     ConfigOption,
     JsonOption,
@@ -68,7 +68,6 @@ def register(app: typer.Typer) -> None:
     group.command("backup-verified")(backup_verified)
     group.command("acknowledge")(acknowledge)
     app.add_typer(group, name="log")
-    app.command("recover")(recover)
 
 
 def read(
@@ -120,6 +119,12 @@ def verify(
     with_blobs: Annotated[
         bool, typer.Option("--blobs", help="Also read the audio of every message held here.")
     ] = False,
+    copy_of: Annotated[
+        str | None,
+        typer.Option(
+            "--copy-of", metavar="SERVER", help="Verify the copy that is kept here of its log."
+        ),
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -128,6 +133,8 @@ def verify(
     Names the place of whatever is not as it was written, and exits with 1.
     """
     loaded = load_config(config)
+    if copy_of is not None:
+        loaded = _copy_as_stores(loaded, copy_of)
     with (
         open_log(loaded) as recorder,
         open_checkpoints(loaded) as checkpoints,
@@ -153,6 +160,17 @@ def verify(
             print_verification(report)
     if not verification.is_intact or (report is not None and not report.is_sound):
         raise typer.Exit(1)
+
+
+def _copy_as_stores(config: Configuration, server: str) -> Configuration:
+    """Give a configuration under which the copy of another server's log is the log."""
+    folder = config.mirrors / config.directory.entry(server).id / CURRENT_COPY
+    if not (folder / LOG_FILE).is_file():
+        raise NotFoundError(f"no copy of the log of {server} is kept in {folder}")
+    stores = msgspec.structs.replace(
+        config.stores, events=f"sqlite:///{folder / LOG_FILE}", blobs=f"file://{folder / BLOBS}"
+    )
+    return msgspec.structs.replace(config, server=server, stores=stores)
 
 
 def _print_verification(verification: LogVerification) -> None:
@@ -399,15 +417,3 @@ def acknowledge(
     body = {"server": server, "reason": reason}
     connect(config, url, token).send("POST", "/v1/log/acknowledgements", body)
     print(f"recorded: the log of {server} went back because: {reason}")
-
-
-def recover(
-    sources: Annotated[  # noqa: ARG001 - the name is reserved
-        list[str] | None, typer.Option("--from", metavar="URL", help="A server to ask.")
-    ] = None,
-) -> None:
-    """Reserved: rebuild this server's log from its peers."""
-    raise ReservedError(
-        "'recover' is reserved and not built yet; restore the data directory from a backup, and "
-        "the other servers send again what it lacks"
-    )

@@ -138,6 +138,7 @@ def servers(
             "#safe up to",
             "#witnessed up to",
             "history",
+            "mirror",
             "#limit a second",
         ),
         (
@@ -150,6 +151,7 @@ def servers(
                 s.get("safe_position"),
                 s.get("witnessed_position"),
                 _show_history(s),
+                _show_mirror(s),
                 show_size(s.get("send_limit_bytes_per_s")),
             )
             for s in answer["servers"]
@@ -169,3 +171,22 @@ def _show_history(server: dict[str, Any]) -> str:
     if (at := server.get("went_back_at")) is not None:
         return f"went back, seen {show_time(at)}"
     return "one"
+
+
+def _show_mirror(server: dict[str, Any]) -> str:
+    """Say how far the copies are: of this log there, and of its log here."""
+    told = []
+    if (mirror := server.get("mirror")) is not None:
+        if mirror.get("acknowledged_at") is None:
+            told.append("has NOT asked for our log")
+        else:
+            told.append(f"lacks {mirror['lag_events']} of our events")
+    if (copy := server.get("copy")) is not None:
+        missing = copy["missing_recordings"]
+        told.append(
+            f"NOT copied here: {copy['problem']}"
+            if copy["problem"]
+            else f"we lack {copy['lag_events']} of its events"
+            + (f" and {missing} recordings" if missing else "")
+        )
+    return "; ".join(told)

@@ -159,7 +159,19 @@ def _show_peers(measures: Measures, view: ServersView) -> None:
         if not server.is_self:
             is_up = server.state is PeerState.UP
             measures.peer_up.labels(server.id, server.state.value).set(is_up)
+    _show_copies(measures, view)
     _show_recall(measures, view.went_back)
+
+
+def _show_copies(measures: Measures, view: ServersView) -> None:
+    for server in view.servers:
+        if (mirror := server.mirror) is not None:
+            measures.mirror_acknowledged.labels(server.id).set(mirror.acknowledged_position)
+            measures.mirror_lag.labels(server.id).set(mirror.lag_events)
+        if (copy := server.copy) is not None:
+            measures.copy_lag.labels(server.id).set(copy.lag_events)
+            measures.copy_failing.labels(server.id).set(bool(copy.problem))
+            measures.copy_missing.labels(server.id).set(copy.missing_recordings)
 
 
 def _show_recall(measures: Measures, went_back: WentBackView | None) -> None:

@@ -62,6 +62,23 @@ class Measures:
         self.peer_up = self._gauge(
             "peer_up", "1 when the other server is judged up, 0 when not.", "peer", "state"
         )
+        self.mirror_acknowledged = self._gauge(
+            "mirror_acknowledged_position",
+            "Up to where a mirror said that it durably holds this log.",
+            "mirror",
+        )
+        self.mirror_lag = self._gauge(
+            "mirror_lag_events", "Events of this log that a mirror has not acknowledged.", "mirror"
+        )
+        self.copy_lag = self._gauge(
+            "copy_lag_events", "Events that the copy kept here of another log lacks.", "origin"
+        )
+        self.copy_failing = self._gauge(
+            "copy_failing", "1 when the last attempt to copy another log failed.", "origin"
+        )
+        self.copy_missing = self._gauge(
+            "copy_missing_recordings", "Recordings that its server could not give.", "origin"
+        )
         self.log_went_back = self._gauge(
             "log_went_back_timestamp_seconds",
             "When it was last noticed that this log went back in time; 0: never.",

@@ -8,7 +8,8 @@ the event loop.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -21,6 +22,8 @@ from ledger.errors import CallerError
 from ledger.events import AudioFacts, PeerState, ReachabilityEvidence, ServerId
 from ledger.ids import MailboxAddress
 from ledger.mailbox import GreetingKind
+from ledger.migration.log_sharing import Acknowledged
+from ledger.migration.mirroring import MirrorState
 from projections.calls import CallKey, Calls
 from projections.mailboxes import MailboxEntry, Mailboxes, MailboxPage, PageKey
 from projections.pending import Pending
@@ -32,10 +35,12 @@ from projections.servers import ServersView as KnownServers
 from vmledger.http.views import (
     CallPage,
     CallView,
+    CopyView,
     GreetingView,
     MailboxCounts,
     MailboxView,
     MessageView,
+    MirrorView,
     PendingHome,
     PendingMessage,
     PendingView,
@@ -60,6 +65,16 @@ Witnesses = Callable[[], Sequence[WitnessedUpTo]]
 """Reads up to where the other servers co-signed this log."""
 
 
+@dataclass(frozen=True, slots=True)
+class CopyReaders:
+    """Say what this process knows of whole copies of logs."""
+
+    acknowledged: Callable[[], Mapping[ServerId, Acknowledged]] = dict
+    """What each mirror said last that it holds of this server's log."""
+    copied: Callable[[], Sequence[MirrorState]] = tuple
+    """How far others' logs are copied here."""
+
+
 class Questions:
     """Answers from the read models. Methods may be called from any thread."""
 
@@ -72,6 +87,7 @@ class Questions:
         *,
         live_evidence: LiveEvidence,
         witnesses: Witnesses,
+        copies: CopyReaders,
     ) -> None:
         self._config = config
         self._homes = homes
@@ -84,6 +100,7 @@ class Questions:
         self._clock = clock
         self._live_evidence = live_evidence
         self._witnesses = witnesses
+        self._copies = copies
 
     def wait_for(self, position: int, timeout_s: float) -> bool:
         """Wait until every answer includes the log up to there; False when time ran out."""
@@ -229,7 +246,11 @@ class Questions:
             servers=[
                 self._own_view(entry.id, entry.url, own_safe)
                 if entry.id == self._config.server
-                else self._peer_view(entry, known.get(entry.id), witnessed.get(entry.id))
+                else msgspec.structs.replace(
+                    self._peer_view(entry, known.get(entry.id), witnessed.get(entry.id)),
+                    mirror=self._mirror_view(entry.id, view.position),
+                    copy=self._copy_view(entry.id),
+                )
                 for entry in self._config.directory.servers.values()
             ],
             went_back=self._went_back_view(view),
@@ -273,6 +294,30 @@ class Questions:
             went_back_at=peer.went_back_at,
             send_limit_bytes_per_s=entry.bandwidth.limit_at(self._clock.now()),
         )
+
+    def _mirror_view(self, peer: ServerId, position: int) -> MirrorView | None:
+        if peer not in self._config.directory.own.mirrors:
+            return None
+        known = self._copies.acknowledged().get(peer)
+        if known is None:
+            return MirrorView(lag_events=position)
+        return MirrorView(
+            acknowledged_position=known.position,
+            acknowledged_at=known.at,
+            lag_events=max(0, position - known.position),
+        )
+
+    def _copy_view(self, peer: ServerId) -> CopyView | None:
+        for state in self._copies.copied():
+            if state.origin == peer:
+                return CopyView(
+                    position=state.position,
+                    lag_events=state.lag_events,
+                    checked_at=state.checked_at,
+                    missing_recordings=state.missing,
+                    problem=state.problem,
+                )
+        return None
 
     def projections(self) -> list[ProjectionView]:
         """Give how far each read model is."""

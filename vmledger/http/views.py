@@ -255,6 +255,32 @@ class PendingView(msgspec.Struct, frozen=True, kw_only=True):
     """The oldest first; at most as many as were asked for."""
 
 
+class MirrorView(msgspec.Struct, frozen=True, kw_only=True):
+    """A server that the configuration names as mirror of this one."""
+
+    acknowledged_position: int = 0
+    """What it said last that it durably holds of this server's log, with all recordings."""
+    acknowledged_at: datetime | None = None
+    """When that was; null: not since this server started."""
+    lag_events: int
+    """How many events it lacks."""
+
+
+class CopyView(msgspec.Struct, frozen=True, kw_only=True):
+    """The copy that is kept here of another server's log."""
+
+    position: int
+    """What is durable here."""
+    lag_events: int
+    """How many events that server had more when it was asked last."""
+    checked_at: datetime | None
+    """When that was; null: not since this server started."""
+    missing_recordings: int
+    """Recordings that it must have and could not give."""
+    problem: str
+    """Why the last attempt to copy failed; empty when it did not."""
+
+
 class ServerView(msgspec.Struct, frozen=True, kw_only=True):
     """A server of the configuration, as this one sees it."""
 
@@ -287,6 +313,10 @@ class ServerView(msgspec.Struct, frozen=True, kw_only=True):
     from a backup, or part of it was replaced. null: never."""
     send_limit_bytes_per_s: int | None = None
     """Most bytes a second that may be sent there at this hour; null: no limit."""
+    mirror: MirrorView | None = None
+    """How far it holds a copy of this server's log; null: it is no mirror of this one."""
+    copy: CopyView | None = None
+    """How far its log is copied here; null: this server is no mirror of it."""
 
 
 class RecallView(msgspec.Struct, frozen=True, kw_only=True):

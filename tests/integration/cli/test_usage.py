@@ -32,7 +32,7 @@ def test_program_without_a_command_shows_its_commands(vmledger: CommandLine):
         (["--config", "none.toml", "pending"], "none.toml"),
         (["log", "prove", "x"], "ID"),
         (["log", "check-proof", "absent.json"], "cannot be read"),
-        (["recover", "--from", "https://bravo"], "reserved"),
+        (["recover", "nowhere"], "nowhere/vmledger.toml"),
     ],
 )
 def test_wrong_usage_is_one_sentence_that_names_the_thing(

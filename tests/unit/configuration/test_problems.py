@@ -39,6 +39,14 @@ from ledger.identity import generate_identity, public_key_text
                 ("08:00-18:00 100", "less than 1024 bytes a second"),
             ]
         ),
+        *(
+            ('mirrors = ["alpha"]', f"mirrors = {mirrors}", f"servers[1].mirrors[{place}]", message)
+            for mirrors, place, message in [
+                ('["bravo"]', 0, "is the server itself"),
+                ('["carol"]', 0, "server 'carol' is not among"),
+                ('["alpha", "alpha"]', 1, "names 'alpha' a second time"),
+            ]
+        ),
         (
             "max_send_bytes_per_s = 100000",
             "max_send_bytes_per_s = 10",

@@ -1,0 +1,120 @@
+"""Rebuild a lost server from its mirror, beside ``rsync -a`` and ``sync`` of the same bytes.
+
+A server holds messages of 20 KB and is copied by its mirror, a ``vmledger serve`` process on
+loopback. Then its stores are gone. Measured from starting ``vmledger recover --from`` the mirror to
+its end: mutual TLS, every event held against the signed tree, every blob against its address,
+everything durable. The baseline copies the mirror's directory of that log (its database and packs)
+to another folder of the same disk, and syncs. ``goal`` is the ratio of messages a second.
+
+``--full`` does it once with 100 000 messages, which must take less than ten minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+from benchmarks.backlog import fill
+from benchmarks.report import report
+from ledger.configuration import load_configuration
+from ledger.storage.log_copy import LOG_FILE
+from ledger.storage.open_recorder import open_recorder
+from tests.support.processes import Servers, free_ports, wait_for
+from vmledger.cluster import write_cluster
+
+SIZE_BYTES = 20_000
+MESSAGES, ROUNDS = 5_000, 3
+FULL_MESSAGES, FULL_MOST_S = 100_000, 600.0
+GOAL = 0.5
+EXTENSIONS = {"alpha": ["2000-2999"], "bravo": ["3000-3999"]}
+KEYS = {"server.key", "tls.key", "tls.crt"}
+GIVE_UP_S = 900.0
+
+
+def lose_and_recover(folder: Path, messages: int) -> tuple[float, float]:
+    """Give the seconds of one recovery, and of the copy by rsync."""
+    ports = free_ports(4)
+    places = {"alpha": (ports[0], ports[1]), "bravo": (ports[2], ports[3])}
+    alpha, bravo = write_cluster(
+        folder, list(EXTENSIONS), EXTENSIONS, places, mirrors={"alpha": ["bravo"]}
+    )
+    fill(alpha, "alpha", "2001", messages, SIZE_BYTES)
+    copy = bravo.parent / "data" / "mirrors" / "alpha" / "current"
+    with Servers([alpha, bravo]) as servers:
+        servers.start_all()
+        start = time.perf_counter()
+        assert wait_for(lambda: is_copied(alpha, copy), GIVE_UP_S, pause_s=0.5), "not copied"
+        print(f"{messages} messages mirrored in about {time.perf_counter() - start:.0f} s")
+        servers["alpha"].kill9()
+        for path in (alpha.parent / "data").iterdir():
+            if path.name not in KEYS:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        copied_s = rsync(copy, folder / "copied")
+        return recover(alpha.parent), copied_s
+
+
+def is_copied(config: Path, copy: Path) -> bool:
+    if not (copy / LOG_FILE).exists():
+        return False
+    with (
+        closing(open_recorder(load_configuration(config).stores.events)) as own,
+        closing(open_recorder(f"sqlite:///{copy / LOG_FILE}")) as copied,
+    ):
+        return copied.head().position >= own.head().position
+
+
+def recover(directory: Path) -> float:
+    subprocess.run(["sync"], check=True)
+    command = [sys.executable, "-m", "vmledger", "recover", str(directory), "--from", "bravo"]
+    start = time.perf_counter()
+    done = subprocess.run([*command, "--json"], check=True, stdout=subprocess.PIPE)
+    seconds = time.perf_counter() - start
+    told = json.loads(done.stdout)
+    assert told["is_whole"], told["statement"]
+    return seconds
+
+
+def rsync(source: Path, target: Path) -> float:
+    subprocess.run(["sync"], check=True)
+    start = time.perf_counter()
+    subprocess.run(["rsync", "-a", f"{source}/", f"{target}/"], check=True)
+    subprocess.run(["sync"], check=True)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--full", action="store_true")
+    is_full = parser.parse_args().full
+    messages, count = (FULL_MESSAGES, 1) if is_full else (MESSAGES, ROUNDS)
+    rounds = []
+    for _ in range(count):
+        folder = Path(tempfile.mkdtemp(prefix="bench-recover-", dir=Path.cwd()))
+        try:
+            rounds.append(lose_and_recover(folder, messages))
+            print(f"recovered in {rounds[-1][0]:.2f} s, rsync and sync {rounds[-1][1]:.2f} s")
+        finally:
+            shutil.rmtree(folder)
+    recovered_s = statistics.median(recovered for recovered, _ in rounds)
+    report(
+        f"recover-{messages}x{SIZE_BYTES // 1000}KB",
+        messages / recovered_s,
+        "messages/s",
+        "rsync -a and sync",
+        messages / statistics.median(copied for _, copied in rounds),
+        GOAL,
+    )
+    if is_full and recovered_s > FULL_MOST_S:
+        raise SystemExit(f"{messages} messages took {recovered_s:.0f} s, over {FULL_MOST_S:.0f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Read a log, or a copy of one, for somebody who copies it: its state, its pages, its blobs.
+
+The same for a server's own log and for a copy that it keeps, and for a directory that a recovery
+reads without any server. Blocking: call off the event loop.
+
+Source: claims 7 and 10; RFC 9162 section 2.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from ledger.checkpoint import Checkpoint, log_name, sign_checkpoint
+from ledger.errors import CorruptionError, NotFoundError, PeerError
+from ledger.events import ServerId
+from ledger.identity import ServerIdentity
+from ledger.migration.wire import (
+    MAX_COPIED,
+    Blobs,
+    CopiedEvent,
+    CopyState,
+    CosignedRow,
+    LogPage,
+    LogPageRequest,
+    OriginRow,
+)
+from ledger.storage.blob_store import BlobStore
+from ledger.storage.cosigned_checkpoints import CosignedCheckpoints
+from ledger.storage.event_log import LogEntry, LogHead, LogRecorder
+from ledger.storage.log_copy import CheckpointFile
+from ledger.storage.merkle_proofs import consistency_proof
+
+_PAGE_BYTES: Final = 8 * 1024 * 1024
+_BLOBS_BYTES: Final = 8 * 1024 * 1024
+"""After so much an answer ends; a single larger blob travels alone."""
+
+Vouch = Callable[[LogHead], str | None]
+"""Gives the log's signed checkpoint for a head; None when there is none."""
+
+
+def own_word(identity: ServerIdentity) -> Vouch:
+    """Sign for a log as its own server: only a head that the log really had."""
+
+    def sign(head: LogHead) -> str:
+        log = log_name(identity.server_id, head.incarnation)
+        checkpoint = Checkpoint(log, head.position, head.root)
+        return sign_checkpoint(checkpoint, identity).to_text()
+
+    return sign
+
+
+def kept_word(file: CheckpointFile) -> Vouch:
+    """Give what the log's server signed when it was copied."""
+    return file.read
+
+
+def read_state(recorder: LogRecorder, name: str, vouch: Vouch) -> CopyState:
+    """Say where a log ends, with its checkpoint."""
+    head = recorder.head()
+    return CopyState(
+        name=name,
+        incarnation=head.incarnation,
+        position=head.position,
+        root=head.root.hex(),
+        checkpoint=vouch(head) if head.position else None,
+    )
+
+
+def read_page(
+    recorder: LogRecorder,
+    request: LogPageRequest,
+    vouch: Vouch,
+    *,
+    origins: Iterable[ServerId],
+    cosigned: CosignedCheckpoints,
+) -> LogPage:
+    """Give the events after a position, if what stands before them is what the asker holds.
+
+    The tracking is read before the head: it is given only with the page that ends at that head, so
+    that nobody is ever told of more than the events he was given.
+    """
+    tracked = [
+        OriginRow(
+            origin=row.origin, incarnation=row.incarnation, position=row.position,
+            root=row.root.hex(),
+        )
+        for origin in origins
+        for row in reversed(recorder.tracked(origin))
+    ]  # fmt: skip
+    head = recorder.head()
+    after, size = request.after_position, request.tree_size
+    is_within = after <= size <= head.position
+    if not is_within or recorder.root_at(after).hex() != request.after_root:
+        return LogPage(
+            after_position=after,
+            through_position=after,
+            root=request.after_root,
+            is_other_history=True,
+        )
+    stop = min(request.through_position, size)
+    entries = _bounded(recorder.read(after + 1, MAX_COPIED, stop)) if stop > after else []
+    through = entries[-1].position if entries else after
+    if through - after != len(entries):
+        raise PeerError("the log has a gap; run 'vmledger log verify' there", peer="")
+    reached = LogHead(head.incarnation, through, recorder.root_at(through))
+    is_last = through == head.position
+    return LogPage(
+        after_position=after,
+        through_position=through,
+        root=reached.root.hex(),
+        proof=tuple(
+            digest.hex() for digest in consistency_proof(through, size, recorder.read_hashes)
+        ),
+        events=tuple(
+            CopiedEvent(msgspec.Raw(entry.plain), entry.origin, entry.origin_position)
+            for entry in entries
+        ),
+        checkpoint=vouch(reached) if through else None,
+        origins=tuple(tracked) if is_last else (),
+        cosigned=tuple(
+            CosignedRow(log=row.log, witness=row.witness, size=row.size, note=row.note)
+            for row in cosigned.all()
+        )
+        if is_last
+        else (),
+    )
+
+
+def _bounded(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
+    size_bytes = 0
+    for count, entry in enumerate(entries):
+        size_bytes += len(entry.plain)
+        if count and size_bytes > _PAGE_BYTES:
+            return entries[:count]
+    return entries
+
+
+def read_blobs(digests: Sequence[str], places: Sequence[tuple[LogRecorder, BlobStore]]) -> Blobs:
+    """Give blobs from the first place that has each, as many as an answer may hold."""
+    located = [(recorder.locate_blobs(digests), store) for recorder, store in places]
+    found: dict[str, bytes] = {}
+    absent: list[str] = []
+    size_bytes = 0
+    for digest in dict.fromkeys(digests):
+        if size_bytes >= _BLOBS_BYTES:
+            break
+        data: bytes | None = None
+        for locations, store in located:
+            try:
+                data = store.get(digest, locations.get(digest))
+                break
+            except (NotFoundError, CorruptionError):
+                continue
+        if data is None:
+            absent.append(digest)
+        else:
+            found[digest] = data
+            size_bytes += len(data)
+    return Blobs(found, tuple(absent))

@@ -1,0 +1,152 @@
+"""The copy of another server's log, with its blobs: a directory that looks like a backup.
+
+    checkpoint         the log's signed word on what is in here
+    checkpoint.next    the same for what is being committed now
+    ledger.sqlite      the log: every event byte for byte, at its own position
+    blobs/             what its events name
+
+Which of the two checkpoints counts is decided by the log: the next one is on the disk before the
+commit that it speaks of. So at every moment, also after a crash, one of them fits.
+
+Source: claim 10; C2SP tlog-checkpoint.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from ledger.checkpoint import parse_checkpoint, read_log_name
+from ledger.errors import CallerError, NotFoundError
+from ledger.events import ServerId
+from ledger.storage.event_log import LogHead
+from ledger.storage.files import SystemFiles
+from ledger.storage.filesystem_blobs import FilesystemBlobStore
+from ledger.storage.open_recorder import open_recorder
+from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
+
+LOG_FILE: Final = "ledger.sqlite"
+BLOBS: Final = "blobs"
+CHECKPOINT_FILE: Final = "checkpoint"
+_NEXT: Final = "checkpoint.next"
+CURRENT_COPY: Final = "current"
+
+
+class CheckpointFile:
+    """The signed checkpoint beside a log that is a copy."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._files = SystemFiles()
+
+    def stage(self, note: str) -> None:
+        """Keep the checkpoint of what is about to be committed; durable on return."""
+        path = self._directory / _NEXT
+        self._files.remove(path)
+        file = self._files.create(path)
+        try:
+            file.write(note.encode())
+            file.sync()
+        finally:
+            file.close()
+        self._files.sync_directory(self._directory)
+
+    def settle(self) -> None:
+        """What was staged is committed now."""
+        self._files.replace(self._directory / _NEXT, self._directory / CHECKPOINT_FILE)
+        self._files.sync_directory(self._directory)
+
+    def read(self, head: LogHead) -> str | None:
+        """Give the checkpoint for just this head, or None. Signatures are the caller's to check."""
+        for name in (_NEXT, CHECKPOINT_FILE):
+            try:
+                text = (self._directory / name).read_text("utf-8")
+                _, checkpoint = parse_checkpoint(text)
+                _, incarnation = read_log_name(checkpoint.log)
+            except (OSError, UnicodeDecodeError, CallerError):
+                continue
+            if (incarnation, checkpoint.size, checkpoint.root) == (
+                head.incarnation,
+                head.position,
+                head.root,
+            ):
+                return text
+        return None
+
+
+class LogCopy:
+    """An open copy. One process writes it; others may read."""
+
+    def __init__(self, directory: Path, *, is_new: bool = False) -> None:
+        """Open the copy, or make it with ``is_new``; raises NotFoundError when there is none."""
+        self.directory = directory
+        self.file = directory / LOG_FILE
+        if is_new:
+            # Voices are in there: nobody else may read it.
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        elif not self.file.is_file():
+            raise NotFoundError(f"{directory} holds no copy of a log: there is no {LOG_FILE} in it")
+        self.url = f"sqlite:///{self.file.absolute()}"
+        self.recorder = open_recorder(self.url)
+        self.blobs = FilesystemBlobStore(directory / BLOBS)
+        self.cosigned = SqlCosignedCheckpoints(self.url)
+        self.checkpoint = CheckpointFile(directory)
+
+    @property
+    def name(self) -> str:
+        """Which of several copies this one is."""
+        return self.directory.name
+
+    def close(self) -> None:
+        """Free files. No other call may be running or follow."""
+        self.cosigned.close()
+        self.recorder.close()
+
+
+class CopyShelf:
+    """All copies of other servers' logs that this server keeps: ``ROOT/SERVER/COPY``.
+
+    The one called ``current`` grows. One that its log does not continue any more is kept aside
+    under the time of that, and never touched again. For any thread.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._lock = threading.Lock()
+        self._open: dict[Path, LogCopy] = {}
+        self._aside: list[LogCopy] = []
+
+    def current(self, of: ServerId) -> LogCopy:
+        """Open the copy that grows; makes it."""
+        return self._get(self.root / of / CURRENT_COPY, is_new=True)
+
+    def copies(self, of: ServerId) -> list[LogCopy]:
+        """Open all copies of a server's log; none for a server that is not mirrored."""
+        folder = self.root / of
+        names = sorted(path.parent.name for path in folder.glob(f"*/{LOG_FILE}"))
+        return [self._get(folder / name) for name in names]
+
+    def set_aside(self, of: ServerId, at: datetime) -> Path:
+        """Keep the copy that grows as it is, for ever; the next one begins from nothing."""
+        path = self.root / of / CURRENT_COPY
+        target = path.with_name(f"aside-{at:%Y%m%dT%H%M%S.%fZ}")
+        with self._lock:
+            copy = self._open.pop(path, None)
+            if copy is not None:
+                self._aside.append(copy)  # somebody may be reading it
+            path.rename(target)
+            SystemFiles().sync_directory(target.parent)
+        return target
+
+    def close(self) -> None:
+        """Close all copies. No other call may be running or follow."""
+        for copy in (*self._open.values(), *self._aside):
+            copy.close()
+
+    def _get(self, path: Path, *, is_new: bool = False) -> LogCopy:
+        with self._lock:
+            if path not in self._open:
+                self._open[path] = LogCopy(path, is_new=is_new)
+            return self._open[path]

@@ -1,0 +1,472 @@
+"""Rebuild a lost server from whoever holds something of it.
+
+The log and what it names come from copies: of mirrors, or directories (a mirror's copy, a backup).
+The longest one that the server itself signed is taken, page by page; any other one that continues
+it serves as well when the first is cut off. Every server that is asked also says up to where it
+signed for the log, or took in what it ships: so what is missing is known even when nobody has it.
+What no copy holds but an ordinary server does, comes back when the recovered server starts: it is a
+new incarnation, and asks all others for what it recorded (`ledger.migration.recall`).
+
+The directory ``recovery`` in the data directory stands from the beginning to the end. While it is
+there no server starts; the same command goes on where it was killed.
+
+Source: claims 5, 8 and 10; RFC 9162 section 2.1.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Final
+from uuid import UUID, uuid4
+
+import msgspec
+
+from ledger.checkpoint import Checkpoint, log_key, parse_checkpoint, read_log_name
+from ledger.configuration import Configuration
+from ledger.errors import CallerError, ConflictError, LedgerError, NotFoundError
+from ledger.events import (
+    DomainEvent,
+    IncarnationStarted,
+    LogRecovered,
+    MessageDelivered,
+    MessageMigrated,
+    MessageStored,
+    OpaqueEvent,
+    ServerId,
+    decode,
+)
+from ledger.ids import server_stream_id
+from ledger.migration.former_events import blob_of
+from ledger.migration.log_fetch import (
+    LogFetch,
+    LogSource,
+    LogTarget,
+    Progress,
+    complete,
+    expect_signed,
+    no_progress,
+)
+from ledger.migration.log_reading import kept_word, read_blobs, read_page, read_state
+from ledger.migration.wire import (
+    Blobs,
+    CopyState,
+    LogPage,
+    LogPageRequest,
+    LogState,
+    LogStateRequest,
+)
+from ledger.offload import Offload
+from ledger.storage.event_log import Append, LogHead, LogRecorder
+from ledger.storage.log_copy import CheckpointFile, LogCopy
+from ledger.storage.mapper import to_stored_event
+from ledger.storage.open_blob_store import open_blob_store
+from ledger.storage.open_recorder import open_recorder
+from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
+from vmledger.blob_needs import needed_blobs
+
+RECOVERY: Final = "recovery"
+_NEW_INCARNATION: Final = "incarnation"
+_PAGE: Final = 2000
+_STARTED: Final = str(IncarnationStarted.__struct_config__.tag)
+
+
+class SourceReport(msgspec.Struct, kw_only=True):
+    """What was learned from one source."""
+
+    name: str
+    copies: list[int] = []
+    """How many events each of its copies has."""
+    known_until: int = 0
+    """The last position that it can tell of: co-signed, taken in, or copied."""
+    problem: str = ""
+    """Why it, or one of its copies, was of no use."""
+
+
+class MissingBlob(msgspec.Struct, frozen=True, kw_only=True):
+    """A recording that should be here, and that no source has."""
+
+    digest: str
+    position: int
+    """Of the event that names it."""
+    message_id: UUID | None
+    """None for a greeting or what a PIN is checked against."""
+    might_be_at: list[ServerId]
+    """Servers that had it once."""
+
+
+class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was recovered, and what was not."""
+
+    server: ServerId
+    incarnation: UUID
+    """The new one, under which the server goes on."""
+    position: int
+    """All events up to here are recovered."""
+    known_until: int
+    """The log is known to have had so many events."""
+    root: str
+    """The Merkle root at ``position``, hexadecimal."""
+    is_cut: bool
+    """Was less asked for than there is?"""
+    told_by: list[str]
+    """Who knows of events behind ``position``: they may hold some of them."""
+    missing: list[MissingBlob]
+    sources: list[SourceReport]
+
+    @property
+    def is_whole(self) -> bool:
+        """Is everything here that was asked for?"""
+        return not self.missing and (self.is_cut or self.position >= self.known_until)
+
+
+class DirectorySource:
+    """A `LogSource` that is a directory: a mirror's copy, or a backup."""
+
+    def __init__(self, directory: Path, servers: Iterable[ServerId], offload: Offload) -> None:
+        """Open it; raises NotFoundError for a directory without a log."""
+        self.name = str(directory)
+        self._copy = LogCopy(directory)
+        self._servers = tuple(servers)
+        self._offload = offload
+
+    async def log_state(self, request: LogStateRequest) -> LogState:  # noqa: ARG002 - the port
+        copy = self._copy
+        vouch = kept_word(copy.checkpoint)
+        state = await self._offload(lambda: read_state(copy.recorder, copy.name, vouch))
+        return LogState(copies=(state,))
+
+    async def log_page(self, request: LogPageRequest) -> LogPage:
+        copy = self._copy
+        vouch = kept_word(copy.checkpoint)
+        return await self._offload(
+            lambda: read_page(
+                copy.recorder, request, vouch, origins=self._servers, cosigned=copy.cosigned
+            )
+        )
+
+    async def blobs(self, of: ServerId, digests: Sequence[str]) -> Blobs:  # noqa: ARG002 - the port
+        place = (self._copy.recorder, self._copy.blobs)
+        return await self._offload(lambda: read_blobs(digests, [place]))
+
+    def close(self) -> None:
+        """Free files."""
+        self._copy.close()
+
+
+def expect_recovered(data: Path) -> None:
+    """Raise ConflictError when a recovery into this data directory was begun and not finished."""
+    if (data / RECOVERY).exists():
+        raise ConflictError(
+            f"a recovery into {data} is not finished; run 'vmledger recover' again, which goes on "
+            "where it ended"
+        )
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What the sources say."""
+
+    sources: list[tuple[LogSource, SourceReport]] = field(default_factory=list)
+    copies: list[tuple[LogSource, SourceReport, CopyState]] = field(default_factory=list)
+    """Those that the server signed, the longest first."""
+    signed: list[tuple[str, UUID, int]] = field(default_factory=list)
+    """Who knows the log up to where: source, incarnation, position."""
+
+
+class Recovery:
+    """One recovery into the empty stores of a configuration. The data lock must be held."""
+
+    def __init__(
+        self,
+        config: Configuration,
+        sources: Sequence[LogSource],
+        *,
+        offload: Offload,
+        now: datetime,
+        until: int | datetime | None = None,
+        on_progress: Progress = no_progress,
+    ) -> None:
+        self._config = config
+        self._sources = sources
+        self._offload = offload
+        self._now = now
+        self._until = until
+        self._on_progress = on_progress
+        self._folder = config.data / RECOVERY
+
+    async def run(self) -> RecoveryReport:
+        """Recover; durable on return.
+
+        Raises ConflictError for stores that are not empty, NotFoundError when no source knows of
+        the server's log, and what `LogFetch.run` raises when no copy can be read to its end: run
+        again.
+        """
+        recorder = await self._offload(lambda: open_recorder(self._config.stores.events))
+        cosigned = SqlCosignedCheckpoints(self._config.stores.events)
+        try:
+            new = await self._offload(partial(self._begin, recorder))
+            target = LogTarget(
+                of=self._config.server,
+                public_key=self._config.directory.own.public_key,
+                recorder=recorder,
+                blobs=open_blob_store(self._config.stores.blobs),
+                cosigned=cosigned,
+                checkpoint=CheckpointFile(self._folder),
+            )
+            return await self._recover(target, new)
+        finally:
+            cosigned.close()
+            recorder.close()
+
+    def _begin(self, recorder: LogRecorder) -> UUID:
+        """Give the incarnation that the server will go on under: the same after every crash."""
+        file = self._folder / _NEW_INCARNATION
+        if file.exists():
+            return UUID(file.read_text("ascii").strip())
+        if position := recorder.head().position:
+            raise ConflictError(
+                f"the log of {self._config.server} has {position} events already and is not "
+                "overwritten; put it aside, and recover into empty stores"
+            )
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        new = uuid4()
+        temporary = file.with_suffix(".new")
+        temporary.write_text(f"{new}\n", "ascii")
+        temporary.replace(file)
+        return new
+
+    async def _recover(self, target: LogTarget, new: UUID) -> RecoveryReport:
+        heard = await self._ask_all(target)
+        started = server_stream_id(target.of, new)
+        read = partial(target.recorder.read_streams, [started])
+        if not (await self._offload(read)).get(started):
+            await self._copy_log(target, heard)
+        lost = await self._offload(partial(self._end_of_copy, target.recorder, started))
+        missing = await self._complete(target, heard)
+        report = await self._offload(partial(self._judge, target, heard, new, lost, missing))
+        await self._offload(partial(self._finish, target, heard, report))
+        return report
+
+    # --- Ask ------------------------------------------------------------------------------------
+
+    async def _ask_all(self, target: LogTarget) -> _Heard:
+        heard = _Heard()
+        for source in self._sources:
+            report = SourceReport(name=source.name)
+            heard.sources.append((source, report))
+            try:
+                state = await source.log_state(LogStateRequest(of=target.of))
+            except LedgerError as error:
+                report.problem = str(error)
+                continue
+            self._hear(heard, target, source, report, state)
+        heard.copies.sort(key=lambda item: -item[2].position)
+        if not heard.signed:
+            told = "; ".join(f"{r.name}: {r.problem or 'knows nothing'}" for _, r in heard.sources)
+            raise NotFoundError(
+                f"nobody who was asked knows of a log of {target.of} ({told or 'nobody was'}); "
+                "name its mirrors, other servers, or directories with --from"
+            )
+        return heard
+
+    def _hear(
+        self,
+        heard: _Heard,
+        target: LogTarget,
+        source: LogSource,
+        report: SourceReport,
+        state: LogState,
+    ) -> None:
+        for copy in state.copies:
+            report.copies.append(copy.position)
+            try:
+                expect_signed(copy, target)
+            except LedgerError as error:
+                report.problem = str(error)
+                continue
+            if copy.position:
+                heard.copies.append((source, report, copy))
+                heard.signed.append((source.name, copy.incarnation, copy.position))
+        for text in state.witnessed:
+            if (signed := _signed_by_server(text, target)) is not None:
+                heard.signed.append((source.name, signed[0], signed[1].size))
+        for row in state.tracked:
+            heard.signed.append((source.name, row.incarnation, row.position))
+        known = (position for name, _, position in heard.signed if name == source.name)
+        report.known_until = max(known, default=0)
+
+    # --- Copy -----------------------------------------------------------------------------------
+
+    async def _copy_log(self, target: LogTarget, heard: _Heard) -> None:
+        """Copy from the longest copy; from the next one where it ends or cannot be had."""
+        problem: LedgerError | None = None
+        for source, report, copy in heard.copies:
+            fetch = LogFetch(
+                source,
+                copy,
+                target,
+                offload=self._offload,
+                until=self._until,
+                on_progress=self._on_progress,
+            )
+            try:
+                await fetch.run()
+            except LedgerError as error:
+                report.problem = str(error)
+                problem = problem or error
+                continue
+            return
+        if problem is not None:
+            raise problem
+
+    def _end_of_copy(self, recorder: LogRecorder, started: UUID) -> LogHead:
+        """Say where the copied log ends: before what a former run of this recovery wrote."""
+        head = recorder.head()
+        written = recorder.read_streams([started]).get(started, [])
+        if not written:
+            return head
+        position = written[0].position - 1
+        return LogHead(head.incarnation, position, recorder.root_at(position))
+
+    async def _complete(self, target: LogTarget, heard: _Heard) -> list[str]:
+        keep_for = timedelta(days=self._config.retention.keep_audio_days_after_delivery)
+        read = partial(needed_blobs, target.recorder, target.of, keep_for, self._now)
+        missing = sorted(await self._offload(read))
+        for source, report in heard.sources:
+            if report.problem and not report.copies:
+                continue
+            try:
+                missing = await complete(source, target, missing, self._offload)
+            except LedgerError as error:
+                report.problem = str(error)
+        return await self._offload(partial(_not_held, target, missing))
+
+    # --- Judge and finish -------------------------------------------------------------------------
+
+    def _judge(
+        self, target: LogTarget, heard: _Heard, new: UUID, end: LogHead, missing: Sequence[str]
+    ) -> RecoveryReport:
+        # What was signed under an incarnation that the log itself has left behind counts no more.
+        superseded = _incarnations(target) - {end.incarnation}
+        ahead = [one for one in heard.signed if one[1] not in superseded and one[2] > end.position]
+        longest = max((copy.position for _, _, copy in heard.copies), default=0)
+        return RecoveryReport(
+            server=target.of,
+            incarnation=new,
+            position=end.position,
+            known_until=max([end.position, *(position for _, _, position in ahead)]),
+            root=end.root.hex(),
+            is_cut=self._until is not None and end.position < longest,
+            told_by=sorted({name for name, _, _ in ahead}),
+            missing=list(self._name(target, missing)),
+            sources=[report for _, report in heard.sources],
+        )
+
+    def _name(self, target: LogTarget, missing: Sequence[str]) -> Iterable[MissingBlob]:
+        """Say what the missing blobs belong to, and who had them once."""
+        if not missing:
+            return
+        wanted = set(missing)
+        named: dict[str, tuple[int, UUID | None]] = {}
+        servers: dict[str, set[ServerId]] = {digest: set() for digest in missing}
+        blob_of_message: dict[UUID, str] = {}
+        for position, event, origin in _events(target.recorder):
+            if (found := blob_of(event)) is not None and found[0] in wanted:
+                message = event.message_id if isinstance(event, MessageStored) else None
+                named.setdefault(found[0], (position, message))
+                servers[found[0]] |= {origin or "", event.recorded_by}
+                if message is not None:
+                    blob_of_message[message] = found[0]
+            if isinstance(event, MessageMigrated | MessageDelivered):
+                digest = blob_of_message.get(event.message_id)
+                if digest is not None:
+                    home = event.home if isinstance(event, MessageMigrated) else ""
+                    servers[digest] |= {home, event.recorded_by}
+        for digest in missing:
+            position, message = named.get(digest, (0, None))
+            yield MissingBlob(
+                digest=digest,
+                position=position,
+                message_id=message,
+                might_be_at=sorted(servers[digest] - {"", target.of}),
+            )
+
+    def _finish(self, target: LogTarget, heard: _Heard, report: RecoveryReport) -> None:
+        """Begin the new incarnation, and let the server start."""
+        stream = server_stream_id(target.of, report.incarnation)
+        recorder = target.recorder
+        if not recorder.read_streams([stream]).get(stream):
+            head = recorder.head()
+            unknown = {one[1] for one in heard.signed} - _incarnations(target) - {head.incarnation}
+            events: list[DomainEvent] = [
+                IncarnationStarted(
+                    originator_id=stream,
+                    originator_version=version,
+                    recorded_at=self._now,
+                    recorded_by=target.of,
+                    incarnation=report.incarnation,
+                    previous=previous,
+                    position=head.position if previous == head.incarnation else 0,
+                    reason="the log was recovered",
+                )
+                for version, previous in enumerate((head.incarnation, *sorted(unknown)), 1)
+            ]
+            events.append(
+                LogRecovered(
+                    originator_id=stream,
+                    originator_version=len(events) + 1,
+                    recorded_at=self._now,
+                    recorded_by=target.of,
+                    sources=[source.name for source in report.sources],
+                    position=report.position,
+                )
+            )
+            for result in recorder.commit([Append([to_stored_event(e) for e in events])]):
+                if isinstance(result, Exception):
+                    raise result
+        # A crash between the events and this leaves events of an incarnation that nobody has heard
+        # of, and the recovery unfinished: the next run goes on here.
+        recorder.start_incarnation(report.incarnation)
+        shutil.rmtree(self._folder)
+
+
+def _signed_by_server(text: str, target: LogTarget) -> tuple[UUID, Checkpoint] | None:
+    """Read a checkpoint that somebody kept: only what the lost server signed itself counts."""
+    try:
+        note, checkpoint = parse_checkpoint(text)
+        server, incarnation = read_log_name(checkpoint.log)
+    except CallerError:
+        return None
+    key = log_key(server, incarnation, target.public_key)
+    if server != target.of or not note.is_signed_by(key):
+        return None
+    return incarnation, checkpoint
+
+
+def _incarnations(target: LogTarget) -> set[UUID]:
+    """Give the incarnations that the log itself tells of."""
+    recorder = target.recorder
+    entries = recorder.read_topics([_STARTED], 1, recorder.head().position)
+    events = [decode(entry.plain) for entry in entries]
+    own = [e for e in events if isinstance(e, IncarnationStarted) and e.recorded_by == target.of]
+    return {event.previous for event in own} | {event.incarnation for event in own}
+
+
+def _events(
+    recorder: LogRecorder,
+) -> Iterable[tuple[int, DomainEvent | OpaqueEvent, ServerId | None]]:
+    start = 1
+    while page := recorder.read(start, _PAGE):
+        for entry in page:
+            yield entry.position, decode(entry.plain, f"position {entry.position}"), entry.origin
+        start = page[-1].position + 1
+
+
+def _not_held(target: LogTarget, digests: Sequence[str]) -> list[str]:
+    packed = target.recorder.locate_blobs(digests)
+    return [d for d in digests if d not in packed and not target.blobs.has(d)]

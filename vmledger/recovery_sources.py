@@ -1,0 +1,76 @@
+"""Open what a recovery is to read from, as an operator names it, and recover.
+
+Source: claims 5, 8 and 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ledger.clock import SystemClock
+from ledger.configuration import Configuration
+from ledger.errors import CallerError
+from ledger.migration.link import PeerClient
+from ledger.migration.log_fetch import LogSource, PeerSource, Progress
+from ledger.offload import ThreadOffload
+from vmledger.data_lock import DataLock
+from vmledger.peer_links import open_link
+from vmledger.recovery import DirectorySource, Recovery, RecoveryReport
+
+
+async def recover_from(
+    config: Configuration,
+    names: Sequence[str] | None,
+    until: int | datetime | None,
+    on_progress: Progress,
+) -> RecoveryReport:
+    """Recover from servers and directories; None: from all other servers of the configuration.
+
+    Raises CallerError for a name that is neither, ConflictError when a server uses the data
+    directory, and what `Recovery.run` raises.
+    """
+    async with AsyncExitStack() as stack:
+        stack.enter_context(DataLock(config.data))
+        offload = ThreadOffload()
+        stack.callback(offload.close)
+        found = _open(config, names, offload, stack)
+        recovery = Recovery(
+            config,
+            found,
+            offload=offload,
+            now=datetime.now(UTC),
+            until=until,
+            on_progress=on_progress,
+        )
+        return await recovery.run()
+
+
+def _open(
+    config: Configuration,
+    names: Sequence[str] | None,
+    offload: ThreadOffload,
+    stack: AsyncExitStack,
+) -> list[LogSource]:
+    """Open every source that was named; raises CallerError for one that is none."""
+    peers = config.directory.peers
+    found: list[LogSource] = []
+    for name in [peer.id for peer in peers] if names is None else names:
+        peer = next((p for p in peers if name.rstrip("/") in (p.id, p.url)), None)
+        if peer is not None:
+            link = open_link(config, peer, SystemClock(), offload)
+            stack.push_async_callback(link.close)
+            found.append(PeerSource(PeerClient(link), offload))
+        elif Path(name).is_dir():
+            source = DirectorySource(Path(name), config.directory.servers, offload)
+            stack.callback(source.close)
+            found.append(source)
+        else:
+            known = ", ".join(f"{p.id} ({p.url})" for p in peers) or "none"
+            raise CallerError(
+                f"--from {name!r} is no directory, and no server of the configuration, which names "
+                f"{known}; the certificate of a server must be known before it is trusted"
+            )
+    return found
