@@ -140,7 +140,7 @@ def _first_failure(code: Path, skip: int, most: int) -> Finding | None:
 
 
 def write_page(found: dict[str, Finding | None]) -> None:
-    """Write the table."""
+    """Write the table; what is not in ``found`` was not hunted to the end."""
     number = sum(finding is not None for finding in found.values())
     lines = [
         "# Deliberate faults",
@@ -148,15 +148,18 @@ def write_page(found: dict[str, Finding | None]) -> None:
         "Each row is a fault that was put into a copy of the program, to see whether",
         "the [simulation](reliability.md#is-it-blind) is blind. It runs what is kept, then the",
         "schedules of seeds 0, 1, 2 and so on, until a checker objects. `make mutants` hunts",
-        f"them all and writes this page. It found {number} of {len(found)}.",
+        f"them all and writes this page. It found {number} of {len(MUTANTS)}.",
         "",
         "| what is broken | in | found by | schedules needed | the checker that found it |",
         "|---|---|---|--:|---|",
     ]
     files = {m.name: ", ".join(dict.fromkeys(f"`{e.file}`" for e in m.edits)) for m in MUTANTS}
-    for name, finding in found.items():
-        row = f"| {name} | {files[name]} |"
-        if finding is None:
+    for name, where in files.items():
+        row = f"| {name} | {where} |"
+        finding = found.get(name)
+        if name not in found:
+            lines.append(f"{row} not hunted to the end | | |")
+        elif finding is None:
             lines.append(f"{row} **not found** | | |")
         else:
             checker = finding.words.partition(":")[0]
