@@ -16,6 +16,7 @@ from uuid import UUID
 from benchmarks.sample_events import call_with_message
 from ledger.configuration import load_configuration
 from ledger.events import AudioFacts, DomainEvent, MessageStored
+from ledger.storage.blob_store import NewBlob
 from ledger.storage.event_log import Append
 from ledger.storage.mapper import to_stored_event
 from ledger.storage.open_blob_store import open_blob_store
@@ -25,21 +26,38 @@ from ledger.storage.stored_form import RecordingMetadata, encode
 MESSAGES_A_COMMIT = 100
 
 
-def fill(config_file: Path, home: str, extension: str, messages: int, size_bytes: int) -> None:
-    """Let a server that does not run hold this many messages for another one."""
+def fill(
+    config_file: Path,
+    home: str,
+    extension: str,
+    messages: int,
+    size_bytes: int,
+    *,
+    in_packs: bool = False,
+) -> None:
+    """Let a server that does not run hold this many messages for another one.
+
+    ``in_packs``: their sounds lie in packs, as if they had come from peers.
+    """
     config = load_configuration(config_file)
     recorder = open_recorder(config.stores.events)
     blobs = open_blob_store(config.stores.blobs)
     rng = random.Random(messages * size_bytes)
     try:
         waiting: list[DomainEvent] = []
+        sounds: list[NewBlob] = []
         for number in range(1, messages + 1):
             events, stored = _message(rng, config.server, home, extension, size_bytes)
-            blobs.put(hashlib.sha256(stored).hexdigest(), stored)
+            sounds.append(NewBlob(hashlib.sha256(stored).hexdigest(), stored))
+            if not in_packs:
+                blobs.put(sounds.pop().digest, stored)
             waiting += events
             if number % MESSAGES_A_COMMIT == 0 or number == messages:
-                recorder.group.append(Append([to_stored_event(event) for event in waiting]))
+                locations = blobs.put_pack(sounds)
+                events_stored = [to_stored_event(event) for event in waiting]
+                recorder.group.append(Append(events_stored, blob_locations=locations))
                 waiting.clear()
+                sounds.clear()
     finally:
         recorder.close()
 

@@ -458,6 +458,25 @@ class MailboxRehomed(Event, frozen=True, kw_only=True, tag="mailbox-rehomed"):
     """The mailbox was taken, not given: its former home was not there to agree."""
 
 
+class MailboxHeld(Event, frozen=True, kw_only=True, tag="mailbox-held"):
+    """A legal hold: nothing of this mailbox is moved to the trash or erased by a rule."""
+
+    mailbox: str
+    epoch: Epoch = 1
+    by: str
+    reason: str
+    """In the operator's words: a case, an order."""
+
+
+class MailboxReleased(Event, frozen=True, kw_only=True, tag="mailbox-released"):
+    """The mailbox's legal hold is over."""
+
+    mailbox: str
+    epoch: Epoch = 1
+    by: str
+    reason: str
+
+
 # --- Server: written by itself, one stream an incarnation --------------------------------------
 
 
@@ -628,6 +647,8 @@ DomainEvent: TypeAlias = (
     | GreetingRemoved
     | PinChanged
     | MailboxRehomed
+    | MailboxHeld
+    | MailboxReleased
     | ServerStarted
     | IncarnationStarted
     | PeerLost

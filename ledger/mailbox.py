@@ -25,8 +25,10 @@ from ledger.events import (
     Epoch,
     GreetingRecorded,
     GreetingRemoved,
+    MailboxHeld,
     MailboxOpened,
     MailboxRehomed,
+    MailboxReleased,
     OpaqueEvent,
     PinChanged,
     ServerId,
@@ -47,10 +49,11 @@ class GreetingKind(Enum):
     """Played instead of all others while it is there."""
 
 
-Said: TypeAlias = GreetingRecorded | GreetingRemoved | PinChanged
+Said: TypeAlias = GreetingRecorded | GreetingRemoved | PinChanged | MailboxHeld | MailboxReleased
 """What a home says of a mailbox."""
 
 _PIN = "pin"
+_HOLD = "hold"
 
 
 class MailboxState(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +64,7 @@ class MailboxState(msgspec.Struct, frozen=True, kw_only=True):
     home: ServerId | None = None
     """Where it lives since its last move; None: where the configuration says."""
     said: Mapping[tuple[str, ServerId], Said] = {}
-    """(greeting kind or ``pin``, server) -> the last thing that this server recorded of it."""
+    """(greeting kind, ``pin`` or ``hold``, server) -> what this server recorded of it last."""
 
     def greeting(self, kind: GreetingKind) -> GreetingRecorded | None:
         """Give the greeting of this kind, or None."""
@@ -73,6 +76,12 @@ class MailboxState(msgspec.Struct, frozen=True, kw_only=True):
         """The event that says what a PIN is checked against; None: the mailbox has no PIN."""
         newest = self._newest(_PIN)
         return newest if isinstance(newest, PinChanged) and newest.verifier is not None else None
+
+    @property
+    def hold(self) -> MailboxHeld | None:
+        """The legal hold that the mailbox is under, or None."""
+        newest = self._newest(_HOLD)
+        return newest if isinstance(newest, MailboxHeld) else None
 
     def _newest(self, subject: str) -> Said | None:
         found = (event for (about, _), event in self.said.items() if about == subject)
@@ -114,12 +123,18 @@ def evolve(state: MailboxState, event: DomainEvent | OpaqueEvent) -> MailboxStat
         return msgspec.structs.replace(state, epoch=claim.epoch, home=claim.home)
     if not isinstance(event, Said):
         return state
-    subject = _PIN if isinstance(event, PinChanged) else event.kind
-    key = (subject, event.recorded_by)
+    key = (subject_of(event), event.recorded_by)
     known = state.said.get(key)
     if known is not None and known.epoch > event.epoch:
         return state
     return msgspec.structs.replace(state, said={**state.said, key: event})
+
+
+def subject_of(event: Said) -> str:
+    """Say what of the mailbox it is about: a kind of greeting, the PIN, a hold."""
+    if isinstance(event, PinChanged):
+        return _PIN
+    return _HOLD if isinstance(event, MailboxHeld | MailboxReleased) else event.kind
 
 
 def mailbox_of(event: DomainEvent | OpaqueEvent) -> str | None:
@@ -219,4 +234,40 @@ def change_pin(
         verifier=verifier.blob if verifier is not None else None,
         verifier_size_bytes=verifier.blob_size_bytes if verifier is not None else 0,
         by=by,
+    )
+
+
+def hold(
+    state: MailboxState, by: str, reason: str, place: Place, stamp: Stamp
+) -> MailboxHeld | None:
+    """Put the mailbox under a legal hold; None if it is under one."""
+    if state.hold is not None:
+        return None
+    return MailboxHeld(
+        originator_id=place.stream,
+        originator_version=place.version,
+        recorded_at=stamp.at,
+        recorded_by=stamp.by,
+        mailbox=state.mailbox,
+        epoch=state.epoch,
+        by=by,
+        reason=reason,
+    )
+
+
+def release(
+    state: MailboxState, by: str, reason: str, place: Place, stamp: Stamp
+) -> MailboxReleased | None:
+    """End the mailbox's legal hold; None if it is under none."""
+    if state.hold is None:
+        return None
+    return MailboxReleased(
+        originator_id=place.stream,
+        originator_version=place.version,
+        recorded_at=stamp.at,
+        recorded_by=stamp.by,
+        mailbox=state.mailbox,
+        epoch=state.epoch,
+        by=by,
+        reason=reason,
     )

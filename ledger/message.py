@@ -137,6 +137,23 @@ def act(
     return event
 
 
+def erase(
+    state: MessageState, *, stream: UUID, version: int, by: str, reason: str, stamp: Stamp
+) -> MessageErased | None:
+    """Erase a message that is in the trash, for good; None for one that is not (any more)."""
+    if state.status is not MessageStatus.DELETED:
+        return None
+    return MessageErased(
+        originator_id=stream,
+        originator_version=version,
+        recorded_at=stamp.at,
+        recorded_by=stamp.by,
+        message_id=state.id,
+        by=by,
+        reason=reason,
+    )
+
+
 def _changes_nothing(state: MessageState, action: Action) -> bool:
     if action is Action.RESTORE:
         return state.status is not MessageStatus.DELETED

@@ -21,7 +21,9 @@ from ledger.events import (
     DomainEvent,
     GreetingRecorded,
     GreetingRemoved,
+    MailboxHeld,
     MailboxRehomed,
+    MailboxReleased,
     MessageDeleted,
     MessageDelivered,
     MessageErased,
@@ -50,6 +52,8 @@ _DEEDS: Final = (
     GreetingRemoved,
     PinChanged,
     MailboxRehomed,
+    MailboxHeld,
+    MailboxReleased,
     WentBackAcknowledged,
 )
 _TOPICS: Final = [str(kind.__struct_config__.tag) for kind in _DEEDS]

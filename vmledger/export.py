@@ -29,7 +29,7 @@ from ledger.storage.merkle import leaf_hash
 from projections.calls import CallRecord, Calls
 from projections.mailboxes import Mailboxes
 from vmledger.audit import read_audit
-from vmledger.export_rows import AuditRow, CallRow, LogRow, MessageRow
+from vmledger.export_rows import AuditRow, CallRow, Format, LogRow, MessageRow, Table
 from vmledger.read_models import ReadModels
 
 if TYPE_CHECKING:
@@ -39,22 +39,6 @@ _PAGE: Final = 1000
 _ROW_GROUP: Final = 10_000
 
 Row: TypeAlias = LogRow | CallRow | MessageRow | AuditRow
-
-
-class Table(Enum):
-    """What can be exported."""
-
-    LOG = "log"
-    CALLS = "calls"
-    MESSAGES = "messages"
-    AUDIT = "audit"
-
-
-class Format(Enum):
-    """How."""
-
-    NDJSON = "ndjson"
-    PARQUET = "parquet"
 
 
 ROWS: Final[dict[Table, type[Row]]] = {

@@ -1,4 +1,4 @@
-"""The columns of what `vmledger export` writes: one class a table, one field a column.
+"""What `vmledger export` writes: the tables, one class each, and their columns, one field each.
 
 The names are stable: a column may be added at the end, none changes its meaning.
 
@@ -8,9 +8,26 @@ Source: claim 10.
 from __future__ import annotations
 
 from datetime import datetime
+from enum import Enum
 from uuid import UUID
 
 import msgspec
+
+
+class Table(Enum):
+    """What can be exported."""
+
+    LOG = "log"
+    CALLS = "calls"
+    MESSAGES = "messages"
+    AUDIT = "audit"
+
+
+class Format(Enum):
+    """How."""
+
+    NDJSON = "ndjson"
+    PARQUET = "parquet"
 
 
 class LogRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ from vmledger.cli import (
     projections,
     recover,
     replay,
+    retention,
     servers,
     tokens,
 )
@@ -91,6 +92,7 @@ for topic in (
     replay,
     audit,
     export,
+    retention,
     projections,
     blobs,
     backups,

@@ -16,6 +16,7 @@ Source: claims 5, 8 and 10; RFC 9162 section 2.1.
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -67,7 +68,7 @@ from ledger.storage.mapper import to_stored_event
 from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_recorder
 from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
-from vmledger.blob_needs import needed_blobs
+from vmledger.blob_needs import BlobNeeds, needed_blobs
 
 RECOVERY: Final = "recovery"
 _NEW_INCARNATION: Final = "incarnation"
@@ -117,6 +118,8 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
     """Who knows of events behind ``position``: they may hold some of them."""
     missing: list[MissingBlob]
     sources: list[SourceReport]
+    seconds: float
+    """How long it took, from the first question on."""
 
     @property
     def is_whole(self) -> bool:
@@ -198,6 +201,11 @@ class Recovery:
         self._until = until
         self._on_progress = on_progress
         self._folder = config.data / RECOVERY
+        keep_for = timedelta(days=config.retention.keep_audio_days_after_delivery)
+        self._keep_for = keep_for
+        self._needs: BlobNeeds | None = None
+        """What is needed, folded while the log is copied, if that is done in one go."""
+        self._began_s = time.monotonic()
 
     async def run(self) -> RecoveryReport:
         """Recover; durable on return.
@@ -306,6 +314,8 @@ class Recovery:
         """Copy from the longest copy; from the next one where it ends or cannot be had."""
         problem: LedgerError | None = None
         for source, report, copy in heard.copies:
+            is_empty = (await self._offload(target.recorder.head)).position == 0
+            needs = BlobNeeds(target.of, self._keep_for, self._now)
             fetch = LogFetch(
                 source,
                 copy,
@@ -313,6 +323,7 @@ class Recovery:
                 offload=self._offload,
                 until=self._until,
                 on_progress=self._on_progress,
+                on_event=needs.take,
             )
             try:
                 await fetch.run()
@@ -320,6 +331,7 @@ class Recovery:
                 report.problem = str(error)
                 problem = problem or error
                 continue
+            self._needs = needs if is_empty else None
             return
         if problem is not None:
             raise problem
@@ -334,11 +346,14 @@ class Recovery:
         return LogHead(head.incarnation, position, recorder.root_at(position))
 
     async def _complete(self, target: LogTarget, heard: _Heard) -> list[str]:
-        keep_for = timedelta(days=self._config.retention.keep_audio_days_after_delivery)
-        read = partial(needed_blobs, target.recorder, target.of, keep_for, self._now)
-        missing = sorted(await self._offload(read))
+        if self._needs is not None:
+            needed = self._needs.needed()
+        else:
+            read = partial(needed_blobs, target.recorder, target.of, self._keep_for, self._now)
+            needed = await self._offload(read)
+        missing = await self._offload(partial(_not_held, target, sorted(needed)))
         for source, report in heard.sources:
-            if report.problem and not report.copies:
+            if not missing or (report.problem and not report.copies):
                 continue
             try:
                 missing = await complete(source, target, missing, self._offload)
@@ -365,6 +380,7 @@ class Recovery:
             told_by=sorted({name for name, _, _ in ahead}),
             missing=list(self._name(target, missing)),
             sources=[report for _, report in heard.sources],
+            seconds=round(time.monotonic() - self._began_s, 3),
         )
 
     def _name(self, target: LogTarget, missing: Sequence[str]) -> Iterable[MissingBlob]:

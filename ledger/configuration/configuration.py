@@ -5,6 +5,7 @@ Source: claims 6 and 13.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -77,7 +78,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     """None: the HTTP API speaks plain HTTP."""
     calls: Calls = Calls()
     exceptions: PatternIndex[Mailboxes] = PatternIndex([])
-    """What `[[mailboxes]]` says otherwise than `[calls]`."""
+    """What `[[mailboxes]]` says otherwise than `[calls]` and `[retention]`."""
     profiles: Profiles = Profiles()
     replication: Replication = Replication()
     retention: Retention = Retention()
@@ -105,15 +106,19 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
 
     def calls_for(self, mailbox: MailboxAddress) -> Calls:
         """Give `[calls]` as it applies to this mailbox."""
+        keys = ("voicemail_for", "min_message_duration_s", "max_message_duration_s")
+        return msgspec.structs.replace(self.calls, **self._exceptions_for(mailbox, keys))
+
+    def retention_for(self, mailbox: MailboxAddress) -> Retention:
+        """Give `[retention]` as it applies to this mailbox."""
+        keys = ("trash_after_days", "erase_trash_after_days")
+        return msgspec.structs.replace(self.retention, **self._exceptions_for(mailbox, keys))
+
+    def _exceptions_for(self, mailbox: MailboxAddress, keys: Sequence[str]) -> dict[str, Any]:
+        """Give those keys that `[[mailboxes]]` sets for this mailbox."""
         exception = self.exceptions.find(mailbox.context, mailbox.extension)
-        if exception is None:
-            return self.calls
-        changes: dict[str, Any] = {
-            key: getattr(exception, key)
-            for key in ("voicemail_for", "min_message_duration_s", "max_message_duration_s")
-            if getattr(exception, key) is not None
-        }
-        return msgspec.structs.replace(self.calls, **changes)
+        values = {key: getattr(exception, key, None) for key in keys}
+        return {key: value for key, value in values.items() if value is not None}
 
     def policy_of(self, mailbox: MailboxAddress) -> VoicemailPolicy:
         """Give the statuses of a call that take a message for this mailbox."""

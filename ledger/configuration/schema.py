@@ -127,10 +127,13 @@ class Calls(Section, frozen=True, kw_only=True):
     """How long an upload may be interrupted before what has arrived becomes a message."""
 
 
-class Mailboxes(Section, frozen=True, kw_only=True):
-    """An exception to `[calls]` for some mailboxes. The narrowest claim wins, as for servers.
+Days: TypeAlias = Annotated[float, Meta(ge=0, le=36_500)]
 
-    A key that is not given here is as in `[calls]`.
+
+class Mailboxes(Section, frozen=True, kw_only=True):
+    """An exception to `[calls]` and `[retention]` for some mailboxes. A key not given is as there.
+
+    The narrowest claim wins, as for servers.
     """
 
     extensions: tuple[str, ...]
@@ -143,6 +146,10 @@ class Mailboxes(Section, frozen=True, kw_only=True):
     """As in `[calls]`."""
     max_message_duration_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     """As in `[calls]`."""
+    trash_after_days: Days | None = None
+    """As in `[retention]`."""
+    erase_trash_after_days: Days | None = None
+    """As in `[retention]`."""
 
 
 class Profiles(Section, frozen=True, kw_only=True):
@@ -206,6 +213,12 @@ class Retention(Section, frozen=True, kw_only=True):
     the home says earlier that a verified backup covers it."""
     gc_min_age_s: Annotated[float, Meta(ge=60, le=31_536_000)] = 86_400.0
     """Younger files are never collected: they may belong to a message that is just being stored."""
+    trash_after_days: Days = 0.0
+    """``vmledger retention run`` moves messages to the trash to which nothing was done for so long,
+    also unheard ones; never saved ones. 0: never."""
+    erase_trash_after_days: Days = 0.0
+    """``vmledger retention run`` erases messages for good that have been in the trash for so long.
+    0: never."""
 
 
 class Limits(Section, frozen=True, kw_only=True):

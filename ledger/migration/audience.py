@@ -31,8 +31,10 @@ from ledger.events import (
     Event,
     GreetingRecorded,
     GreetingRemoved,
+    MailboxHeld,
     MailboxOpened,
     MailboxRehomed,
+    MailboxReleased,
     MessageDeleted,
     MessageDelivered,
     MessageErased,
@@ -119,6 +121,8 @@ _RULES: Final[dict[type[Event], tuple[frozenset[StreamKind], Role]]] = {
     GreetingRemoved: (_MAILBOX, Role.INFORMS),
     PinChanged: (_MAILBOX, Role.INFORMS),
     MailboxRehomed: (_MAILBOX, Role.INFORMS),
+    MailboxHeld: (_MAILBOX, Role.INFORMS),
+    MailboxReleased: (_MAILBOX, Role.INFORMS),
 }
 
 TRAVELLING: Final[dict[str, tuple[frozenset[StreamKind], Role]]] = {

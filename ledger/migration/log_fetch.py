@@ -22,7 +22,7 @@ from eventsourcing.persistence import StoredEvent
 
 from ledger.checkpoint import Checkpoint, log_key, log_name, parse_checkpoint, read_log_name
 from ledger.errors import CallerError, ConflictError, PeerError
-from ledger.events import PinChanged, ServerId, decode
+from ledger.events import DomainEvent, OpaqueEvent, PinChanged, ServerId, decode
 from ledger.migration.former_events import blob_of
 from ledger.migration.link import PeerClient
 from ledger.migration.wire import (
@@ -53,6 +53,8 @@ from ledger.storage.merkle_proofs import verify_consistency
 
 _QUESTION_BLOBS: Final = 400
 """Blobs asked for in one question; the answer is bounded in bytes."""
+_MANY: Final = 256
+"""For so many blobs it is quicker to list all that are there than to ask for each."""
 _QUESTIONS: Final = 2
 """Questions for blobs on their way at a time: one is read here while the next is read there."""
 
@@ -62,6 +64,14 @@ Progress = Callable[[int, int, int], None]
 
 def no_progress(_position: int, _through: int, _blobs: int) -> None:
     """Show nothing."""
+
+
+OnEvent = Callable[[DomainEvent | OpaqueEvent, int], None]
+"""Called with an event and its position, in a thread."""
+
+
+def ignore_event(_event: DomainEvent | OpaqueEvent, _position: int) -> None:
+    """Do nothing with it."""
 
 
 class LogSource(Protocol):
@@ -151,14 +161,20 @@ class LogFetch:
         offload: Offload,
         until: int | datetime | None = None,
         on_progress: Progress = no_progress,
+        on_event: OnEvent = ignore_event,
     ) -> None:
-        """``until`` is the last position wanted, or the time of the last own event wanted."""
+        """Join the parts.
+
+        ``until`` is the last position wanted, or the time of the last own event wanted.
+        ``on_event`` is told of each event, in order, before it is committed.
+        """
         self._source = source
         self._copy = copy
         self._target = target
         self._offload = offload
         self._until = until
         self._on_progress = on_progress
+        self._on_event = on_event
         self.done = Fetched()
 
     @property
@@ -248,6 +264,7 @@ class LogFetch:
             stored.append(
                 StoredEvent(event.originator_id, event.originator_version, event.topic, plain)
             )
+            self._on_event(event, page.after_position + len(stored))
             if (named := blob_of(event)) is not None:
                 digests[named[0]] = isinstance(event, PinChanged)
         if len(stored) < len(page.events):
@@ -367,7 +384,10 @@ async def fetch_blobs(
 
 def _missing(target: LogTarget, digests: Sequence[str]) -> list[str]:
     packed = target.recorder.locate_blobs(digests)
-    return [d for d in digests if d not in packed and not target.blobs.has(d)]
+    if len(digests) < _MANY:
+        return [d for d in digests if d not in packed and not target.blobs.has(d)]
+    loose = {blob.digest for blob in target.blobs.list_loose()}
+    return [d for d in digests if d not in packed and d not in loose]
 
 
 def _appends(

@@ -8,7 +8,8 @@ Source: claims 7 and 10; RFC 9162 section 2.1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -29,7 +30,7 @@ from ledger.migration.wire import (
 )
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.cosigned_checkpoints import CosignedCheckpoints
-from ledger.storage.event_log import LogEntry, LogHead, LogRecorder
+from ledger.storage.event_log import BlobLocation, LogEntry, LogHead, LogRecorder
 from ledger.storage.log_copy import CheckpointFile
 from ledger.storage.merkle_proofs import consistency_proof
 
@@ -140,23 +141,32 @@ def _bounded(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
 
 def read_blobs(digests: Sequence[str], places: Sequence[tuple[LogRecorder, BlobStore]]) -> Blobs:
     """Give blobs from the first place that has each, as many as an answer may hold."""
-    located = [(recorder.locate_blobs(digests), store) for recorder, store in places]
+    wanted = dict.fromkeys(digests)
     found: dict[str, bytes] = {}
-    absent: list[str] = []
-    size_bytes = 0
-    for digest in dict.fromkeys(digests):
+    for recorder, store in places:
+        locations = recorder.locate_blobs([d for d in wanted if d not in found])
+        found |= store.get_many(_within(list(locations.values()), _size_of(found)))
+        size_bytes = _size_of(found)
+        for digest in wanted:
+            if size_bytes >= _BLOBS_BYTES:
+                return Blobs(found, ())
+            if digest not in found:
+                with contextlib.suppress(NotFoundError, CorruptionError):
+                    found[digest] = store.get(digest, locations.get(digest))
+                    size_bytes += len(found[digest])
+    return Blobs(found, tuple(digest for digest in wanted if digest not in found))
+
+
+def _within(locations: list[BlobLocation], size_bytes: int) -> list[BlobLocation]:
+    """Give as many as an answer may still hold, those of one pack together."""
+    chosen: list[BlobLocation] = []
+    for location in sorted(locations, key=lambda one: (one.pack, one.offset_bytes)):
         if size_bytes >= _BLOBS_BYTES:
             break
-        data: bytes | None = None
-        for locations, store in located:
-            try:
-                data = store.get(digest, locations.get(digest))
-                break
-            except (NotFoundError, CorruptionError):
-                continue
-        if data is None:
-            absent.append(digest)
-        else:
-            found[digest] = data
-            size_bytes += len(data)
-    return Blobs(found, tuple(absent))
+        chosen.append(location)
+        size_bytes += location.length_bytes
+    return chosen
+
+
+def _size_of(blobs: Mapping[str, bytes]) -> int:
+    return sum(len(data) for data in blobs.values())

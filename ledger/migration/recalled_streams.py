@@ -26,20 +26,18 @@ from ledger.events import (
     MailboxOpened,
     MailboxRehomed,
     MessageDelivered,
-    PinChanged,
     ServerId,
     Stamp,
     decode,
 )
 from ledger.ids import MailboxAddress, mailbox_stream_id
-from ledger.mailbox import Said, mailbox_of
+from ledger.mailbox import Said, mailbox_of, subject_of
 from ledger.migration.audience import AnyEvent, stored_of
 from ledger.migration.examination import ForeignEvent, RefusedError, kind_of
 from ledger.migration.protocol import OwnLog
 from ledger.migration.wire import RecalledEvent
 from ledger.storage.event_log import LogEntry
 
-_PIN: Final = "pin"
 _HOME: Final = "home"
 Word: TypeAlias = Said | MailboxOpened | MailboxRehomed
 Held = Mapping[UUID, Sequence[LogEntry]]
@@ -179,8 +177,7 @@ def _last_words(entries: Iterable[LogEntry]) -> list[tuple[int, Word]]:
     for entry in sorted(entries, key=lambda entry: entry.position):
         event = decode(entry.plain, f"position {entry.position}")
         if isinstance(event, Said):
-            subject = _PIN if isinstance(event, PinChanged) else event.kind
-            words[subject] = (entry.position, event)
+            words[subject_of(event)] = (entry.position, event)
         elif isinstance(event, MailboxOpened | MailboxRehomed):
             words[_HOME] = (entry.position, event)
     return sorted(words.values(), key=lambda word: word[0])

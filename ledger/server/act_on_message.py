@@ -5,8 +5,8 @@ Source: claims 3 and 7.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from eventsourcing.persistence import IntegrityError
@@ -16,7 +16,7 @@ from ledger.errors import CallerError, NotFoundError, TransientError
 from ledger.events import DomainEvent, OpaqueEvent, ServerId, Stamp, decode
 from ledger.ids import message_stream_id
 from ledger.journey import journey_of
-from ledger.message import Action
+from ledger.message import Action, MessageState
 from ledger.server.parts import ServerParts
 from ledger.storage.event_log import LogEntry
 from ledger.storage.message_streams import in_log_order
@@ -32,6 +32,10 @@ class NotInCustodyError(CallerError):
         self.custodian = custodian
 
 
+Decide: TypeAlias = Callable[[MessageState, UUID, int, Stamp], DomainEvent | None]
+"""Makes the next event of a message, for a stream and version; None: nothing is to change."""
+
+
 async def act_on_message(
     parts: ServerParts, call_id: UUID, message_id: UUID, action: Action, by: str
 ) -> None:
@@ -39,20 +43,45 @@ async def act_on_message(
 
     Raises NotFoundError, NotInCustodyError, or ConflictError for what cannot be done to it.
     """
+
+    def decide(state: MessageState, stream: UUID, version: int, stamp: Stamp) -> DomainEvent | None:
+        return message.act(state, action, stream=stream, version=version, by=by, stamp=stamp)
+
+    await _change(parts, call_id, message_id, decide)
+
+
+async def erase_message(
+    parts: ServerParts, call_id: UUID, message_id: UUID, by: str, reason: str
+) -> bool:
+    """Erase a message that is in the trash, for good; durable on return.
+
+    False, and nothing happened, when it is not in the trash (any more). Its sound is collected by
+    'blobs gc'. Raises as `act_on_message` does.
+    """
+
+    def decide(state: MessageState, stream: UUID, version: int, stamp: Stamp) -> DomainEvent | None:
+        return message.erase(
+            state, stream=stream, version=version, by=by, reason=reason, stamp=stamp
+        )
+
+    return await _change(parts, call_id, message_id, decide)
+
+
+async def _change(parts: ServerParts, call_id: UUID, message_id: UUID, decide: Decide) -> bool:
     for _ in range(_ATTEMPTS):
-        event = await _decide(parts, call_id, message_id, action, by)
+        event = await _next(parts, call_id, message_id, decide)
         if event is None:
-            return
+            return False
         try:
             await parts.log.append_events([event])
         except IntegrityError:
             continue
-        return
+        return True
     raise TransientError(f"message {message_id} is being changed by others; try again")
 
 
-async def _decide(
-    parts: ServerParts, call_id: UUID, message_id: UUID, action: Action, by: str
+async def _next(
+    parts: ServerParts, call_id: UUID, message_id: UUID, decide: Decide
 ) -> DomainEvent | None:
     own = message_stream_id(message_id, parts.config.server)
     streams = await parts.log.read_with_earlier([call_id, own])
@@ -62,8 +91,7 @@ async def _decide(
     stream = own if own in streams else call_id
     version = len(streams[stream]) + 1
     _expect_custody(parts, message_id, _events(streams[stream]))
-    stamp = Stamp(at=parts.clock.now(), by=parts.config.server)
-    return message.act(state, action, stream=stream, version=version, by=by, stamp=stamp)
+    return decide(state, stream, version, Stamp(at=parts.clock.now(), by=parts.config.server))
 
 
 def _events(entries: Iterable[LogEntry]) -> list[DomainEvent | OpaqueEvent]:

@@ -30,6 +30,7 @@ from ledger.events import (
 from ledger.ids import MailboxAddress
 from ledger.mailbox import GreetingKind
 from ledger.message import Action
+from ledger.server import retention
 from ledger.server.accesses import Accesses
 from ledger.server.act_on_message import act_on_message
 from ledger.server.greetings import record_greeting, remove_greeting
@@ -176,3 +177,25 @@ class VoicemailServer:
 
     def _stamp(self) -> Stamp:
         return Stamp(at=self.parts.clock.now(), by=self.parts.config.server)
+
+    async def hold_mailbox(self, mailbox: MailboxAddress, by: str, reason: str) -> None:
+        """Put a mailbox under a legal hold; durable on return."""
+        await retention.hold_mailbox(self.parts, mailbox, by, reason)
+
+    async def release_mailbox(self, mailbox: MailboxAddress, by: str, reason: str) -> None:
+        """End a mailbox's legal hold; durable on return."""
+        await retention.release_mailbox(self.parts, mailbox, by, reason)
+
+    async def is_held(self, mailbox: MailboxAddress) -> bool:
+        """Is this mailbox under a legal hold?"""
+        return await retention.is_held(self.parts, mailbox)
+
+    async def trash_by_rule(self, mailbox: MailboxAddress, call_id: UUID, message_id: UUID) -> None:
+        """Move a message to the trash because a rule says so, unless it is held."""
+        await retention.trash_by_rule(self.parts, mailbox, call_id, message_id)
+
+    async def erase_by_rule(
+        self, mailbox: MailboxAddress, call_id: UUID, message_id: UUID, reason: str
+    ) -> bool:
+        """Erase a message in the trash because a rule says so, unless it is held."""
+        return await retention.erase_by_rule(self.parts, mailbox, call_id, message_id, reason)

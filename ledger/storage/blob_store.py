@@ -13,6 +13,7 @@ Source: claim 10 (storage interface module).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,13 @@ class BlobStore(Protocol):
         from elsewhere heals a lost or rotten pack.
         """
 
+    def get_many(self, locations: Sequence[BlobLocation]) -> dict[str, bytes]:
+        """Read many packed blobs and verify each; those that cannot be had so are left out.
+
+        What lies together is read together, where the store can do that. `get` says of one that is
+        left out what is wrong with it, or finds it loose.
+        """
+
     def has(self, digest: str) -> bool:
         """Is there a loose blob of this address? (Packed ones are known to the log's index.)"""
 
@@ -105,6 +113,17 @@ def check_digest(digest: str, data: bytes | memoryview, place: str) -> None:
             found=found,
             advice="restore this blob from a backup or from another server that holds it",
         )
+
+
+def get_each(
+    get: Callable[[str, BlobLocation], bytes], locations: Sequence[BlobLocation]
+) -> dict[str, bytes]:
+    """Be `BlobStore.get_many` for a store that gains nothing by reading many."""
+    found: dict[str, bytes] = {}
+    for location in locations:
+        with contextlib.suppress(NotFoundError, CorruptionError):
+            found[location.digest] = get(location.digest, location)
+    return found
 
 
 def pack_up(blobs: Sequence[NewBlob]) -> tuple[str, bytes, list[BlobLocation]]:

@@ -19,8 +19,10 @@ from ledger.events import (
     DomainEvent,
     GreetingRecorded,
     GreetingRemoved,
+    MailboxHeld,
     MailboxOpened,
     MailboxRehomed,
+    MailboxReleased,
     OpaqueEvent,
     PinChanged,
     decode,
@@ -31,7 +33,15 @@ from ledger.storage.group_commit import EventLog
 
 _TOPICS: Final = tuple(
     str(kind.__struct_config__.tag)
-    for kind in (GreetingRecorded, GreetingRemoved, PinChanged, MailboxOpened, MailboxRehomed)
+    for kind in (
+        GreetingRecorded,
+        GreetingRemoved,
+        PinChanged,
+        MailboxOpened,
+        MailboxRehomed,
+        MailboxHeld,
+        MailboxReleased,
+    )
 )
 _SPAN: Final = 100_000
 """Positions looked at in one query: it bounds what is in memory at a time."""

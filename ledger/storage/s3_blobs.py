@@ -29,6 +29,7 @@ from ledger.storage.blob_store import (
     NewBlob,
     StoredBlob,
     check_digest,
+    get_each,
     not_found,
     pack_up,
     packed_or_loose,
@@ -102,6 +103,9 @@ class S3BlobStore:
         return packed_or_loose(
             lambda: self._get_packed(digest, location), lambda: self._get_loose(digest)
         )
+
+    def get_many(self, locations: Sequence[BlobLocation]) -> dict[str, bytes]:
+        return get_each(self.get, locations)
 
     def has(self, digest: str) -> bool:
         try:

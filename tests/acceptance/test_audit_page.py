@@ -27,6 +27,7 @@ OURS = (
     "Do two servers hold the same?",
     "What did this mailbox hold, and was its lamp lit?",
     "What would another policy have done?",
+    "What is old, and what must stay?",
     "Ask your own questions",
 )
 

@@ -20,9 +20,9 @@ from tests.support.processes import ServerDiedError, Servers, wait_for
 from vmledger.main import app, run
 
 SETTLE_S = 90.0
-FLIPS = 8
+FLIPS = 3
 """Bits that are flipped of each kind of place, one after the other."""
-BYTES = 250
+BYTES = 100
 """Bytes of the database file that are flipped, one after the other."""
 
 pytestmark = pytest.mark.timeout(400)

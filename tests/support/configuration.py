@@ -60,6 +60,8 @@ context = "default"
 voicemail_for = []
 min_message_duration_s = 1
 max_message_duration_s = 60
+trash_after_days = 7
+erase_trash_after_days = 1
 
 [profiles]
 max_greeting_duration_s = 30
@@ -86,6 +88,8 @@ alarm_held_age_s = 30
 [retention]
 keep_audio_days_after_delivery = 7
 gc_min_age_s = 3600
+trash_after_days = 365
+erase_trash_after_days = 30
 
 [limits]
 concurrent_uploads = 10

@@ -259,3 +259,28 @@ def test_kinds_are_those_that_events_name(kind):
     home = Home("alpha")
     home.greet("one", kind)
     assert home.events[0].kind == kind.value
+
+
+def put_on_hold(home: Home) -> DomainEvent:
+    event = mailbox.hold(home.state, "ann", "case 12", *home._where(0))
+    assert event is not None
+    home.events.append(event)
+    return event
+
+
+def test_hold_stays_with_a_mailbox_that_moves_until_its_new_home_releases_it():
+    bravo = Home("bravo")
+    put_on_hold(bravo)
+    moved = MailboxState(mailbox=NAME, epoch=2, home="charlie", said=bravo.state.said)
+    assert moved.hold is not None
+    charlie = Home("charlie", epoch=2)
+    ended = mailbox.release(moved, "ann", "over", *charlie._where(1))
+    assert ended is not None
+    assert mailbox.evolve(moved, ended).hold is None
+
+
+def test_hold_of_a_held_mailbox_and_release_of_a_free_one_change_nothing():
+    bravo = Home("bravo")
+    assert mailbox.release(bravo.state, "ann", "over", *bravo._where(0)) is None
+    put_on_hold(bravo)
+    assert mailbox.hold(bravo.state, "ann", "again", *bravo._where(0)) is None

@@ -13,8 +13,7 @@ import typer
 
 from ledger.events import AccessKind
 from vmledger.cli.options import ConfigOption, load_config
-from vmledger.export import Format, Table, read_rows, write_export
-from vmledger.local_access import record_local_access
+from vmledger.export_rows import Format, Table
 from vmledger.stores import open_log, open_read_models
 
 
@@ -35,6 +34,10 @@ def export(
     Beside the server if it runs. The columns are in docs/reference/export.md. That it was exported
     is recorded first. Parquet needs the extra 'parquet' of this package.
     """
+    # Imported only here: what reads the tables takes a second to import.
+    from vmledger.export import read_rows, write_export  # noqa: PLC0415
+    from vmledger.local_access import record_local_access  # noqa: PLC0415
+
     loaded = load_config(config)
     with open_log(loaded) as log, open_read_models(loaded, log) as models:
         models.runner.catch_up()

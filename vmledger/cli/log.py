@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
@@ -19,11 +19,9 @@ from ledger.configuration import Configuration, load_configuration
 from ledger.errors import CallerError, NotFoundError
 from ledger.events import AccessKind, decode
 from ledger.identity import load_identity, parse_public_key, write_new_file
-from ledger.migration.log_diff import LogDiff
 from ledger.storage.event_log import LogEntry, LogRecorder
 from ledger.storage.log_copy import BLOBS, CURRENT_COPY, LOG_FILE
 from ledger.storage.message_streams import read_story
-from ledger.storage.row_check import check_rows
 from vmledger.cli.api_client import connect
 from vmledger.cli.blobs import print_verification, verify_all
 from vmledger.cli.options import (
@@ -44,13 +42,14 @@ from vmledger.cli.output import (
     progress_bar,
     show_time,
 )
-from vmledger.local_access import record_local_access
-from vmledger.log_comparison import compare_with
 from vmledger.message_proof import ProofReport, prove_message, read_proof
 from vmledger.message_proof import check_proof as check
 from vmledger.stores import open_checkpoints, open_log, open_read_models
 from vmledger.verification import LogVerification, verify_log
 from vmledger.witnessed import read_cosigned, server_keys
+
+if TYPE_CHECKING:
+    from ledger.migration.log_diff import LogDiff
 
 _PAGE: Final = 1000
 _FOLLOW_POLL_S: Final = 0.2
@@ -132,6 +131,8 @@ def verify(
 
     Names the place of whatever is not as it was written, and exits with 1.
     """
+    from ledger.storage.row_check import check_rows  # noqa: PLC0415 - takes a second to import
+
     loaded = load_config(config)
     if copy_of is not None:
         loaded = _copy_as_stores(loaded, copy_of)
@@ -212,6 +213,8 @@ def diff(
 
     Asks the other server, over the way between servers. Exit code 1 when there is a difference.
     """
+    from vmledger.log_comparison import compare_with  # noqa: PLC0415 - takes a second to import
+
     loaded = load_config(config)
     with open_log(loaded) as recorder, progress_bar() as bar:
         task = bar.add_task(server, total=None)
@@ -306,6 +309,8 @@ def prove(
 
     It holds the events of the message, and so the caller's number if the switch gave one.
     """
+    from vmledger.local_access import record_local_access  # noqa: PLC0415 - takes a second to import
+
     loaded = load_config(config)
     identity = load_identity(loaded.server, loaded.identity.signing_key)
     with (

@@ -26,6 +26,7 @@ from vmledger.cli.output import (
     show_size,
     show_time,
 )
+from vmledger.cli.retention import hold, release
 
 _POLL_S: Final = 0.5
 
@@ -37,6 +38,8 @@ def register(app: typer.Typer) -> None:
     )
     group.command("show")(show)
     group.command("rehome")(rehome)
+    group.command("hold")(hold)
+    group.command("release")(release)
     app.add_typer(group, name="mailbox")
     app.command("pending")(pending)
 

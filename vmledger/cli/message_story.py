@@ -17,7 +17,6 @@ from ledger.storage.event_log import LogEntry
 from ledger.storage.message_streams import event_fields, read_story
 from vmledger.cli.options import ConfigOption, JsonOption, MessageId, load_config
 from vmledger.cli.output import entry_document, print_json, print_table, show_time
-from vmledger.local_access import record_local_access
 from vmledger.stores import open_log, open_read_models
 
 _IN_COLUMNS: Final = frozenset(
@@ -32,6 +31,8 @@ def story(message_id: MessageId, config: ConfigOption = None, as_json: JsonOptio
 
     'message show' asks the other servers as well.
     """
+    from vmledger.local_access import record_local_access  # noqa: PLC0415 - takes a second to import
+
     loaded = load_config(config)
     with open_log(loaded) as log, open_read_models(loaded, log) as models:
         entry = models.find_message(message_id)

@@ -133,6 +133,7 @@ def _print_report(report: RecoveryReport) -> None:
             ("incarnation", report.incarnation),
             ("position", report.position),
             ("root", report.root),
+            ("seconds", report.seconds),
         )
     )
     print(state(report))

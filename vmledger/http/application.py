@@ -16,7 +16,17 @@ from litestar.exceptions import (
 from litestar.types import ASGIApp
 
 from vmledger.access import ANY_TOKEN
-from vmledger.http import calls, health, log, mailboxes, operations, profiles, sound, tlog
+from vmledger.http import (
+    calls,
+    health,
+    log,
+    mailboxes,
+    operations,
+    profiles,
+    retention,
+    sound,
+    tlog,
+)
 from vmledger.http.description import describe, openapi_config
 from vmledger.http.guard import check_rules, guard
 from vmledger.http.parts import ApiParts
@@ -55,6 +65,9 @@ HANDLERS: Final[list[Any]] = [
     operations.get_any_message,
     operations.get_story,
     operations.requeue_message,
+    retention.run_retention,
+    retention.hold_mailbox,
+    retention.release_mailbox,
     log.read_log,
     log.get_checkpoint,
     log.prove,

@@ -30,7 +30,7 @@ import ledger.message
 import ledger.telephony.switch
 import projections.calls
 import projections.pending
-from vmledger.http import operations, problems, views
+from vmledger.http import operations, problems, retention, views
 
 _DOCUMENTED: Final[Sequence[ModuleType]] = (
     ledger.events,
@@ -41,6 +41,7 @@ _DOCUMENTED: Final[Sequence[ModuleType]] = (
     projections.pending,
     operations,
     problems,
+    retention,
     views,
 )
 """Where the structs and enums of requests and answers are declared; the last of a name counts."""
@@ -50,6 +51,7 @@ _TAGS: Final = [
     Tag("mailboxes", "Read messages, listen to them, act on them."),
     Tag("profiles", "A mailbox's own greetings and PIN."),
     Tag("operations", "What waits, and for whom."),
+    Tag("retention", "What is old goes, unless it is held."),
     Tag("log", "The events themselves."),
     Tag("health", "For probes and monitoring."),
 ]

@@ -177,6 +177,10 @@ class Questions:
         entry = self._mailboxes.message(message_id)
         return _message_view(entry) if entry is not None and entry.is_listed else None
 
+    def all_messages(self, after: UUID | None, limit: int) -> list[MailboxEntry]:
+        """Give a page of all messages that the log tells of, by their ids."""
+        return self._mailboxes.all_messages(after=after, limit=limit)
+
     def call_of(self, message_id: UUID) -> UUID | None:
         """Give the call that a message waiting here belongs to; None if no such message waits."""
         entry = self._mailboxes.message(message_id)

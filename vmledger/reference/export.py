@@ -6,7 +6,8 @@ import inspect
 from typing import Final
 
 from vmledger import export_rows
-from vmledger.export import PARQUET_TYPES, ROWS, Table, column_types
+from vmledger.export import PARQUET_TYPES, ROWS, column_types
+from vmledger.export_rows import Table
 from vmledger.reference.events import Declaration, cell, declarations
 
 INTRODUCTION: Final = """\

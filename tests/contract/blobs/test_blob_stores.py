@@ -194,3 +194,17 @@ def test_many_threads_put_the_same_blobs(store):
     assert errors == []
     assert {b.digest for b in store.list_loose()} == {digest(d) for d in (ONE, TWO, THREE)}
     assert all(store.get(digest(d)) == d for d in (ONE, TWO, THREE))
+
+
+def test_many_packed_blobs_are_read_at_once_and_spoilt_ones_are_left_out(store):
+    one, two, three = (blob(f"{n}".encode() * 50) for n in (1, 2, 3))
+    locations = [*store.put_pack([one, two]), *store.put_pack([three])]
+    wrong = BlobLocation(two.digest, locations[0].pack, 0, 50)
+    absent = BlobLocation(one.digest, "0" * 64, 0, 50)
+    assert store.get_many(locations) == {b.digest: b.data for b in (one, two, three)}
+    assert store.get_many([locations[2], wrong, locations[0]]) == {
+        one.digest: one.data,
+        three.digest: three.data,
+    }
+    assert store.get_many([absent]) == {}
+    assert store.get_many([]) == {}

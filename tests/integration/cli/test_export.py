@@ -21,8 +21,8 @@ from ledger.storage.open_recorder import open_recorder
 from tests.support.command_line import CommandLine
 from tests.support.histories import History
 from vmledger import export
-from vmledger.export import ROWS, Format, Table, column_types, write_export
-from vmledger.export_rows import LogRow
+from vmledger.export import ROWS, column_types, write_export
+from vmledger.export_rows import Format, LogRow, Table
 
 TABLES = [table.value for table in Table]
 

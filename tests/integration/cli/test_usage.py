@@ -73,7 +73,7 @@ def test_completion_script_is_printed(vmledger: CommandLine, shell: str):
         "message export", "message heard", "message save", "message delete", "message restore",
         "message requeue", "pending", "servers", "log", "log verify", "log checkpoint",
         "log check-proof", "log prove", "log backup-verified", "log diff", "log acknowledge",
-        "audit", "export",
+        "audit", "export", "retention run", "mailbox hold", "mailbox release",
         "projections status", "projections rebuild", "blobs verify", "blobs gc", "doctor",
         "token create", "token list", "token revoke", "config check", "config peers",
     ],

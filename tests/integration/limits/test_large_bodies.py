@@ -19,6 +19,8 @@ JSON_ROUTES = [
     ("PATCH", f"/v1/mailboxes/1001/messages/{ID}"),
     ("POST", "/v1/log/backups"),
     ("POST", "/v1/log/acknowledgements"),
+    ("POST", "/v1/retention/run"),
+    ("POST", "/v1/mailboxes/1001/hold"),
     ("PUT", "/v1/mailboxes/1001/pin"),
     ("POST", "/v1/mailboxes/1001/pin/check"),
 ]

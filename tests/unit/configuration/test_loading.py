@@ -51,7 +51,7 @@ def test_every_tuning_key_of_the_sample_reaches_the_program(bench):
             assert (list(value) if isinstance(value, tuple) else value) == SAMPLE[name][field.name]
             assert value != default_of(field), f"{name}.{field.name} is tested with its default"
             checked += 1
-    assert checked == 39
+    assert checked == 41
 
 
 def test_paths_are_absolute_and_relative_to_the_file(bench):
@@ -116,6 +116,14 @@ def test_mailbox_exception_keeps_what_it_does_not_change(bench):
     bench.change("voicemail_for = []\n", "")
     policy = bench.load().policy_of(MailboxAddress("2001"))
     assert policy.voicemail_for == {CallStatus.BUSY, CallStatus.UNKNOWN_NUMBER}
+
+
+def test_retention_is_that_of_the_server_unless_the_mailbox_has_its_own(bench):
+    bench.change("trash_after_days = 7\nerase_trash_after_days = 1\n", "trash_after_days = 7\n")
+    configuration = bench.load()
+    own = configuration.retention_for(MailboxAddress("2001"))
+    assert (own.trash_after_days, own.erase_trash_after_days) == (7, 30)
+    assert configuration.retention_for(MailboxAddress("4711")) == configuration.retention
 
 
 def test_read_models_of_a_postgresql_log_are_in_its_database_by_default(bench):

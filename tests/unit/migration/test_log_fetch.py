@@ -1,0 +1,228 @@
+"""Copying a log: only what its server signed is ever committed, whoever gives it."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from ledger.errors import PeerError
+from ledger.events import ServerStarted
+from ledger.identity import ServerIdentity, generate_identity
+from ledger.ids import server_stream_id
+from ledger.migration.log_fetch import LogFetch, LogTarget, OtherHistoryError
+from ledger.migration.log_reading import own_word, read_blobs, read_page, read_state
+from ledger.migration.wire import CopiedEvent, CopyState, LogPage, LogPageRequest
+from ledger.storage.event_log import Append, PeerTracking, tracking_name
+from ledger.storage.log_copy import CopyShelf, LogCopy
+from ledger.storage.mapper import to_stored_event
+
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+ALPHA = generate_identity("alpha")
+
+
+async def in_place(work):
+    return work()
+
+
+class Origin:
+    """Alpha's log, and a `LogSource` over it that may lie in a page."""
+
+    name = "alpha"
+
+    def __init__(self, folder, identity: ServerIdentity = ALPHA) -> None:
+        self.log = LogCopy(folder, is_new=True)
+        self.recorder = self.log.recorder
+        self.vouch = own_word(identity)
+        self.spoil: Callable[[LogPage], LogPage] = lambda page: page
+        self.pages = 0
+
+    def grow(self, events: int, version: str = "1") -> None:
+        head = self.recorder.head()
+        stream = server_stream_id("alpha", head.incarnation)
+        first = len(self.recorder.read_streams([stream]).get(stream, ())) + 1
+        started = [
+            ServerStarted(
+                originator_id=stream,
+                originator_version=first + number,
+                recorded_at=AT,
+                recorded_by="alpha",
+                incarnation=head.incarnation,
+                software_version=version,
+            )
+            for number in range(events)
+        ]
+        self.recorder.commit([Append([to_stored_event(event) for event in started])])
+
+    def state(self) -> CopyState:
+        return read_state(self.recorder, "", self.vouch)
+
+    async def log_page(self, request: LogPageRequest) -> LogPage:
+        self.pages += 1
+        page = read_page(
+            self.recorder, request, self.vouch, origins=["bravo"], cosigned=self.log.cosigned
+        )
+        return self.spoil(page)
+
+    async def blobs(self, of, digests):
+        return read_blobs(digests, [(self.recorder, self.log.blobs)])
+
+
+@pytest.fixture
+def origin(tmp_path):
+    made = Origin(tmp_path / "origin")
+    made.grow(10)
+    yield made
+    made.log.close()
+
+
+@pytest.fixture
+def copy(tmp_path):
+    made = LogCopy(tmp_path / "copy", is_new=True)
+    yield made
+    made.close()
+
+
+def fetch(origin: Origin, copy: LogCopy, state: CopyState | None = None, until=None):
+    target = LogTarget(
+        of="alpha",
+        public_key=ALPHA.public_key,
+        recorder=copy.recorder,
+        blobs=copy.blobs,
+        cosigned=copy.cosigned,
+        checkpoint=copy.checkpoint,
+    )
+    run = LogFetch(origin, state or origin.state(), target, offload=in_place, until=until)
+    return asyncio.run(run.run())
+
+
+def test_copy_is_the_log_itself_with_the_servers_word_beside_it(origin, copy):
+    assert fetch(origin, copy).events == 10
+    assert copy.recorder.head() == origin.recorder.head()
+    assert copy.recorder.read(1, 10) == origin.recorder.read(1, 10)
+    assert copy.checkpoint.read(copy.recorder.head()) is not None
+    origin.grow(5)
+    assert fetch(origin, copy).events == 5
+    assert copy.recorder.head() == origin.recorder.head()
+    assert fetch(origin, copy).events == 0
+
+
+def changed_event(page: LogPage) -> LogPage:
+    first = page.events[0]
+    plain = bytes(first.plain).replace(b'"1"', b'"9"')
+    assert plain != bytes(first.plain)
+    return msgspec.structs.replace(
+        page, events=(CopiedEvent(msgspec.Raw(plain), None, None), *page.events[1:])
+    )
+
+
+LIES = {
+    "an event was changed": changed_event,
+    "two events changed places": lambda page: msgspec.structs.replace(
+        page, events=(page.events[1], page.events[0], *page.events[2:])
+    ),
+    "the root is another one": lambda page: msgspec.structs.replace(page, root="0" * 64),
+    "the checkpoint is another server's": lambda page: msgspec.structs.replace(
+        page, checkpoint=page.checkpoint.replace("alpha", "bravo")
+    ),
+    "it goes nowhere": lambda page: msgspec.structs.replace(
+        page,
+        events=(),
+        through_position=0,
+        root=hashlib.sha256().hexdigest(),
+        proof=(),
+        checkpoint=None,
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
+def test_page_that_was_not_signed_so_is_never_committed(origin, copy, lie):
+    origin.spoil = lie
+    with pytest.raises(PeerError):
+        fetch(origin, copy)
+    assert copy.recorder.head().position == 0
+    origin.spoil = lambda page: page
+    assert fetch(origin, copy).events == 10
+
+
+def test_beginning_of_another_history_is_refused_in_the_middle_of_the_log(origin, copy, tmp_path):
+    """A source that shows a signed end, and other events on the way there."""
+    other = Origin(tmp_path / "other")
+    other.grow(10, version="2")
+    liar = Origin(tmp_path / "liar")
+    liar.log_page = other.log_page
+    with pytest.raises(PeerError, match="not the beginning"):
+        fetch(liar, copy, origin.state())
+    assert copy.recorder.head().position == 0
+    other.log.close()
+    liar.log.close()
+
+
+def test_log_that_somebody_else_signed_is_not_even_begun(copy, tmp_path):
+    mallory = Origin(tmp_path / "mallory", generate_identity("alpha"))
+    mallory.grow(3)
+    with pytest.raises(PeerError, match="no checkpoint that alpha signed"):
+        fetch(mallory, copy)
+    assert mallory.pages == 0
+    mallory.log.close()
+
+
+def test_shorter_or_other_log_never_touches_the_copy(origin, copy, tmp_path):
+    fetch(origin, copy)
+    before = copy.recorder.head()
+    for version, events in (("1", 4), ("2", 10), ("2", 20)):
+        other = Origin(tmp_path / f"other-{version}-{events}")
+        other.recorder.start_incarnation(before.incarnation)
+        other.grow(events, version)
+        with pytest.raises(OtherHistoryError):
+            fetch(other, copy)
+        other.log.close()
+    assert copy.recorder.head() == before
+    assert copy.checkpoint.read(before) is not None
+
+
+def test_new_incarnation_that_goes_on_from_the_copy_continues_it(origin, copy):
+    fetch(origin, copy)
+    origin.recorder.start_incarnation(server_stream_id("alpha", copy.recorder.head().incarnation))
+    fetch(origin, copy)
+    head = copy.recorder.head()
+    assert head == origin.recorder.head()
+    assert copy.checkpoint.read(head) is not None
+    origin.grow(2)
+    fetch(origin, copy)
+    assert copy.recorder.head() == origin.recorder.head()
+
+
+def test_tracking_comes_only_with_all_events_that_it_speaks_of(origin, copy):
+    incarnation = origin.recorder.head().incarnation
+    tracking = PeerTracking(tracking_name("bravo", incarnation), 7, 0, b"\x01" * 32)
+    origin.recorder.commit([Append([], tracking=tracking)])
+    fetch(origin, copy, until=6)
+    assert copy.recorder.head().position == 6
+    assert copy.recorder.tracked("bravo") == []
+    fetch(origin, copy)
+    assert copy.recorder.tracked("bravo") == origin.recorder.tracked("bravo") != []
+
+
+def test_crash_between_checkpoint_and_commit_leaves_one_that_fits(origin, copy):
+    fetch(origin, copy)
+    head = copy.recorder.head()
+    origin.grow(1)
+    copy.checkpoint.stage(origin.state().checkpoint)  # and then the power went
+    assert copy.checkpoint.read(head) is not None
+    fetch(origin, copy)
+    assert copy.checkpoint.read(copy.recorder.head()) is not None
+
+
+def test_copy_that_is_set_aside_is_never_touched_again(tmp_path):
+    shelf = CopyShelf(tmp_path)
+    first = shelf.current("alpha").recorder.head()
+    place = shelf.set_aside("alpha", AT)
+    second = shelf.current("alpha").recorder.head()
+    assert first.incarnation != second.incarnation
+    assert [copy.name for copy in shelf.copies("alpha")] == [place.name, "current"]
+    assert shelf.copies("bravo") == []
+    shelf.close()
