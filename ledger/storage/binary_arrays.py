@@ -61,8 +61,8 @@ def text_array(values: Sequence[str | None]) -> TextArray:
     return TextArray(_array(_TEXT_OID, encoded))
 
 
-def bytea_array(values: Sequence[bytes]) -> ByteaArray:
-    """Encode byte strings."""
+def bytea_array(values: Sequence[bytes | None]) -> ByteaArray:
+    """Encode byte strings; None is NULL."""
     return ByteaArray(_array(_BYTEA_OID, values))
 
 

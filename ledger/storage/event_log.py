@@ -27,6 +27,8 @@ from uuid import UUID
 import msgspec
 from eventsourcing.persistence import IntegrityError, ProcessRecorder, StoredEvent, Tracking
 
+from ledger.sealing import WrappedKey
+
 if TYPE_CHECKING:
     from ledger.storage.group_commit import GroupCommit
 
@@ -97,6 +99,9 @@ class Append:
     """For events of another server: which. Applies to the first ``len(origin_positions)`` events;
     those after them are this server's own (deliveries that are committed with them)."""
     origin_positions: Sequence[int] = field(default=())
+    keys: Sequence[WrappedKey] = ()
+    """Keys to keep from now on, or (``wrapped`` is None) to destroy. The first one of a call is
+    kept; one that was destroyed stays so, whatever comes later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +214,10 @@ class LogRecorder(ProcessRecorder):
     @abstractmethod
     def locate_blobs(self, digests: Sequence[str]) -> dict[str, BlobLocation]:
         """Say where these blobs lie in packs; those that lie in no pack are left out."""
+
+    @abstractmethod
+    def read_keys(self, call_ids: Sequence[UUID]) -> dict[UUID, WrappedKey]:
+        """Give the keys of these calls, destroyed ones too; unknown ones are left out."""
 
     @abstractmethod
     def close(self) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from ledger.sealing import WrappedKey
 from ledger.storage.event_log import Append, BlobLocation, LogEntry, LogHead, TrackedOrigin
 from ledger.storage.event_log import PeerTracking as _PeerTracking
 from ledger.storage.merkle import Frontier, leaf_hash
@@ -30,6 +31,7 @@ class LogImage:
     frontiers: list[Frontier] = field(default_factory=lambda: [Frontier()])
     tracking: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     blob_locations: dict[str, BlobLocation] = field(default_factory=dict)
+    keys: dict[UUID, bytes | None] = field(default_factory=dict)
 
     def copy(self) -> LogImage:
         """Give an image that goes its own way from here: a backup."""
@@ -39,6 +41,7 @@ class LogImage:
         twin.frontiers = list(self.frontiers)
         twin.tracking = dict(self.tracking)
         twin.blob_locations = dict(self.blob_locations)
+        twin.keys = dict(self.keys)
         return twin
 
 
@@ -68,6 +71,9 @@ class MemoryLogRecorder(BaseLogRecorder):
                 image.tracking.pop(tracking.application_name, None)
                 image.tracking[tracking.application_name] = (tracking.notification_id, root)
             image.blob_locations.update(result.blob_locations)
+            for call_id, wrapped in result.keys.items():
+                if wrapped is None or call_id not in image.keys:
+                    image.keys[call_id] = wrapped
             image.head = result.after
             return result
 
@@ -148,6 +154,11 @@ class MemoryLogRecorder(BaseLogRecorder):
         with self._lock:
             known = self.image.blob_locations
             return {digest: known[digest] for digest in digests if digest in known}
+
+    def read_keys(self, call_ids: Sequence[UUID]) -> dict[UUID, WrappedKey]:
+        with self._lock:
+            known = self.image.keys
+            return {call: WrappedKey(call, known[call]) for call in call_ids if call in known}
 
     def max_tracking_id(self, application_name: str) -> int | None:
         return self.image.tracking.get(application_name, (None, b""))[0]

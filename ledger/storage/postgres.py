@@ -26,6 +26,7 @@ from eventsourcing.persistence import Tracking
 from psycopg import errors
 
 from ledger.errors import CorruptionError, LedgerError, NoRoomError, TransientError
+from ledger.sealing import WrappedKey
 from ledger.storage.binary_arrays import bytea_array, int8_array, register, text_array, uuid_array
 from ledger.storage.binary_copy import copy_data
 from ledger.storage.compression import compress, decompress
@@ -79,6 +80,11 @@ WITH swapped AS (
     SELECT * FROM unnest(%(places)b, %(sums)b)
     WHERE EXISTS (SELECT FROM swapped)
     ON CONFLICT (place) DO UPDATE SET sum = excluded.sum
+), locked AS (
+    INSERT INTO message_key
+    SELECT * FROM unnest(%(key_calls)b, %(keys)b)
+    WHERE EXISTS (SELECT FROM swapped)
+    ON CONFLICT (call_id) DO UPDATE SET wrapped = NULL WHERE excluded.wrapped IS NULL
 )
 SELECT count(*) FROM swapped
 """
@@ -193,6 +199,12 @@ class PostgresLogRecorder(BaseLogRecorder):
             for tracking in result.tracking[-1:]
         ):
             return False
+        kept = self.read_keys(list(result.keys))
+        if any(
+            call_id not in kept or (wrapped is None and kept[call_id].wrapped is not None)
+            for call_id, wrapped in result.keys.items()
+        ):
+            return False
         size = result.after.frontier.size
         if _read_head(connection).frontier.size < size:
             return False
@@ -300,6 +312,12 @@ class PostgresLogRecorder(BaseLogRecorder):
         )
         return {row[0]: BlobLocation(*row) for row in rows}
 
+    def read_keys(self, call_ids: Sequence[UUID]) -> dict[UUID, WrappedKey]:
+        rows = self._select(
+            "SELECT call_id, wrapped FROM message_key WHERE call_id = ANY(%s)", (list(call_ids),)
+        )
+        return {row[0]: WrappedKey(*row) for row in rows}
+
     def close(self) -> None:
         self._readers.close()
         with self._writing:
@@ -374,6 +392,8 @@ def _parameters(result: Plan, rows: Sequence[Row]) -> dict[str, Any]:
         "lengths": int8_array([b.length_bytes for b in locations]),
         "places": text_array(list(result.sums)),
         "sums": bytea_array(list(result.sums.values())),
+        "key_calls": uuid_array([call_id.bytes for call_id in result.keys]),
+        "keys": bytea_array(list(result.keys.values())),
     }
 
 

@@ -71,6 +71,8 @@ class Plan:
     """By digest: two origins may bring the same blob in one group."""
     sums: dict[str, bytes] = field(default_factory=dict)
     """By place: of the origins of events, and of where blobs lie."""
+    keys: dict[UUID, bytes | None] = field(default_factory=dict)
+    """Wrapped keys by call; None for those to destroy."""
     spans: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -102,6 +104,9 @@ def plan(before: Head, appends: Sequence[Append]) -> Plan:
             result.tracking.append(append.tracking)
         result.blob_locations.update((b.digest, b) for b in append.blob_locations)
         result.sums.update(blob_location_sum(*astuple(b)) for b in append.blob_locations)
+        for key in append.keys:
+            if key.wrapped is None or key.key_id not in result.keys:
+                result.keys[key.key_id] = key.wrapped
         result.spans.append((first, position))
     frontier = before.frontier.append((row[5] for row in result.rows), result.nodes.append)
     result.after = Head(before.incarnation, frontier)

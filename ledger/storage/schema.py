@@ -24,7 +24,7 @@ from sqlalchemy import (
     Uuid,
 )
 
-NEWEST_REVISION: Final = "0004"
+NEWEST_REVISION: Final = "0005"
 """The schema migration that builds these tables. A database that has it needs no other."""
 
 METADATA: Final = MetaData()
@@ -131,6 +131,15 @@ ROW_SUM: Final = Table(
     Column("sum", LargeBinary, nullable=False),
 )
 """Checksums of what no hash of the tree and no signature covers: `ledger.storage.row_sums`."""
+
+MESSAGE_KEY: Final = Table(
+    "message_key",
+    METADATA,
+    Column("call_id", _STREAM, primary_key=True),
+    Column("wrapped", LargeBinary),
+)
+"""The keys of sealed messages, wrapped by the server's master key; NULL where one was destroyed.
+What is wrapped is authenticated, so that a row needs no sum. Copies of the log are without them."""
 
 APPEND_ONLY: Final = ("events", "tree_node")
 

@@ -20,6 +20,7 @@ from uuid import UUID
 from eventsourcing.persistence import Tracking
 
 from ledger.errors import CorruptionError, LedgerError, NoRoomError, TransientError
+from ledger.sealing import WrappedKey
 from ledger.storage.compression import compress, decompress
 from ledger.storage.connection_pool import ConnectionPool
 from ledger.storage.event_log import (
@@ -51,6 +52,11 @@ _BROKEN: Final = (
 _NO_ROOM: Final = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
 """What a full disk looks like, depending on which of the files had to grow."""
 _WRITE_SUM: Final = "INSERT OR REPLACE INTO row_sum VALUES (?, ?)"
+_WRITE_KEY: Final = (
+    "INSERT INTO message_key VALUES (?, ?) ON CONFLICT (call_id) DO UPDATE SET wrapped = NULL "
+    "WHERE excluded.wrapped IS NULL"
+)
+_FORGET_WAIT_MS: Final = 100
 _ENTRY: Final = (
     "SELECT position, originator_id, originator_version, topic, state, origin, origin_position "
     "FROM events "
@@ -75,11 +81,25 @@ class SqliteLogRecorder(BaseLogRecorder):
         with self._writing, _translated(self.path):
             while True:
                 try:
-                    return self._transact_once(appends)
+                    result = self._transact_once(appends)
                 except sqlite3.OperationalError as error:
                     # Nothing of the group is in the log then, and what came before it is.
                     if not _is_no_room(error) or self._reserve is None or not self._reserve.give():
                         raise
+                else:
+                    if None in result.keys.values():
+                        self._forget()
+                    return result
+
+    def _forget(self) -> None:
+        """Take what was destroyed out of the write-ahead log too, unless somebody reads for long.
+
+        Then it leaves with a later checkpoint. The commit stands in any case.
+        """
+        with suppress(sqlite3.OperationalError):
+            self._writer.execute(f"PRAGMA busy_timeout = {_FORGET_WAIT_MS}")
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._writer.execute(f"PRAGMA busy_timeout = {round(_BUSY_TIMEOUT_S * 1000)}")
 
     def _transact_once(self, appends: Sequence[Append]) -> Plan:
         with self._transaction() as cursor:
@@ -131,6 +151,10 @@ class SqliteLogRecorder(BaseLogRecorder):
             )
         if result.sums:
             cursor.executemany(_WRITE_SUM, list(result.sums.items()))
+        if result.keys:
+            cursor.executemany(
+                _WRITE_KEY, [(call_id.bytes, wrapped) for call_id, wrapped in result.keys.items()]
+            )
         frontier = result.after.frontier
         cursor.execute(
             "UPDATE log_head SET position = ?, frontier = ?", (frontier.size, frontier.to_bytes())
@@ -224,6 +248,13 @@ class SqliteLogRecorder(BaseLogRecorder):
         )
         return {row[0]: BlobLocation(*row) for row in rows}
 
+    def read_keys(self, call_ids: Sequence[UUID]) -> dict[UUID, WrappedKey]:
+        rows = self._by_keys(
+            "SELECT call_id, wrapped FROM message_key WHERE call_id IN ",
+            [call_id.bytes for call_id in call_ids],
+        )
+        return {(key := UUID(bytes=call_id)): WrappedKey(key, wrapped) for call_id, wrapped in rows}
+
     def close(self) -> None:
         self._readers.close()
         with self._writing:
@@ -268,6 +299,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     )
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
+    # A key that is destroyed is overwritten where it stood.
+    connection.execute("PRAGMA secure_delete=ON")
     return connection
 
 

@@ -166,6 +166,7 @@ def test_every_column_of_the_durable_tables_is_flipped_or_excused(site: Path):
     excused = {
         "log_head.id",  # there is one row
         "access_token.mailboxes", "access_token.expires_at", "access_token.revoked_at",  # below
+        "message_key.call_id", "message_key.wrapped",  # the program keeps no keys yet
     }  # fmt: skip
     with closing(sqlite3.connect(database(site))) as connection:
         tables = [

@@ -10,12 +10,14 @@ import pytest
 from eventsourcing.persistence import IntegrityError
 
 from ledger.errors import TransientError
+from ledger.sealing import WrappedKey
 from ledger.storage import postgres as adapter
 from ledger.storage.event_log import Append, Appended, PeerTracking, tracking_name
 from ledger.storage.postgres import PostgresLogRecorder
 from tests.support.lossy_proxy import LossyProxy
 from tests.support.stored_events import stored_event
 
+FIRST, SECOND, THIRD = (UUID(int=number) for number in (1, 2, 3))
 ONE_STATEMENT = b"SELECT 1\x00"
 """What ends the answer to an append that is one statement."""
 TRANSACTION = b"COMMIT\x00"
@@ -84,6 +86,38 @@ def test_lost_answer_of_a_commit_of_tracking_alone_is_no_failure(
 
     assert proxy.lost == 1
     assert isinstance(result, Appended)
+
+
+def test_lost_answer_of_a_commit_of_keys_alone_is_no_failure(
+    log: PostgresLogRecorder, proxy: LossyProxy
+) -> None:
+    log.commit([Append([], keys=[WrappedKey(FIRST, b"one"), WrappedKey(SECOND, b"two")])])
+    proxy.lose_answer_with(ONE_STATEMENT)
+
+    [result] = log.commit([Append([], keys=[WrappedKey(FIRST, None), WrappedKey(THIRD, b"three")])])
+
+    assert proxy.lost == 1
+    assert isinstance(result, Appended)
+    found = log.read_keys([FIRST, SECOND, THIRD])
+    assert [found[call].wrapped for call in (FIRST, SECOND, THIRD)] == [None, b"two", b"three"]
+
+
+@pytest.mark.parametrize("key", [WrappedKey(FIRST, None), WrappedKey(SECOND, b"two")])
+def test_commit_of_a_key_alone_that_never_arrived_is_made_again(
+    log: PostgresLogRecorder, postgres_url: str, key: WrappedKey
+) -> None:
+    """The head does not tell that commit from none: it has no event."""
+    log.commit([Append([], keys=[WrappedKey(FIRST, b"one")])])
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    [result] = log.commit([Append([], keys=[key])])
+
+    assert isinstance(result, Appended)
+    assert log.read_keys([key.key_id]) == {key.key_id: key}
 
 
 def test_connection_lost_before_the_commit_is_made_again(
