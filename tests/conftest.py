@@ -5,6 +5,9 @@ from collections.abc import Generator
 import pytest
 
 from tests.support.postgres import Postgres, running_postgres
+from tests.support.server_reports import pytest_runtest_makereport
+
+__all__ = ("pytest_runtest_makereport",)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

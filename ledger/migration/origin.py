@@ -393,7 +393,7 @@ class PeerWorker:
     async def _resume(self) -> None:
         assert self._own is not None
         incarnation = self._own.incarnation
-        after = await self._progress.resume(incarnation, self._judgement.position, self._kept)
+        after = self._progress.resume(incarnation, self._judgement.position, self._kept)
         known_until = self._progress.known_until
         self._builder.restart(
             incarnation, after=after, known_until=known_until, seen_until=self._seen_until

@@ -54,8 +54,6 @@ class Progress:
         self._settings = settings
         self._incarnation: UUID | None = None
         self._unsaved = 0
-        self._saved = 0
-        """The position that a restart would take up."""
         self.acknowledged = 0
         """Everything up to here that concerns the peer is settled in our log."""
         self.marks: tuple[HomeMark, ...] = ()
@@ -80,7 +78,6 @@ class Progress:
         if cursor is None:
             return
         self.acknowledged, self._incarnation = cursor.position, cursor.incarnation
-        self._saved = cursor.position
         self.marks = cursor.marks
         self.known_until = cursor.position
         self.attempts = cursor.attempts
@@ -91,12 +88,6 @@ class Progress:
 
     async def save(self) -> None:
         """Save hints. A full disk must not stop the shipping: what is lost is only a hint."""
-        try:
-            await self._save()
-        except LedgerError as error:
-            _LOG.warning("action=cursor-not-saved peer=%s error=%s", self._peer, error)
-
-    async def _save(self) -> None:
         self._unsaved = 0
         if self._incarnation is None:
             return
@@ -109,10 +100,12 @@ class Progress:
             next_attempt_at=next_at if self.attempts else None,
             marks=self.marks,
         )
-        await self._offload(partial(self._cursors.save, cursor))
-        self._saved = cursor.position
+        try:
+            await self._offload(partial(self._cursors.save, cursor))
+        except LedgerError as error:
+            _LOG.warning("action=cursor-not-saved peer=%s error=%s", self._peer, error)
 
-    async def resume(self, incarnation: UUID, agreed: int, kept: int) -> int:
+    def resume(self, incarnation: UUID, agreed: int, kept: int) -> int:
         """Give where to go on: the lower of the home's word and our own.
 
         ``kept`` is how many of the marks are still in the home's log. What the others stand for is
@@ -120,9 +113,8 @@ class Progress:
         that was restored, and what it refused then nobody heard.
 
         What the home has and we have no receipt for is sent again; the answer says which of it was
-        taken and which was refused. A home that went back may refuse what it had acknowledged, so
-        then our own word goes back too, durably: after a crash in between, its answer is asked for
-        once more. Raises TransientError when that cannot be saved now.
+        taken and which was refused. A home that went back may refuse what it had acknowledged: a
+        crash in between brings our old word back, and with it the marks that the home still lacks.
         """
         if self._incarnation != incarnation:
             self.acknowledged, self._incarnation, self.safe = 0, incarnation, 0
@@ -135,8 +127,6 @@ class Progress:
             self.acknowledged = min(self.acknowledged, vouched)
         self.marks = _thinned(m for m in self.marks if m.origin_position <= self.acknowledged)
         self._new_marks = 0
-        if self.acknowledged < self._saved:
-            await self._save()
         return self.acknowledged
 
     @property

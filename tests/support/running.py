@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -82,12 +82,23 @@ class Bench:
                     found[f"{projection.name}.{name}.count"] = counted
         return found
 
+    def positions(self) -> dict[str, int]:
+        """Give how far each serving build has come in the log."""
+        with self.store.reading() as connection:
+            return {b.name: b.position for b in list_builds(connection) if b.is_serving}
 
-def replayed(reader: LogReader, server: str = "alpha") -> dict[str, Any]:
-    """Give what `Bench.contents` must be, by folding the whole log in memory."""
-    page = decode_entries(reader.read(1, 1_000_000))
+
+def replayed(
+    reader: LogReader, server: str = "alpha", until: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """Give what `Bench.contents` must be, by folding the log in memory.
+
+    ``until`` is the last position for each projection, by its name; without it, the whole log.
+    """
+    log = decode_entries(reader.read(1, 1_000_000))
     found: dict[str, Any] = {}
     for projection in ALL:
+        page = [e for e in log if until is None or e.position <= until[projection.name]]
         state = State(server)
         fold_events(projection, state, page)
         for table in projection.tables:

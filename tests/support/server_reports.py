@@ -1,7 +1,7 @@
 """A failed test that used `Servers` shows what they printed.
 
-A folder's ``conftest.py`` takes this in with
-``from tests.support.server_reports import pytest_runtest_makereport, servers``.
+The hook is in ``conftest.py`` of all tests; a folder's own one takes in the fixture with
+``from tests.support.server_reports import servers``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    group = getattr(item, "funcargs", {}).get("servers")
-    if report.failed and isinstance(group, Servers):
-        report.sections += group.outputs()
+    if report.failed:
+        for group in getattr(item, "funcargs", {}).values():
+            if isinstance(group, Servers):
+                report.sections += group.outputs()
     return report

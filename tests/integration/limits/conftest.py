@@ -1,4 +1,5 @@
-from tests.support.server_reports import (  # noqa: F401  (pytest finds them here)
-    pytest_runtest_makereport,
-    servers,
-)
+"""What the tests of limits share: real servers."""
+
+from tests.support.server_reports import servers
+
+__all__ = ["servers"]

@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from urllib.parse import urlsplit
 
 import httpx
@@ -127,9 +127,16 @@ def test_a_call_that_comes_while_postgres_is_away_waits_and_is_stored(alpha, dat
     with ThreadPoolExecutor(1) as switch:
         with database.away():
             call = switch.submit(report, alpha)
-            assert is_turned_away(read_log(alpha))
+            assert not wait([call], timeout=1.0).done, "it waits"
         assert call.result().status_code == 201
     eventually(lambda: alpha.http.get("/readyz").status_code == 200)
+
+
+def test_questions_are_turned_away_in_time_while_postgres_is_away(alpha, database):
+    report(alpha)
+    with database.away():
+        assert is_turned_away(read_log(alpha))
+    eventually(lambda: read_log(alpha).status_code == 200)
 
 
 def test_numbers_for_monitoring_come_while_postgres_is_away(alpha, database):

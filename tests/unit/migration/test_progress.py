@@ -1,4 +1,4 @@
-"""An origin's hint about a peer goes back when the peer does, and stays so over a restart."""
+"""An origin's hint about a peer goes back when the peer does, also after a restart."""
 
 import asyncio
 import random
@@ -6,26 +6,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from uuid import UUID
 
-import pytest
-
-from ledger.errors import TransientError
 from ledger.events import Receipt
 from ledger.migration.progress import Progress
-from ledger.storage.peer_cursors import MAX_MARKS, MemoryCursorStore, PeerCursor
+from ledger.storage.peer_cursors import MAX_MARKS, MemoryCursorStore
 from tests.support.sites import SETTINGS, InPlace, VirtualClock
 
 INCARNATION = UUID(int=1)
-
-
-class FullDisk(MemoryCursorStore):
-    """Saves nothing while it is full."""
-
-    is_full = False
-
-    def save(self, cursor: PeerCursor) -> None:
-        if self.is_full:
-            raise TransientError("the disk is full")
-        super().save(cursor)
 
 
 def progress(store: MemoryCursorStore) -> Progress:
@@ -37,43 +23,6 @@ def progress(store: MemoryCursorStore) -> Progress:
         rng=random.Random(1),
         settings=SETTINGS,
     )
-
-
-def saved_at(position: int) -> FullDisk:
-    store = FullDisk()
-    store.save(PeerCursor("bravo", INCARNATION, position, 0, None))
-    return store
-
-
-def test_peer_that_went_back_is_asked_again_from_there_also_after_a_restart():
-    async def main():
-        store = saved_at(9)
-        running = progress(store)
-        await running.load()
-        assert await running.resume(INCARNATION, 4, 0) == 4
-        restarted = progress(store)
-        await restarted.load()
-        assert await restarted.resume(INCARNATION, 7, 0) == 4
-
-    asyncio.run(main())
-
-
-def test_nothing_is_sent_again_before_the_lower_hint_is_on_disk():
-    async def main():
-        store = saved_at(9)
-        running = progress(store)
-        await running.load()
-        store.is_full = True
-        for _ in range(2):
-            with pytest.raises(TransientError):
-                await running.resume(INCARNATION, 4, 0)
-        store.is_full = False
-        assert await running.resume(INCARNATION, 4, 0) == 4
-        cursor = store.load("bravo")
-        assert cursor is not None
-        assert cursor.position == 4
-
-    asyncio.run(main())
 
 
 def receipt(origin_position: int, home_position: int) -> Receipt:
@@ -94,7 +43,7 @@ def receipt(origin_position: int, home_position: int) -> Receipt:
 
 async def with_receipts(store: MemoryCursorStore, through: Iterable[int]) -> Progress:
     running = progress(store)
-    await running.resume(INCARNATION, 0, 0)
+    running.resume(INCARNATION, 0, 0)
     for position in through:
         await running.settled(position, receipt(position, 100 + position))
     await running.save()
@@ -103,25 +52,25 @@ async def with_receipts(store: MemoryCursorStore, through: Iterable[int]) -> Pro
 
 def test_what_a_lost_receipt_stood_for_is_sent_again_though_the_home_tracks_more():
     async def main():
-        store = FullDisk()
+        store = MemoryCursorStore()
         await with_receipts(store, (3, 6, 9))
         running = progress(store)
         await running.load()
         assert [mark.home_position for mark in running.marks] == [103, 106, 109]
-        assert await running.resume(INCARNATION, 9, 2) == 6
+        assert running.resume(INCARNATION, 9, 2) == 6
         assert [mark.origin_position for mark in running.marks] == [3, 6]
         restarted = progress(store)
         await restarted.load()
-        assert await restarted.resume(INCARNATION, 9, 2) == 6
-        assert await restarted.resume(INCARNATION, 9, 0) == 0
+        assert restarted.resume(INCARNATION, 9, 2) == 6
+        assert restarted.resume(INCARNATION, 9, 0) == 0
 
     asyncio.run(main())
 
 
 def test_marks_above_what_the_home_tracks_are_dropped():
     async def main():
-        running = await with_receipts(FullDisk(), (3, 6, 9))
-        assert await running.resume(INCARNATION, 7, 3) == 7
+        running = await with_receipts(MemoryCursorStore(), (3, 6, 9))
+        assert running.resume(INCARNATION, 7, 3) == 7
         assert [mark.origin_position for mark in running.marks] == [3, 6]
 
     asyncio.run(main())
@@ -129,8 +78,8 @@ def test_marks_above_what_the_home_tracks_are_dropped():
 
 def test_marks_of_another_incarnation_of_our_log_mean_nothing():
     async def main():
-        running = await with_receipts(FullDisk(), (3, 6, 9))
-        assert await running.resume(UUID(int=8), 0, 3) == 0
+        running = await with_receipts(MemoryCursorStore(), (3, 6, 9))
+        assert running.resume(UUID(int=8), 0, 3) == 0
         assert running.marks == ()
 
     asyncio.run(main())
@@ -138,12 +87,12 @@ def test_marks_of_another_incarnation_of_our_log_mean_nothing():
 
 def test_home_is_asked_before_the_marks_are_too_many_and_few_are_kept_then():
     async def main():
-        running = await with_receipts(FullDisk(), range(1, 64))
+        running = await with_receipts(MemoryCursorStore(), range(1, 64))
         assert not running.must_ask
         await running.settled(64, receipt(64, 164))
         assert running.must_ask
         assert len(running.marks) <= MAX_MARKS - 16, "those in flight find room"
-        assert await running.resume(INCARNATION, 64, 64) == 64
+        assert running.resume(INCARNATION, 64, 64) == 64
         assert not running.must_ask
         kept = [mark.origin_position for mark in running.marks]
         assert len(kept) <= 8
