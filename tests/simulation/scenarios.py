@@ -14,6 +14,7 @@ from tests.simulation.faults import (
     Call,
     Crash,
     Cut,
+    Echo,
     Greet,
     Kill,
     Move,
@@ -253,6 +254,37 @@ def refused_while_the_answer_is_lost(draw: Draw) -> list[Step]:
     ]
 
 
+def raised_by_late_frames(draw: Draw) -> list[Step]:
+    """A home goes back and loses a mailbox: late frames bring what it had."""
+    scene = Scene(draw)
+    cut = Cut(
+        at_s=scene.after(3.0, 3.1),
+        lasts_s=round(scene.rng.uniform(6.0, 9.0), 3),
+        origin=scene.origin,
+        home=scene.home,
+        is_one_way=False,
+    )
+    moved = Rehome(
+        at_s=scene.after(4.0, 4.5),
+        extension=scene.extension,
+        home=scene.elsewhere(),
+        pause_s=scene.rng.choice((0.0, 0.3)),
+        lasts_s=10.0,
+    )
+    echo = Echo(
+        at_s=scene.after(6.5, 9.0), origin=scene.origin, home=scene.home, which=0.0, count=99
+    )
+    return [
+        Backup(at_s=scene.begins_s, server=scene.home),
+        *(scene.call(0.2, 1.5) for _ in range(scene.rng.randint(1, 3))),
+        cut,
+        Restore(at_s=scene.after(3.3, 3.8), server=scene.home),
+        moved,
+        echo,
+        *scene.some(0.4, scene.call(4.0, 16.0)),
+    ]
+
+
 def given_away_and_forgotten(draw: Draw) -> list[Step]:
     """A server goes back to before it gave a mailbox away, and its owner records a greeting."""
     scene = Scene(draw)
@@ -307,6 +339,7 @@ SCENARIOS: tuple[tuple[Callable[[Draw], list[Step]], int], ...] = (
     (moved_again_and_again, 10),
     (answered_by_a_cache, 8),
     (refused_while_the_answer_is_lost, 10),
+    (raised_by_late_frames, 8),
     (given_away_and_forgotten, 8),
     (damaged_on_the_way, 8),
     (heard_while_it_travels, 8),
