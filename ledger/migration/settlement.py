@@ -149,7 +149,6 @@ class Settlement:
 
     async def send_again(self, stream: UUID, message_id: UUID, reason: str) -> None:
         """Send a message of a re-homed mailbox again, whose home did not know that it is."""
-
         own = self._own_stream(message_id)
 
         def decide(streams: Streams, stamp: Stamp) -> list[DomainEvent]:

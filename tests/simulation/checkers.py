@@ -236,7 +236,7 @@ def messages_arrive_in_order(world: Remains) -> Findings:
     for name in world.machines:
         last: dict[tuple[str, int], int] = {}
         for _, event in world.view(name).delivered:
-            if event.origin == name or _went_another_way(world, event):
+            if event.origin == name or _went_another_way(world, event, name):
                 continue
             logs = world.logs_of(event.origin)
             sender = next((n for n, image in enumerate(logs) if _shipped(image, event)), None)
@@ -258,12 +258,20 @@ def _shipped(image: Any, event: MessageDelivered) -> bool:
     )
 
 
-def _went_another_way(world: Remains, event: MessageDelivered) -> bool:
-    """Was it refused first, or did its mailbox move?"""
+def _went_another_way(world: Remains, event: MessageDelivered, home: str) -> bool:
+    """Was it refused first, did its mailbox move, or did late frames tell a log that went back?"""
     extension = event.mailbox.partition("@")[0]
     if world.is_moved_by_file(extension) or any(one == extension for one, _ in world.told.moves):
         return True
-    return event.message_id in world.view(event.origin).ever_refused
+    if (event.origin, home) in world.told.echoed and world.told.went_back(home):
+        return True
+    if event.message_id in world.view(event.origin).ever_refused:
+        return True
+    return world.told.went_back(event.origin) and any(
+        entry.topic == "migration-refused" and event_of(entry).message_id == event.message_id
+        for image in world.logs_of(event.origin)
+        for entry in image.entries
+    )
 
 
 def incarnations_are_few(world: Remains) -> Findings:
@@ -276,7 +284,7 @@ def incarnations_are_few(world: Remains) -> Findings:
             if entry.topic == "incarnation-started" and entry.origin is None
         }
         past = sum(who == name for _, who in world.told.restored)
-        most = 2 * past + 1 if past else 0
+        most = 2 * past + 2 if past else 0
         if len(began) > most:
             yield f"{name} began {len(began)} incarnations, at most {most} expected"
 
@@ -442,6 +450,8 @@ def no_voice_is_only_in_a_nameless_blob(world: Remains) -> Findings:
                 continue
             sound = decode_stored_form(stored)
             sounds = [*_sounds_of_call(world, name, call_id), *_set_aside(machine)]
+            if call_id in world.told.lost_with_its_disk:
+                continue  # recalled while the log that was asked went back as well
             if call_id in world.told.no_calls or _is_recalled(world, name, call_id, sound):
                 continue
             if not any(other.startswith(sound) for other in sounds):

@@ -77,6 +77,8 @@ class Remains:
         for done in self.told.actions:
             if self.told.went_back(done.server, done.at_s):
                 continue
+            if done.server in self.left and self.told.restored:
+                continue  # a log that went back took a message to wait still that was there
             if self.told.restored and any(one == done.extension for one, _ in self.told.moves):
                 continue  # a log that went back may tell it otherwise than another: a conflict
             streams = [
