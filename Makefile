@@ -19,7 +19,7 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 # Debian packages whose programs some tests run.
-TEST_PACKAGES := rsync gcc libc6-dev
+TEST_PACKAGES := rsync gcc libc6-dev systemd
 
 .PHONY: help
 help: ## list these targets
