@@ -19,7 +19,7 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 # Debian packages whose programs some tests run.
-TEST_PACKAGES := rsync gcc libc6-dev
+TEST_PACKAGES := rsync gcc libc6-dev systemd
 
 .PHONY: help
 help: ## list these targets
@@ -34,7 +34,7 @@ demo: $(VENV)/.synced ## three servers: one dies, calls come in, it returns (ARG
 
 .PHONY: test
 test: packages check ## all checks and all tests (ARGS="-k name" for some, PYTHON=3.13 or a path)
-	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.synced ## format, lint, types, import floors, spelling, lock file

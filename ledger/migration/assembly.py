@@ -111,8 +111,8 @@ class Assembly:
             self.needed_blobs.update(d for d in parcel.blobs if d in self._blobs)
         else:
             self._expect_blobs(parcel)
-        if parcel.message is not None and parcel.kind is StreamKind.MESSAGE:
-            self._expect_stored(parcel.message, new)
+            if parcel.message is not None and parcel.kind is StreamKind.MESSAGE:
+                self._expect_stored(parcel.message, new)
         self._keep(new)
         if parcel.message is not None and self._comes_to_stay(parcel):
             self._deliver(parcel.message, parcel)

@@ -149,6 +149,7 @@ class Settlement:
 
     async def send_again(self, stream: UUID, message_id: UUID, reason: str) -> None:
         """Send a message of a re-homed mailbox again, whose home did not know that it is."""
+        own = self._own_stream(message_id)
 
         def decide(streams: Streams, stamp: Stamp) -> list[DomainEvent]:
             events = streams.get(stream, [])
@@ -157,9 +158,11 @@ class Settlement:
                 return []
             if journey.refused != RefusalReason.NOT_MY_MAILBOX:
                 return []
+            if own != stream and own in streams:
+                return []  # It was at home here since then.
             return requeue(message_id, events, self._homes, stamp, reason)[1]
 
-        await self._append({stream}, decide)
+        await self._append({stream, own}, decide)
 
     async def hand_over(self, journeys: Sequence[Journey]) -> int:
         """Send messages that are at home here to the present homes of their mailboxes.

@@ -55,10 +55,17 @@ def no_history_changes_unseen(world: World) -> Iterator[str]:
                 by_server.setdefault(read_log_name(row.log)[0], []).append(row)
         for server, rows in by_server.items():
             image = world.all_machines[server].image
-            has_signed_again = any(_incarnation(row) == image.head.incarnation for row in rows)
-            is_whole = all(_is_of(image, parse_checkpoint(row.note)[1]) for row in rows)
-            is_known = any(_incarnation(row) in seen for row in rows)
-            if has_signed_again and not is_whole and not is_known:
+            noted = [(_incarnation(row), parse_checkpoint(row.note)[1]) for row in rows]
+            lost = [(i, c.size) for i, c in noted if not _is_of(image, c)]
+            present = [
+                (i, c.size) for i, c in noted if i == image.head.incarnation and _is_of(image, c)
+            ]
+            has_signed_both = any(
+                here != gone or size > lost_size
+                for gone, lost_size in lost
+                for here, size in present
+            )
+            if has_signed_both and not any(i in seen for i, _ in noted):
                 yield f"{name} signed two histories of {server} and recorded no fork"
 
 

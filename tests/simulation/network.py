@@ -137,6 +137,7 @@ class Network:
 
     async def echo(self, origin: str, home: str, which: float, count: int) -> None:
         """Let some of the batches of one server for another arrive once more, in their order."""
+        self._world.told.echoed.add((origin, home))
         batches = self._batches.get((origin, home), [])
         first = int(which * len(batches))
         for body in batches[first : first + count]:

@@ -62,6 +62,8 @@ class Told:
     """(when, machine): who went back in time, or had a clone that was switched off."""
     moves: list[tuple[str, str]] = field(default_factory=list)
     """(extension, home): moves by command that a server was asked for."""
+    echoed: set[tuple[str, str]] = field(default_factory=set)
+    """(origin, home): between them frames of long ago arrived once more."""
     spooled: list[tuple[float, str, UUID, bytes]] = field(default_factory=list)
     """(when, machine, call, what was received): left in the spool by a process that died."""
     broken: list[str] = field(default_factory=list)

@@ -6,10 +6,12 @@ among the recordings of each machine.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 from ledger.events import OpaqueEvent
+from ledger.ids import message_stream_id
 from ledger.mailbox import mailbox_of
 from ledger.storage.event_log import LogEntry
 from tests.simulation.logs import LogView, event_of
@@ -54,6 +56,8 @@ class Remains:
             return False
         if self.told.moves and (self.homes_in_doubt() or self.left_behind()):
             return False
+        if any(self.unknown_actions()):
+            return False
         if any(self.follows_by_itself(v, m) for v in views.values() for m in v.refused):
             return False
         arrived = {call for n in self.all_machines for call in self.view(n).delivered_calls}
@@ -67,6 +71,26 @@ class Remains:
             return False
         extension = view.stored[message_id].mailbox.partition("@")[0]
         return not self.is_moved_by_file(extension)
+
+    def unknown_actions(self) -> Iterator[str]:
+        """What a user was told is recorded, and the message's home has not heard of."""
+        for done in self.told.actions:
+            if self.told.went_back(done.server, done.at_s):
+                continue
+            if done.server in self.left and self.told.restored:
+                continue  # a log that went back took a message to wait still that was there
+            if self.told.restored and any(one == done.extension for one, _ in self.told.moves):
+                continue  # a log that went back may tell it otherwise than another: a conflict
+            streams = [
+                done.call_id,
+                *(message_stream_id(done.message_id, home) for home in self.all_machines),
+            ]
+            for name, machine in self.machines.items():
+                if all(e.message_id != done.message_id for _, e in self.view(name).delivered):
+                    continue
+                entries = [e for one in streams for e in machine.image.streams.get(one, ())]
+                if not any(done.by.encode() in entry.plain for entry in entries):
+                    yield f"{name} does not know what {done.by} did to message {done.message_id}"
 
     def unknown_profiles(self) -> list[str]:
         """What some server has not heard of greetings and PINs.

@@ -59,6 +59,8 @@ class Schedule:
     """How often the end of a process is the end of its machine's power."""
     is_signed: bool = False
     """Real signatures; else fast ones."""
+    is_witnessed: bool = True
+    """The servers co-sign each other's checkpoints, and learn by that too who went back."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -424,4 +426,5 @@ def draw_schedule(seed: int, moving: float = MOVING) -> Schedule:
         tuple(steps),
         power_cuts=power_cuts,
         is_signed=seed % 20 == 0,
+        is_witnessed=seed % 3 == 0,
     )

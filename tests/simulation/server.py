@@ -371,7 +371,8 @@ class Process:
         """Start as the program does: recover, ship, then listen."""
         await self.server.start()
         self.spawn(self._record_changes())
-        await self.cosigning.start()
+        if self.world.schedule.is_witnessed:
+            await self.cosigning.start()
         await self.deliveries.start()
         self.is_listening = True
 
