@@ -115,6 +115,8 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
     """Was less asked for than there is?"""
     told_by: list[str]
     """Who knows of events behind ``position``: they may hold some of them."""
+    other_histories: list[str]
+    """Who knows of events up to ``position`` that are others than those that are recovered."""
     missing: list[MissingBlob]
     sources: list[SourceReport]
     seconds: float
@@ -123,7 +125,8 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_whole(self) -> bool:
         """Is everything here that was asked for?"""
-        return not self.missing and (self.is_cut or self.position >= self.known_until)
+        is_all = self.is_cut or self.position >= self.known_until
+        return is_all and not self.missing and not self.other_histories
 
 
 class DirectorySource:
@@ -229,8 +232,8 @@ class _Heard:
     sources: list[tuple[LogSource, SourceReport]] = field(default_factory=list)
     copies: list[tuple[LogSource, SourceReport, CopyState]] = field(default_factory=list)
     """Those that the server signed, the longest first."""
-    signed: list[tuple[str, UUID, int]] = field(default_factory=list)
-    """Who knows the log up to where: source, incarnation, position."""
+    signed: list[tuple[str, UUID, int, bytes]] = field(default_factory=list)
+    """Who knows the log up to where: source, incarnation, position, Merkle root."""
 
 
 class Recovery:
@@ -335,13 +338,15 @@ class Recovery:
                 continue
             if copy.position:
                 heard.copies.append((source, report, copy))
-                heard.signed.append((source.name, copy.incarnation, copy.position))
+                root = bytes.fromhex(copy.root)
+                heard.signed.append((source.name, copy.incarnation, copy.position, root))
         for text in state.witnessed:
             if (signed := _signed_by_server(text, target)) is not None:
-                heard.signed.append((source.name, signed[0], signed[1].size))
+                heard.signed.append((source.name, signed[0], signed[1].size, signed[1].root))
         for row in state.tracked:
-            heard.signed.append((source.name, row.incarnation, row.position))
-        known = (position for name, _, position in heard.signed if name == source.name)
+            root = bytes.fromhex(row.root)
+            heard.signed.append((source.name, row.incarnation, row.position, root))
+        known = (position for name, _, position, _ in heard.signed if name == source.name)
         report.known_until = max(known, default=0)
 
     # --- Copy -----------------------------------------------------------------------------------
@@ -404,16 +409,24 @@ class Recovery:
     ) -> RecoveryReport:
         # What was signed under an incarnation that the log itself has left behind counts no more.
         superseded = _incarnations(target) - {end.incarnation}
-        ahead = [one for one in heard.signed if one[1] not in superseded and one[2] > end.position]
+        told = [one for one in heard.signed if one[1] not in superseded]
+        ahead = [one for one in told if one[2] > end.position]
+        root_at = target.recorder.root_at
+        others = {
+            name
+            for name, _, position, root in told
+            if position <= end.position and root_at(position) != root
+        }
         longest = max((copy.position for _, _, copy in heard.copies), default=0)
         return RecoveryReport(
             server=target.of,
             incarnation=new,
             position=end.position,
-            known_until=max([end.position, *(position for _, _, position in ahead)]),
+            known_until=max([end.position, *(position for _, _, position, _ in ahead)]),
             root=end.root.hex(),
             is_cut=self._until is not None and end.position < longest,
-            told_by=sorted({name for name, _, _ in ahead}),
+            told_by=sorted({name for name, *_ in ahead}),
+            other_histories=sorted(others),
             missing=list(self._name(target, missing)),
             sources=[report for _, report in heard.sources],
             seconds=round(self._clock.monotonic_s() - self._began_s, 3),
@@ -495,7 +508,7 @@ def _signed_by_server(text: str, target: LogTarget) -> tuple[UUID, Checkpoint] |
     except CallerError:
         return None
     key = log_key(server, incarnation, target.public_key)
-    if server != target.of or not note.is_signed_by(key):
+    if server != target.of or not note.is_signed_by(key, target.verify):
         return None
     return incarnation, checkpoint
 

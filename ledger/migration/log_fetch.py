@@ -23,6 +23,7 @@ from eventsourcing.persistence import StoredEvent
 from ledger.checkpoint import Checkpoint, log_key, log_name, parse_checkpoint, read_log_name
 from ledger.errors import CallerError, ConflictError, PeerError
 from ledger.events import DomainEvent, OpaqueEvent, PinChanged, ServerId, decode
+from ledger.identity import Verifier, verify_signature
 from ledger.migration.former_events import blob_of
 from ledger.migration.link import PeerClient
 from ledger.migration.wire import (
@@ -120,6 +121,7 @@ class LogTarget:
     blobs: BlobStore
     cosigned: CosignedCheckpoints
     checkpoint: CheckpointFile
+    verify: Verifier = verify_signature
 
 
 @dataclass(slots=True)
@@ -457,7 +459,7 @@ def _is_signed(text: str, expected: Checkpoint, target: LogTarget) -> bool:
     except CallerError:
         return False
     key = log_key(target.of, incarnation, target.public_key)
-    return checkpoint == expected and note.is_signed_by(key)
+    return checkpoint == expected and note.is_signed_by(key, target.verify)
 
 
 def _other_history(target: LogTarget, position: int, copy: CopyState) -> OtherHistoryError:

@@ -24,6 +24,7 @@ from ledger.clock import Clock
 from ledger.configuration import Directory
 from ledger.errors import LedgerError
 from ledger.events import ServerId
+from ledger.identity import Verifier, verify_signature
 from ledger.migration.link import PeerClient, PeerLink
 from ledger.migration.log_fetch import (
     LogFetch,
@@ -85,6 +86,7 @@ class Mirroring:
         needed: Needed,
         clock: Clock,
         offload: Offload,
+        verify: Verifier = verify_signature,
     ) -> None:
         self._mirrors = [
             Mirror(
@@ -95,6 +97,7 @@ class Mirroring:
                 needed=needed,
                 clock=clock,
                 offload=offload,
+                verify=verify,
             )
             for entry in directory.peers
             if directory.this_server in entry.mirrors
@@ -133,6 +136,7 @@ class Mirror:
         needed: Needed,
         clock: Clock,
         offload: Offload,
+        verify: Verifier = verify_signature,
     ) -> None:
         self.state = MirrorState(origin)
         self._source = source
@@ -142,6 +146,7 @@ class Mirror:
         self._needed = needed
         self._clock = clock
         self._offload = offload
+        self._verify = verify
         self._cared_s: float | None = None
 
     async def run(self) -> None:
@@ -232,6 +237,7 @@ class Mirror:
             blobs=copy.blobs,
             cosigned=copy.cosigned,
             checkpoint=copy.checkpoint,
+            verify=self._verify,
         )
 
     def _note(self, position: int, origin_position: int, missing: int | None = None) -> None:

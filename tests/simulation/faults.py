@@ -191,7 +191,8 @@ class Backup(Step):
     is_verified: bool = False
 
     async def strike(self, world: World) -> None:
-        if (machine := world.machines.get(self.server)) is None:
+        machine = world.machines.get(self.server)
+        if machine is None or machine.is_lost:
             return
         copy = machine.backup()
         world.backups.setdefault(self.server, []).append(copy)
@@ -225,6 +226,29 @@ class Restore(Step):
         backups = world.backups.get(self.server)
         if backups and self.server in world.machines:
             world.restore(world.machines[self.server], backups[-1].backup())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lose(Step):
+    """A server's disk burns, with everything on it."""
+
+    server: str
+
+    async def strike(self, world: World) -> None:
+        if self.server in world.machines:
+            world.lose(world.machines[self.server])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recover(Step):
+    """A server that was lost is recovered on an empty disk, and starts."""
+
+    server: str
+    sources: tuple[str, ...] = ()
+    """Whom to ask; none: all others."""
+
+    async def strike(self, world: World) -> None:
+        world.recover(self.server, self.sources)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,7 @@ def read_kept(path: Path) -> Schedule:
     told = msgspec.json.decode(path.read_bytes())
     del told["found"]
     steps = tuple(_step(step) for step in told.pop("steps"))
+    told["mirrors"] = tuple(tuple(pair) for pair in told.get("mirrors", ()))
     return Schedule(steps=steps, **told)
 
 

@@ -40,6 +40,8 @@ class Layout:
     moved: tuple[tuple[str, str], ...] = ()
     left: tuple[tuple[str, str], ...] = ()
     """Servers that were taken out of the file, each with the heir of its extensions."""
+    mirrors: tuple[tuple[str, str], ...] = ()
+    """(server, mirror)"""
 
     @property
     def names(self) -> list[str]:
@@ -67,6 +69,10 @@ class Layout:
         """Give the layout after a server was taken out; another one gets its extensions."""
         return replace(self, left=(*self.left, (name, heir)))
 
+    def mirrors_of(self, name: str) -> tuple[str, ...]:
+        """Give the servers that keep a copy of a server's log."""
+        return tuple(m for server, m in self.mirrors if server == name and m in self.names)
+
     def claims_of(self, name: str) -> list[str]:
         """Give the patterns of extensions that the file gives to a server."""
         ranges = [f"{n}*" for n, one in enumerate(NAMES[: self.servers], 1)]
@@ -90,7 +96,13 @@ def configuration(name: str, layout: Layout, is_signed: bool) -> Configuration:
         claims = tuple(parse_claim(text) for text in layout.claims_of(server))
         key = identity_of(server, is_signed).public_key
         entries.append(
-            ServerEntry(id=server, url=f"https://{server}:1", public_key=key, claims=claims)
+            ServerEntry(
+                id=server,
+                url=f"https://{server}:1",
+                public_key=key,
+                claims=claims,
+                mirrors=layout.mirrors_of(server),
+            )
         )
     return Configuration(
         server=name,

@@ -133,7 +133,12 @@ def note_spool(world: World, machine: Machine) -> None:
 
 
 def note_losses(world: World) -> None:
-    """Find the recordings that no disk holds any more: nothing could bring them back."""
+    """Find the recordings that no disk holds any more: nothing could bring them back.
+
+    While a server is lost that is not known: copies of its log may bring them back.
+    """
+    if any(machine.is_lost for machine in world.machines.values()):
+        return
     machines = [*world.machines.values(), *world.clones]
     for call_id, accepted in world.told.accepted.items():
         name = str(accepted.message.message_id).encode()

@@ -30,8 +30,10 @@ from tests.simulation.faults import (
     Join,
     Kill,
     Leave,
+    Lose,
     Move,
     Poison,
+    Recover,
     Rehome,
     Restore,
     Rot,
@@ -59,6 +61,8 @@ class Schedule:
     """How often the end of a process is the end of its machine's power."""
     is_signed: bool = False
     """Real signatures; else fast ones."""
+    mirrors: tuple[tuple[str, str], ...] = ()
+    """(server, mirror): who keeps a copy of whose log."""
     is_witnessed: bool = True
     """The servers co-sign each other's checkpoints, and learn by that too who went back."""
 
@@ -409,6 +413,47 @@ def draw_scene(seed: int, draw: Draw) -> list[Step]:
     return scene
 
 
+MIRRORED = 0.12
+"""How often servers have mirrors, and one of them is lost."""
+
+
+def draw_disaster(seed: int, draw: Draw) -> tuple[list[Step], tuple[tuple[str, str], ...]]:
+    """Draw perhaps mirrors, and a server that is lost and recovered; from a source of its own."""
+    rng = random.Random(f"mirrors/{seed}")
+    if rng.random() >= MIRRORED:
+        return [], ()
+    draw.rng = rng
+    lost, mirror = draw.pair()
+    others = [name for name in draw.names if name not in (lost, mirror)]
+    mirrors = [(lost, mirror), *((lost, name) for name in others if rng.random() < 0.5)]
+    if rng.random() < 0.4:
+        mirrors.append((mirror, lost))
+    lost_s = draw.when()
+    then_s = round(lost_s + rng.uniform(1.0, 12.0), 3)
+    number = draw.names.index(lost) + 1
+    steps: list[Step] = [Lose(at_s=lost_s, server=lost)]
+    for _ in range(rng.randint(1, 3)):
+        before = draw.call(max(0.5, round(lost_s - rng.uniform(0.0, 8.0), 3)), draw.server())
+        steps.append(replace(before, extension=f"{number}000"))
+    sources = rng.choice(((), (mirror,), (mirror, *others)))
+    steps.append(Recover(at_s=then_s, server=lost, sources=sources))
+    for server, at_s in ((lost, then_s), (mirror, lost_s - 4.0), (mirror, then_s)):
+        if rng.random() < 0.35:
+            steps.append(
+                Crash(
+                    at_s=max(0.5, round(at_s + rng.uniform(0.0, 2.0), 3)),
+                    server=server,
+                    operations=rng.randint(1, 30),
+                    is_after=rng.random() < 0.5,
+                    down_s=rng.choice((0.2, 3.0)),
+                )
+            )
+    if rng.random() < 0.3:
+        at_s = round(then_s + rng.uniform(2.0, 10.0), 3)
+        steps.append(Lose(at_s=at_s, server=rng.choice((lost, mirror))))
+    return steps, tuple(mirrors)
+
+
 def draw_schedule(seed: int, moving: float = MOVING) -> Schedule:
     """Draw what happens in the run of this seed; ``moving`` weighs the moves of mailboxes."""
     draw = Draw(seed)
@@ -420,11 +465,14 @@ def draw_schedule(seed: int, moving: float = MOVING) -> Schedule:
     power_cuts = rng.choice((0.0, 0.5, 1.0))
     steps += draw_moves(seed, draw, moving)
     steps += draw_scene(seed, draw)
+    disaster, mirrors = draw_disaster(seed, draw)
+    steps += disaster
     return Schedule(
         seed,
         draw.count,
         tuple(steps),
         power_cuts=power_cuts,
         is_signed=seed % 20 == 0,
+        mirrors=mirrors,
         is_witnessed=seed % 3 == 0,
     )

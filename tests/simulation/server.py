@@ -27,6 +27,8 @@ from ledger.migration.home import Receiver
 from ledger.migration.incarnations import Incarnations
 from ledger.migration.known_homes import load_homes
 from ledger.migration.link import Route
+from ledger.migration.log_sharing import Acknowledged, LogSharing
+from ledger.migration.mirroring import Mirroring
 from ledger.migration.origin import OriginParts
 from ledger.migration.reachability import Observers, Reachability
 from ledger.migration.settlement import Settlement
@@ -57,6 +59,21 @@ class Unanswered(Exception):  # noqa: N818  (what a switch sees: the server is g
 
 
 @dataclass
+class KeptLog:
+    """A copy of another server's log, on a machine's disk."""
+
+    image: LogImage
+    disk: Disk
+    checkpoints: MemoryCosignedCheckpoints = field(default_factory=MemoryCosignedCheckpoints)
+
+    def on(self, disk: Disk) -> KeptLog:
+        """Copy it to another disk."""
+        twin = KeptLog(self.image.copy(), disk)
+        twin.checkpoints.rows = dict(self.checkpoints.rows)
+        return twin
+
+
+@dataclass
 class Machine:
     """What one server keeps over restarts."""
 
@@ -78,6 +95,18 @@ class Machine:
     down_after_crash_s: float = 0.0
     """How long it stays down when the next crash strikes."""
     is_clone: bool = False
+    is_lost: bool = False
+    """Its disk is empty, and it is to be recovered before it starts."""
+    named_missing: set[str] = field(default_factory=set)
+    """Blobs of which its recovery said that nobody has them."""
+    burnt: LogImage | None = None
+    """The log that was lost with the disk."""
+    recovers_from: tuple[str, ...] | None = None
+    """From whom an operator lets it be recovered; empty: from all others."""
+    copies: dict[tuple[str, str], KeptLog] = field(default_factory=dict)
+    """Of other servers' logs, by (server, name of the copy)."""
+    acknowledged: dict[str, Acknowledged] = field(default_factory=dict)
+    """What mirrors said last that they hold of its log."""
 
     def backup(self) -> Machine:
         """Copy what the disk has, as a backup does."""
@@ -86,6 +115,7 @@ class Machine:
         )
         twin.cursors = dict(self.cursors)
         twin.checkpoints.rows = dict(self.checkpoints.rows)
+        twin.copies = {name: kept.on(twin.disk) for name, kept in self.copies.items()}
         return twin
 
     # --- what the checkers ask of any machine, simulated or real ------------------------------
@@ -210,7 +240,7 @@ class SimulatedOffload:
 class SimulatedRecorder(MemoryLogRecorder):
     """The log in memory, on a disk that fills up and under a program that crashes."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine | KeptLog) -> None:
         super().__init__(image=machine.image)
         self._disk = machine.disk
 
@@ -248,7 +278,7 @@ class SimulatedCursors:
 class SimulatedCheckpoints:
     """The co-signed checkpoints of a machine, on its disk."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine | KeptLog) -> None:
         self._machine = machine
         self.newest = machine.checkpoints.newest
         self.all = machine.checkpoints.all
@@ -274,6 +304,8 @@ class Process:
         self.is_listening = False
         self.unanswered: list[asyncio.Future[Any]] = []
         self.ended: asyncio.Future[None] = world.loop.create_future()
+        self.sharing: LogSharing | None = None
+        self.mirroring: Mirroring | None = None
         self._death: list[asyncio.Future[Any]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         machine.starts += 1
@@ -326,6 +358,12 @@ class Process:
             ),
             links,
         )
+        if self.world.schedule.mirrors:
+            from tests.simulation.mirrors import join_mirroring  # noqa: PLC0415  (it needs this)
+
+            self.sharing, self.mirroring = join_mirroring(
+                self, links, blobs, checkpoints, clock, offload
+            )
         self.receiver = Receiver(
             identity=machine.identity,
             homes=self.homes,
@@ -345,6 +383,7 @@ class Process:
                 verify=machine.verify,
             ),
             on_inbound=self.deliveries.inbound,
+            sharing=self.sharing,
         )
         self.server = VoicemailServer(
             ServerParts(
@@ -374,6 +413,8 @@ class Process:
         if self.world.schedule.is_witnessed:
             await self.cosigning.start()
         await self.deliveries.start()
+        if self.mirroring is not None:
+            await self.mirroring.start()
         self.is_listening = True
 
     async def _record_changes(self) -> None:

@@ -17,6 +17,7 @@ from uuid import UUID
 from ledger.errors import (
     CorruptionError,
     LedgerError,
+    PeerError,
     TransientError,
 )
 from ledger.identity import verify_signature
@@ -29,6 +30,7 @@ from ledger.storage.spool import Spool
 from tests.simulation.disk import Crashed, Disk, VirtualFiles
 from tests.simulation.layout import Layout, configuration, identity_of
 from tests.simulation.loop import Stuck, VirtualLoop
+from tests.simulation.mirrors import lagging_copies, recover_lost
 from tests.simulation.network import Network, Weather
 from tests.simulation.promises import (
     check_promise,
@@ -66,7 +68,7 @@ class World(Remains):
         self.rng = random.Random(f"world/{schedule.seed}")
         self.loop = VirtualLoop()
         self.network = Network(self, random.Random(f"network/{schedule.seed}"))
-        self.layout = Layout(schedule.servers)
+        self.layout = Layout(schedule.servers, mirrors=schedule.mirrors)
         self.layouts: dict[str, Layout] = {}
         self.layouts_used.append(self.layout)
         self.backups: dict[str, list[Machine]] = {}
@@ -128,8 +130,11 @@ class World(Remains):
         for machine in self.all_machines.values():
             machine.disk.strikes.is_full = False
             machine.disk.strikes.crash_in = machine.disk.strikes.fail_sync_in = None
+        for name, machine in self.machines.items():
+            if machine.is_lost:
+                self.recover(name, ())
         for machine in self.machines.values():
-            if self.layouts[machine.id] != self.layout and machine.process is not None:
+            if self.layouts.get(machine.id) != self.layout and machine.process is not None:
                 machine.process.die()
             machine.down_until_s = 0.0
         await asyncio.sleep(2.0)
@@ -217,6 +222,9 @@ class World(Remains):
     async def _keep_running(self, machine: Machine) -> None:
         """Start the program, and again whenever it has ended, as a service manager does."""
         while self.machines.get(machine.id) is machine or machine in self.clones:
+            if machine.is_lost and machine.recovers_from is None:
+                await asyncio.sleep(1.0)
+                continue
             wait_s = machine.down_until_s - self.now_s
             if wait_s > 0:
                 await asyncio.sleep(min(wait_s, 1.0))
@@ -231,10 +239,12 @@ class World(Remains):
         config = configuration(machine.id, self.layout, self.schedule.is_signed)
         machine.process = process = Process(self, machine, config)
         try:
+            if machine.is_lost:
+                await process.ask(recover_lost(process))
             process.build()
             await process.ask(process.start())
             await process.ended
-        except (Crashed, Unanswered, TransientError, CorruptionError):
+        except (Crashed, Unanswered, TransientError, CorruptionError, PeerError):
             process.die()
 
     def listener(self, name: str) -> Process | None:
@@ -248,6 +258,8 @@ class World(Remains):
         machine = process.machine
         self.network.note("died", process.name)
         machine.disk.strikes.crash_in = None
+        if process.sharing is not None:
+            machine.acknowledged |= process.sharing.acknowledged
         machine.down_until_s = max(machine.down_until_s, self.now_s + machine.down_after_crash_s)
         machine.down_after_crash_s = 0.0
         self.deaths += 1
@@ -271,6 +283,34 @@ class World(Remains):
         self.told.restored.append((self.now_s, old.id))
         self.power_on(copy)
         note_losses(self)
+
+    def lose(self, old: Machine) -> None:
+        """Let a machine's disk burn: one with an empty disk stands in its place."""
+        self.kill(old, 0.0)
+        rng = old.rng
+        image = LogImage(Head(UUID(int=rng.getrandbits(128)), Frontier()))
+        new = Machine(old.id, old.identity, old.verify, Disk(rng), image, rng)
+        new.starts, new.skew_s, new.is_lost = old.starts, old.skew_s, True
+        new.burnt = old.burnt if old.is_lost else old.image
+        new.acknowledged = dict(old.acknowledged)
+        self.machines[old.id] = new
+        if not old.is_lost:
+            self.histories[old.id].append(image)
+        else:
+            self.histories[old.id][-1] = image
+        self.told.restored.append((self.now_s, old.id))
+        self.power_on(new)
+
+    def recover(self, name: str, sources: tuple[str, ...]) -> None:
+        """An operator lets a lost server be recovered, unless that is going on."""
+        machine = self.machines.get(name)
+        if machine is not None and machine.is_lost and machine.recovers_from is None:
+            machine.recovers_from = sources
+            machine.down_until_s = 0.0
+
+    def is_settled(self) -> bool:
+        """Is nothing on its way any more, also to no mirror?"""
+        return super().is_settled() and not lagging_copies(self)
 
     def start_clone(self, clone: Machine) -> None:
         """Let a second server with the same identity run, over a copy of the first one's disk."""

@@ -114,6 +114,9 @@ def state(report: RecoveryReport) -> str:
             f"positions {report.position + 1} to {report.known_until} are missing; {told} may hold "
             "some of them, and is asked when the server starts"
         )
+    if report.other_histories:
+        told = ", ".join(report.other_histories)
+        lacks.append(f"another history of this log is known to {told}, and is not recovered")
     if report.missing:
         lacks.append(f"{len(report.missing)} recordings are missing")
     return f"{through}, {'; '.join(lacks) or 'nothing missing'}"

@@ -1,0 +1,287 @@
+"""Mirrors in the simulated world, and the recovery of a server whose disk burnt.
+
+All of it is the program's code, over logs in memory and files on a simulated disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from ledger.errors import NotFoundError, TransientError
+from ledger.events import MessageStored
+from ledger.ids import new_id_factory
+from ledger.migration.link import PeerClient
+from ledger.migration.log_fetch import LogTarget, PeerSource
+from ledger.migration.log_sharing import LogSharing
+from ledger.migration.mirroring import Mirroring
+from ledger.storage.filesystem_blobs import FilesystemBlobStore
+from ledger.storage.log_copy import CURRENT_COPY, CheckpointFile
+from ledger.storage.memory import LogImage
+from ledger.storage.merkle import Frontier
+from ledger.storage.recorder import Head
+from tests.simulation.disk import Crashed, VirtualFiles
+from tests.simulation.logs import event_of
+from tests.simulation.network import SimulatedLink
+from tests.simulation.promises import note_losses
+from tests.simulation.server import (
+    DATA,
+    KeptLog,
+    Machine,
+    Process,
+    SimulatedCheckpoints,
+    SimulatedClock,
+    SimulatedOffload,
+    SimulatedRecorder,
+)
+from vmledger.blob_needs import needed_blobs
+from vmledger.recovery import Recovery, RecoveryFolder, RecoveryReport
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+_COPIES = DATA / "mirrors"
+_KEEP_FOR = timedelta(days=90)
+
+
+@dataclass
+class SimulatedCopy:
+    """An open copy of a log."""
+
+    name: str
+    recorder: SimulatedRecorder
+    blobs: FilesystemBlobStore
+    cosigned: SimulatedCheckpoints
+    checkpoint: CheckpointFile
+
+
+class SimulatedShelf:
+    """The copies on a machine's disk, open in one process."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._machine = process.machine
+        self._files = VirtualFiles(process.machine.disk, lambda: process.world.now_s)
+        self._open: dict[tuple[str, str], SimulatedCopy] = {}
+
+    def current(self, of: str) -> SimulatedCopy:
+        if (of, CURRENT_COPY) not in self._machine.copies:
+            self._files.make_directory(_COPIES / of / CURRENT_COPY)
+            head = Head(UUID(int=self._process.rng.getrandbits(128)), Frontier())
+            self._machine.copies[of, CURRENT_COPY] = KeptLog(LogImage(head), self._machine.disk)
+        return self._get(of, CURRENT_COPY)
+
+    def copies(self, of: str) -> Sequence[SimulatedCopy]:
+        return [self._get(*key) for key in sorted(self._machine.copies) if key[0] == of]
+
+    def set_aside(self, of: str, at: datetime) -> Path:
+        name = f"aside-{at:%Y%m%dT%H%M%S.%fZ}"
+        disk, old, new = self._machine.disk, _COPIES / of / CURRENT_COPY, _COPIES / of / name
+        crash = disk.step()
+        for known in (disk.names, disk.durable_names):
+            for path in [path for path in known if old in path.parents]:
+                known[new / path.relative_to(old)] = known.pop(path)
+        for folders in (disk.folders, disk.durable_folders):
+            for folder in [f for f in folders if f == old or old in f.parents]:
+                folders.remove(folder)
+                folders.add(new / folder.relative_to(old))
+        self._open.pop((of, CURRENT_COPY), None)
+        self._machine.copies[of, name] = self._machine.copies.pop((of, CURRENT_COPY))
+        if crash:
+            raise Crashed
+        return new
+
+    def _get(self, of: str, name: str) -> SimulatedCopy:
+        if (of, name) not in self._open:
+            kept, folder = self._machine.copies[of, name], _COPIES / of / name
+            self._open[of, name] = SimulatedCopy(
+                name,
+                SimulatedRecorder(kept),
+                _blobs(self._process, folder / "blobs", self._files),
+                SimulatedCheckpoints(kept),
+                CheckpointFile(folder, self._files),
+            )
+        return self._open[of, name]
+
+
+def _blobs(process: Process, folder: Path, files: VirtualFiles) -> FilesystemBlobStore:
+    return FilesystemBlobStore(
+        folder,
+        files=files,
+        now_s=lambda: process.world.now_s,
+        new_name=lambda: f"{process.rng.getrandbits(64):016x}",
+    )
+
+
+def join_mirroring(
+    process: Process, links: Any, blobs: Any, checkpoints: Any, clock: Any, offload: Any
+) -> tuple[LogSharing, Mirroring]:
+    """Let a process give its log to its mirrors, and be the mirror of others."""
+    machine, directory = process.machine, process.config.directory
+    shelf = SimulatedShelf(process)
+    sharing = LogSharing(
+        identity=machine.identity,
+        directory=directory,
+        recorder=process.recorder,
+        blobs=blobs,
+        cosigned=checkpoints,
+        shelf=shelf,
+        clock=clock,
+        offload=offload,
+    )
+    mirroring = Mirroring(
+        links,
+        directory=directory,
+        shelf=shelf,
+        needed=lambda recorder, server: needed_blobs(recorder, server, _KEEP_FOR, clock.now()),
+        clock=clock,
+        offload=offload,
+        verify=machine.verify,
+    )
+    return sharing, mirroring
+
+
+async def recover_lost(process: Process) -> None:
+    """Recover a machine's log by the program's code."""
+    try:
+        await _recover_lost(process)
+    except Crashed:
+        process.die()
+        raise
+
+
+async def _recover_lost(process: Process) -> None:
+    world, machine = process.world, process.machine
+    clock, offload = SimulatedClock(process), SimulatedOffload(process)
+    files = VirtualFiles(machine.disk, lambda: world.now_s)
+    folder = RecoveryFolder(DATA, files)
+    peers = [peer.id for peer in process.config.directory.peers]
+    names = [name for name in machine.recovers_from or peers if name in peers]
+    sources = [
+        PeerSource(PeerClient(SimulatedLink(process, name, world.network)), offload)
+        for name in names
+    ]
+    target = LogTarget(
+        of=machine.id,
+        public_key=machine.identity.public_key,
+        recorder=SimulatedRecorder(machine),
+        blobs=_blobs(process, DATA / "blobs", files),
+        cosigned=SimulatedCheckpoints(machine),
+        checkpoint=folder.checkpoint,
+        verify=machine.verify,
+    )
+    recovery = Recovery(
+        process.config,
+        target,
+        folder,
+        sources,
+        offload=offload,
+        clock=clock,
+        new_id=new_id_factory(clock.now, process.rng.randbytes),
+    )
+    was_healed = world.is_healed
+    try:
+        report = await recovery.run()
+    except NotFoundError:
+        is_everybody_there = all(
+            world.listener(name) is not None or world.machines[name].is_lost for name in peers
+        )
+        if not (was_healed and is_everybody_there):
+            raise TransientError("nobody who was asked knows anything: later again") from None
+        folder.finish()  # the operator gives up, and starts with nothing
+        if any(_is_holder(world, machine.id, name) for name in names):
+            world.told.broken.append(f"the recovery of {machine.id} found no copy")
+    else:
+        assert machine.burnt is not None
+        _check_recovered(world, machine, machine.burnt, report)
+    machine.is_lost = False
+    machine.recovers_from = None
+    machine.checked_until = len(machine.image.entries)
+    note_losses(world)
+
+
+def _is_holder(world: World, lost: str, mirror: str) -> bool:
+    machine = world.machines.get(mirror)
+    kept = machine.copies.get((lost, CURRENT_COPY)) if machine is not None else None
+    return kept is not None and bool(kept.image.entries)
+
+
+def _check_recovered(
+    world: World, machine: Machine, lost: LogImage, report: RecoveryReport
+) -> None:
+    """What a source had acknowledged is back, or the statement says that it is not."""
+    image = machine.image
+    reached = {source.name for source in report.sources if not source.problem}
+    went_back = sum(name == machine.id for _, name in world.told.restored) > 1
+    for mirror, said in machine.acknowledged.items():
+        if mirror not in reached or world.told.went_back(mirror):
+            continue
+        position = said.position
+        is_back = (
+            position <= report.position
+            and position < len(lost.frontiers)
+            and image.frontiers[position].root() == lost.frontiers[position].root()
+        )
+        if not is_back and not (went_back and not report.is_whole):
+            if went_back and position >= len(lost.frontiers):
+                continue  # it was said of a log that had been lost before
+            world.told.broken.append(
+                f"{mirror} acknowledged {position} events of {machine.id}, and "
+                f"{report.position} are recovered from {sorted(reached)}"
+            )
+    named = machine.named_missing
+    named |= {blob.digest for blob in report.missing}
+    migrated = {
+        event_of(entry).message_id for entry in image.entries if entry.topic == "message-migrated"
+    }
+    for entry in image.entries:
+        event = event_of(entry) if entry.topic == "message-stored" else None
+        if not isinstance(event, MessageStored) or entry.origin is not None:
+            continue
+        is_here = machine.disk.is_durable(machine.path_of(event.blob))
+        if not is_here and event.blob not in named and event.message_id not in migrated:
+            world.told.broken.append(
+                f"{machine.id} is recovered without the sound of {event.message_id}, and nothing "
+                "is said of that"
+            )
+
+
+def lagging_copies(world: World) -> list[str]:
+    """Say which copies are not what their logs are."""
+    return [text for text, _ in _differences(world)]
+
+
+def copies_equal_their_logs(world: World) -> Iterator[str]:
+    """A copy is a beginning of its server's log, event by event, and signed."""
+    for text, is_behind in _differences(world):
+        if not is_behind:
+            yield text
+
+
+def _differences(world: World) -> Iterator[tuple[str, bool]]:
+    for server, mirror in world.schedule.mirrors:
+        if server not in world.machines or mirror not in world.machines:
+            continue
+        own, machine = world.machines[server].image, world.machines[mirror]
+        kept = machine.copies.get((server, CURRENT_COPY))
+        where = f"the copy of {server} at {mirror}"
+        if kept is None:
+            yield f"{where} is not there", True
+            continue
+        copied = len(kept.image.entries)
+        if copied < len(own.entries):
+            yield f"{where} has {copied} of {len(own.entries)} events", True
+        if [_of(e) for e in kept.image.entries] != [_of(e) for e in own.entries[:copied]]:
+            yield f"{where} is another log", False
+        files = VirtualFiles(machine.disk, lambda: world.now_s)
+        file = CheckpointFile(_COPIES / server / CURRENT_COPY, files)
+        if file.read(kept.image.head.to_log_head()) is None:
+            yield f"{where} has no checkpoint", True
+
+
+def _of(entry: Any) -> tuple[Any, ...]:
+    return (entry.position, entry.plain, entry.origin, entry.origin_position)
