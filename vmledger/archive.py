@@ -248,7 +248,7 @@ def unpack(directory: Path, target: Path) -> LogCopy:
             copy.close()
             raise _damaged(file, "its events are not those that were signed")
         copy.recorder.start_incarnation(_incarnation(segment))
-    copy.checkpoint.stage(segment.checkpoint)
+    copy.checkpoint.stage(segment.checkpoint, copy.recorder.head())
     copy.checkpoint.settle()
     return copy
 

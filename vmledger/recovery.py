@@ -7,28 +7,27 @@ signed for the log, or took in what it ships: so what is missing is known even w
 What no copy holds but an ordinary server does, comes back when the recovered server starts: it is a
 new incarnation, and asks all others for what it recorded (`ledger.migration.recall`).
 
-The directory ``recovery`` in the data directory stands from the beginning to the end. While it is
-there no server starts; the same command goes on where it was killed.
+The file ``recovery/incarnation`` in the data directory stands from the beginning to the end. While
+it is there no server starts; the same command goes on where it was killed.
 
 Source: claims 5, 8 and 10; RFC 9162 section 2.1.
 """
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
 
 from ledger.checkpoint import Checkpoint, log_key, parse_checkpoint, read_log_name
+from ledger.clock import Clock
 from ledger.configuration import Configuration
 from ledger.errors import CallerError, ConflictError, LedgerError, NotFoundError
 from ledger.events import (
@@ -64,11 +63,9 @@ from ledger.migration.wire import (
 )
 from ledger.offload import Offload
 from ledger.storage.event_log import Append, LogHead, LogRecorder
+from ledger.storage.files import Files, SystemFiles
 from ledger.storage.log_copy import CheckpointFile, LogCopy
 from ledger.storage.mapper import to_stored_event
-from ledger.storage.open_blob_store import open_blob_store
-from ledger.storage.open_recorder import open_recorder
-from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
 from vmledger.archive import is_archive, unpack
 from vmledger.blob_needs import BlobNeeds, needed_blobs
 
@@ -175,11 +172,54 @@ class DirectorySource:
 
 def expect_recovered(data: Path) -> None:
     """Raise ConflictError when a recovery into this data directory was begun and not finished."""
-    if (data / RECOVERY).exists():
+    if RecoveryFolder(data).is_open:
         raise ConflictError(
             f"a recovery into {data} is not finished; run 'vmledger recover' again, which goes on "
             "where it ended"
         )
+
+
+class RecoveryFolder:
+    """What a recovery keeps until it is finished: ``recovery`` in the data directory.
+
+    The file ``incarnation`` in it says that the recovery is not finished, and what the server will
+    go on under.
+    """
+
+    def __init__(self, data: Path, files: Files | None = None) -> None:
+        self._path = data / RECOVERY
+        self._file = self._path / _NEW_INCARNATION
+        self._files = files or SystemFiles()
+        self.checkpoint = CheckpointFile(self._path, self._files)
+
+    @property
+    def is_open(self) -> bool:
+        """Is a recovery begun and not finished?"""
+        return self._files.exists(self._file)
+
+    def begin(self, new: UUID) -> UUID:
+        """Begin, durable on return; gives the incarnation of the first time when it is open."""
+        if self.is_open:
+            return UUID(self._files.read(self._file).decode("ascii").strip())
+        temporary = self._file.with_suffix(".new")
+        self._files.make_directory(self._path)
+        self._files.remove(temporary)
+        file = self._files.create(temporary)
+        try:
+            file.write(f"{new}\n".encode("ascii"))
+            file.sync()
+        finally:
+            file.close()
+        self._files.replace(temporary, self._file)
+        self._files.sync_directory(self._path)
+        return new
+
+    def finish(self) -> None:
+        """End it; durable on return. What is in the folder without that file means nothing."""
+        self._files.remove(self._file)
+        self._files.sync_directory(self._path)
+        for file in list(self._files.list(self._path)):
+            self._files.remove(file.path)
 
 
 @dataclass(slots=True)
@@ -199,25 +239,30 @@ class Recovery:
     def __init__(
         self,
         config: Configuration,
+        target: LogTarget,
+        folder: RecoveryFolder,
         sources: Sequence[LogSource],
         *,
         offload: Offload,
-        now: datetime,
+        clock: Clock,
+        new_id: Callable[[], UUID],
         until: int | datetime | None = None,
         on_progress: Progress = no_progress,
     ) -> None:
-        self._config = config
+        self._target = target
+        self._folder = folder
         self._sources = sources
         self._offload = offload
-        self._now = now
+        self._clock = clock
+        self._now = clock.now()
+        self._new_id = new_id
         self._until = until
         self._on_progress = on_progress
-        self._folder = config.data / RECOVERY
         keep_for = timedelta(days=config.retention.keep_audio_days_after_delivery)
         self._keep_for = keep_for
         self._needs: BlobNeeds | None = None
         """What is needed, folded while the log is copied, if that is done in one go."""
-        self._began_s = time.monotonic()
+        self._began_s = clock.monotonic_s()
 
     async def run(self) -> RecoveryReport:
         """Recover; durable on return.
@@ -226,39 +271,18 @@ class Recovery:
         the server's log, and what `LogFetch.run` raises when no copy can be read to its end: run
         again.
         """
-        recorder = await self._offload(lambda: open_recorder(self._config.stores.events))
-        cosigned = SqlCosignedCheckpoints(self._config.stores.events)
-        try:
-            new = await self._offload(partial(self._begin, recorder))
-            target = LogTarget(
-                of=self._config.server,
-                public_key=self._config.directory.own.public_key,
-                recorder=recorder,
-                blobs=open_blob_store(self._config.stores.blobs),
-                cosigned=cosigned,
-                checkpoint=CheckpointFile(self._folder),
-            )
-            return await self._recover(target, new)
-        finally:
-            cosigned.close()
-            recorder.close()
+        new = await self._offload(self._begin)
+        return await self._recover(self._target, new)
 
-    def _begin(self, recorder: LogRecorder) -> UUID:
+    def _begin(self) -> UUID:
         """Give the incarnation that the server will go on under: the same after every crash."""
-        file = self._folder / _NEW_INCARNATION
-        if file.exists():
-            return UUID(file.read_text("ascii").strip())
-        if position := recorder.head().position:
+        position = self._target.recorder.head().position
+        if position and not self._folder.is_open:
             raise ConflictError(
-                f"the log of {self._config.server} has {position} events already and is not "
+                f"the log of {self._target.of} has {position} events already and is not "
                 "overwritten; put it aside, and recover into empty stores"
             )
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        new = uuid4()
-        temporary = file.with_suffix(".new")
-        temporary.write_text(f"{new}\n", "ascii")
-        temporary.replace(file)
-        return new
+        return self._folder.begin(self._new_id())
 
     async def _recover(self, target: LogTarget, new: UUID) -> RecoveryReport:
         heard = await self._ask_all(target)
@@ -392,7 +416,7 @@ class Recovery:
             told_by=sorted({name for name, _, _ in ahead}),
             missing=list(self._name(target, missing)),
             sources=[report for _, report in heard.sources],
-            seconds=round(time.monotonic() - self._began_s, 3),
+            seconds=round(self._clock.monotonic_s() - self._began_s, 3),
         )
 
     def _name(self, target: LogTarget, missing: Sequence[str]) -> Iterable[MissingBlob]:
@@ -460,7 +484,7 @@ class Recovery:
         # A crash between the events and this leaves events of an incarnation that nobody has heard
         # of, and the recovery unfinished: the next run goes on here.
         recorder.start_incarnation(report.incarnation)
-        shutil.rmtree(self._folder)
+        self._folder.finish()
 
 
 def _signed_by_server(text: str, target: LogTarget) -> tuple[UUID, Checkpoint] | None:

@@ -5,20 +5,24 @@ Source: claims 5, 8 and 10.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
+from uuid import uuid4
 
 from ledger.clock import SystemClock
 from ledger.configuration import Configuration
 from ledger.errors import CallerError
 from ledger.migration.link import PeerClient
-from ledger.migration.log_fetch import LogSource, PeerSource, Progress
+from ledger.migration.log_fetch import LogSource, LogTarget, PeerSource, Progress
 from ledger.offload import ThreadOffload
+from ledger.storage.open_blob_store import open_blob_store
+from ledger.storage.open_recorder import open_recorder
+from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
 from vmledger.data_lock import DataLock
 from vmledger.peer_links import open_link
-from vmledger.recovery import DirectorySource, Recovery, RecoveryReport
+from vmledger.recovery import DirectorySource, Recovery, RecoveryFolder, RecoveryReport
 
 
 async def recover_from(
@@ -37,15 +41,38 @@ async def recover_from(
         offload = ThreadOffload()
         stack.callback(offload.close)
         found = _open(config, names, offload, stack)
+        folder = RecoveryFolder(config.data)
         recovery = Recovery(
             config,
+            stack.enter_context(open_target(config, folder)),
+            folder,
             found,
             offload=offload,
-            now=datetime.now(UTC),
+            clock=SystemClock(),
+            new_id=uuid4,
             until=until,
             on_progress=on_progress,
         )
         return await recovery.run()
+
+
+@contextmanager
+def open_target(config: Configuration, folder: RecoveryFolder) -> Iterator[LogTarget]:
+    """Open the stores of a configuration, to recover into them."""
+    recorder = open_recorder(config.stores.events)
+    cosigned = SqlCosignedCheckpoints(config.stores.events)
+    try:
+        yield LogTarget(
+            of=config.server,
+            public_key=config.directory.own.public_key,
+            recorder=recorder,
+            blobs=open_blob_store(config.stores.blobs),
+            cosigned=cosigned,
+            checkpoint=folder.checkpoint,
+        )
+    finally:
+        cosigned.close()
+        recorder.close()
 
 
 def _open(

@@ -43,7 +43,7 @@ from ledger.offload import Offload
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.cosigned_checkpoints import CosignedCheckpoints
 from ledger.storage.group_commit import EventLog
-from ledger.storage.log_copy import CopyShelf
+from ledger.storage.log_copy import Copies
 from ledger.storage.peer_cursors import CursorStore
 from ledger.storage.server_stream import ServerStream
 
@@ -70,7 +70,7 @@ class Replication:
         new_id: IdFactory,
         rng: random.Random,
         find_call: FindCall = knows_no_call,
-        shelf: CopyShelf | None = None,
+        shelf: Copies | None = None,
         needed: Needed | None = None,
     ) -> None:
         """Join the parts. Without ``shelf`` nobody gets a whole log from here.

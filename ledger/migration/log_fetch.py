@@ -199,10 +199,16 @@ class LogFetch:
         if head.position >= self.through and head.incarnation == self._copy.incarnation:
             if head.position == self._copy.position and head.root.hex() != self._copy.root:
                 raise _other_history(self._target, head.position, self._copy)
-            return self.done
-        page, frontier = await self._prepare(head.position, frontier)
+            if await self._offload(partial(self._target.checkpoint.read, head)) is not None:
+                return self.done
+        through = self.through
+        if head.position and head.incarnation != self._copy.incarnation:
+            # The incarnation changes alone: else a crash before the events would leave a head that
+            # nobody signed.
+            through = head.position
+        page, frontier = await self._prepare(head.position, frontier, through)
         while page.through < self.through and not page.is_cut:
-            ahead = asyncio.create_task(self._prepare(page.through, frontier))
+            ahead = asyncio.create_task(self._prepare(page.through, frontier, self.through))
             try:
                 await self._offload(partial(self._commit, page))
                 page, frontier = await ahead
@@ -212,20 +218,22 @@ class LogFetch:
         await self._offload(partial(self._commit, page))
         return self.done
 
-    async def _prepare(self, after: int, frontier: Frontier) -> tuple[_Prepared, Frontier]:
+    async def _prepare(
+        self, after: int, frontier: Frontier, through: int
+    ) -> tuple[_Prepared, Frontier]:
         """Get the next page and its blobs, and hold the page against its root."""
         request = LogPageRequest(
             of=self._target.of,
             copy=self._copy.name,
             after_position=after,
             after_root=frontier.root().hex(),
-            through_position=self.through,
+            through_position=through,
             tree_size=self._copy.position,
         )
         page = await self._source.log_page(request)
         if page.is_other_history:
             raise _other_history(self._target, after, self._copy)
-        if not page.events and after < self.through:
+        if not page.events and after < through:
             raise self._broken(f"it gives no event behind position {after}")
         frontier, stored, digests, kept = await self._offload(partial(self._read, page, frontier))
         locations = await fetch_blobs(self._source, self._target, digests, self._offload, self.done)
@@ -312,9 +320,10 @@ class LogFetch:
     def _commit(self, page: _Prepared) -> None:
         """Commit a page in one transaction, with its checkpoint staged before."""
         target = self._target
+        head = target.recorder.head()
         if page.checkpoint is not None:
-            target.checkpoint.stage(page.checkpoint)
-        if target.recorder.head().incarnation != self._copy.incarnation:
+            target.checkpoint.stage(page.checkpoint, head)
+        if head.incarnation != self._copy.incarnation:
             # What stands here is a beginning of that incarnation's log: the page goes on from it.
             target.recorder.start_incarnation(self._copy.incarnation)
         # A crash before this leaves blobs that no event names; the same page is fetched again.

@@ -46,7 +46,7 @@ from ledger.offload import Offload
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.cosigned_checkpoints import CosignedCheckpoints
 from ledger.storage.event_log import LogRecorder
-from ledger.storage.log_copy import CopyShelf, LogCopy
+from ledger.storage.log_copy import Copies, KeptCopy
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class LogSharing:
         recorder: LogRecorder,
         blobs: BlobStore,
         cosigned: CosignedCheckpoints,
-        shelf: CopyShelf,
+        shelf: Copies,
         clock: Clock,
         offload: Offload,
     ) -> None:
@@ -144,7 +144,7 @@ class LogSharing:
             )
         return True
 
-    def _copy(self, of: ServerId, name: str) -> LogCopy:
+    def _copy(self, of: ServerId, name: str) -> KeptCopy:
         for copy in self._shelf.copies(of):
             if copy.name == name:
                 return copy

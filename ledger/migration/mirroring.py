@@ -37,7 +37,7 @@ from ledger.migration.wire import LogStateRequest
 from ledger.offload import Offload
 from ledger.storage.blob_care import gc
 from ledger.storage.event_log import LogRecorder
-from ledger.storage.log_copy import CopyShelf, LogCopy
+from ledger.storage.log_copy import Copies, KeptCopy
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Mirroring:
         links: Mapping[ServerId, PeerLink],
         *,
         directory: Directory,
-        shelf: CopyShelf,
+        shelf: Copies,
         needed: Needed,
         clock: Clock,
         offload: Offload,
@@ -129,7 +129,7 @@ class Mirror:
         origin: ServerId,
         public_key: bytes,
         *,
-        shelf: CopyShelf,
+        shelf: Copies,
         needed: Needed,
         clock: Clock,
         offload: Offload,
@@ -219,12 +219,12 @@ class Mirror:
         self._cared_s = now_s
         self._note(self.state.position, self.state.origin_position, missing=len(missing))
 
-    def _tidy(self, copy: LogCopy) -> None:
+    def _tidy(self, copy: KeptCopy) -> None:
         needed = self._needed(copy.recorder, self._origin)
         located = copy.recorder.locate_blobs(sorted(needed))
         gc(copy.blobs, needed, located, min_age_s=_GC_MIN_AGE_S)
 
-    def _target(self, copy: LogCopy) -> LogTarget:
+    def _target(self, copy: KeptCopy) -> LogTarget:
         return LogTarget(
             of=self._origin,
             public_key=self._public_key,

@@ -14,15 +14,18 @@ Source: claim 10; C2SP tlog-checkpoint.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from ledger.checkpoint import parse_checkpoint, read_log_name
-from ledger.errors import CallerError, NotFoundError
+from ledger.errors import LedgerError, NotFoundError
 from ledger.events import ServerId
-from ledger.storage.event_log import LogHead
-from ledger.storage.files import SystemFiles
+from ledger.storage.blob_store import BlobStore
+from ledger.storage.cosigned_checkpoints import CosignedCheckpoints
+from ledger.storage.event_log import LogHead, LogRecorder
+from ledger.storage.files import Files, SystemFiles
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.open_recorder import open_recorder
 from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
@@ -37,13 +40,19 @@ CURRENT_COPY: Final = "current"
 class CheckpointFile:
     """The signed checkpoint beside a log that is a copy."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, files: Files | None = None) -> None:
         self._directory = directory
-        self._files = SystemFiles()
+        self._files = files or SystemFiles()
 
-    def stage(self, note: str) -> None:
-        """Keep the checkpoint of what is about to be committed; durable on return."""
+    def stage(self, note: str, head: LogHead) -> None:
+        """Keep the checkpoint of what is about to be committed; durable on return.
+
+        ``head`` is what is committed so far. Who committed it may have died before it could settle
+        its checkpoint: that one must not make room for the next.
+        """
         path = self._directory / _NEXT
+        if self._reads(_NEXT, head) is not None:
+            self.settle()
         self._files.remove(path)
         file = self._files.create(path)
         try:
@@ -60,20 +69,54 @@ class CheckpointFile:
 
     def read(self, head: LogHead) -> str | None:
         """Give the checkpoint for just this head, or None. Signatures are the caller's to check."""
-        for name in (_NEXT, CHECKPOINT_FILE):
-            try:
-                text = (self._directory / name).read_text("utf-8")
-                _, checkpoint = parse_checkpoint(text)
-                _, incarnation = read_log_name(checkpoint.log)
-            except (OSError, UnicodeDecodeError, CallerError):
-                continue
-            if (incarnation, checkpoint.size, checkpoint.root) == (
-                head.incarnation,
-                head.position,
-                head.root,
-            ):
-                return text
-        return None
+        return self._reads(_NEXT, head) or self._reads(CHECKPOINT_FILE, head)
+
+    def _reads(self, name: str, head: LogHead) -> str | None:
+        try:
+            text = self._files.read(self._directory / name).decode()
+            _, checkpoint = parse_checkpoint(text)
+            _, incarnation = read_log_name(checkpoint.log)
+        except (FileNotFoundError, UnicodeDecodeError, LedgerError):
+            return None
+        found = (incarnation, checkpoint.size, checkpoint.root)
+        return text if found == (head.incarnation, head.position, head.root) else None
+
+
+class KeptCopy(Protocol):
+    """A copy of a log, wherever its parts are kept."""
+
+    @property
+    def name(self) -> str:
+        """Which of several copies this one is."""
+
+    @property
+    def recorder(self) -> LogRecorder:
+        """The log."""
+
+    @property
+    def blobs(self) -> BlobStore:
+        """What its events name."""
+
+    @property
+    def cosigned(self) -> CosignedCheckpoints:
+        """What witnesses signed of it."""
+
+    @property
+    def checkpoint(self) -> CheckpointFile:
+        """What its server signed of it."""
+
+
+class Copies(Protocol):
+    """All copies of other servers' logs that a server keeps."""
+
+    def current(self, of: ServerId) -> KeptCopy:
+        """Open the copy that grows; makes it."""
+
+    def copies(self, of: ServerId) -> Sequence[KeptCopy]:
+        """Open all copies of a server's log; none for a server that is not mirrored."""
+
+    def set_aside(self, of: ServerId, at: datetime) -> Path:
+        """Keep the copy that grows as it is, for ever; the next one begins from nothing."""
 
 
 class LogCopy:

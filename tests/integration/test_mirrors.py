@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import msgspec
 import pytest
 
+from ledger.clock import SystemClock
 from ledger.configuration import load_configuration
 from ledger.events import MessageStored, decode
 from ledger.migration.wire import LogPage, LogPageRequest
@@ -26,7 +27,8 @@ from tests.support.command_line import CommandLine
 from tests.support.pair import Client, eventually, set_keys
 from tests.support.processes import Servers, free_ports
 from vmledger.cluster import write_cluster
-from vmledger.recovery import DirectorySource, Recovery
+from vmledger.recovery import DirectorySource, Recovery, RecoveryFolder
+from vmledger.recovery_sources import open_target
 
 EXTENSIONS = {"alpha": ["1000-1999"], "bravo": ["2000-2999"], "carol": ["3000-3999"]}
 KEYS = {"server.key", "tls.key", "tls.crt"}
@@ -362,9 +364,19 @@ def recover_half(config_file: Path, copy: Path) -> int:
             )
 
     try:
-        recovery = Recovery(config, [Half()], offload=offload, now=datetime.now(UTC))
-        with pytest.raises(KilledError):
-            asyncio.run(recovery.run())
+        folder = RecoveryFolder(config.data)
+        with open_target(config, folder) as target:
+            recovery = Recovery(
+                config,
+                target,
+                folder,
+                [Half()],
+                offload=offload,
+                clock=SystemClock(),
+                new_id=uuid4,
+            )
+            with pytest.raises(KilledError):
+                asyncio.run(recovery.run())
     finally:
         source.close()
         offload.close()

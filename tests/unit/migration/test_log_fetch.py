@@ -211,7 +211,7 @@ def test_crash_between_checkpoint_and_commit_leaves_one_that_fits(origin, copy):
     fetch(origin, copy)
     head = copy.recorder.head()
     origin.grow(1)
-    copy.checkpoint.stage(origin.state().checkpoint)  # and then the power went
+    copy.checkpoint.stage(origin.state().checkpoint, head)  # and then the power went
     assert copy.checkpoint.read(head) is not None
     fetch(origin, copy)
     assert copy.checkpoint.read(copy.recorder.head()) is not None
@@ -226,3 +226,40 @@ def test_copy_that_is_set_aside_is_never_touched_again(tmp_path):
     assert [copy.name for copy in shelf.copies("alpha")] == [place.name, "current"]
     assert shelf.copies("bravo") == []
     shelf.close()
+
+
+def test_copy_whose_last_checkpoint_was_not_settled_keeps_it_while_the_next_is_staged(origin, copy):
+    fetch(origin, copy)
+    origin.grow(1)
+    copy.checkpoint.settle = lambda: None  # its process dies before that
+    fetch(origin, copy)
+    del copy.checkpoint.settle
+    head = copy.recorder.head()
+    origin.grow(1)
+    copy.checkpoint.stage(origin.state().checkpoint, head)  # and then the power went
+    assert copy.checkpoint.read(head) is not None
+
+
+def test_crash_while_the_copy_changes_its_incarnation_leaves_a_checkpoint_that_fits(origin, copy):
+    fetch(origin, copy)
+    origin.recorder.start_incarnation(server_stream_id("alpha", copy.recorder.head().incarnation))
+    origin.grow(2)
+
+    class PowerCutError(Exception):
+        pass
+
+    def commit(_appends):
+        raise PowerCutError
+
+    copy.recorder.commit = commit
+    with pytest.raises(PowerCutError):
+        fetch(origin, copy)
+    assert copy.checkpoint.read(copy.recorder.head()) is not None
+
+
+def test_checkpoint_that_rotted_is_signed_anew_though_nothing_else_is_new(origin, copy):
+    fetch(origin, copy)
+    (copy.directory / "checkpoint").write_text("rotten")
+    assert copy.checkpoint.read(copy.recorder.head()) is None
+    fetch(origin, copy)
+    assert copy.checkpoint.read(copy.recorder.head()) is not None
