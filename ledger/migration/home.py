@@ -101,6 +101,9 @@ class _Origin:
     """Held while a batch is taken in; notified after each."""
     seen_s: dict[UUID, float] = field(default_factory=dict)
     """When it last made contact under each incarnation, in monotonic time."""
+    contacts: int = 0
+    """How often it made contact. What it sent before the last one is not taken in any more: it was
+    told that this is not here, and may have sent its messages elsewhere since."""
 
 
 def _nothing(_peer: ServerId) -> None:
@@ -227,7 +230,11 @@ class Receiver:
         if VERSION not in request.versions:
             return RefusedVersion(versions=(VERSION,))
         self._note_contact(sender, request.incarnation)
-        rows = await self._rows(sender)
+        origin = self._origins[sender]
+        origin.contacts += 1
+        async with origin.turn:  # what is being taken in counts, what waits does not
+            origin.turn.notify_all()
+            rows = await self._rows(sender)
         self._watch_for_clones(sender, request.incarnation, rows)
         head = await self._log.head()
         await self._note_backups(head)
@@ -291,14 +298,16 @@ class Receiver:
         header = batch.header
         _expect_order(header, sender)
         self._expect_addressed(sender, header.origin, header.home)
-        examined = await self._offload(lambda: examine_all(batch, self._homes))
         origin = self._origins[sender]
+        contacts = origin.contacts
+        examined = await self._offload(lambda: examine_all(batch, self._homes))
         deadline_s = asyncio.get_running_loop().time() + PREDECESSOR_WAIT_S
         async with origin.turn:
             for _ in range(_ATTEMPTS):
                 rows = await self._rows_in_turn(origin, header, deadline_s)
                 action = HOME_TABLE[relate(rows, header)]
-                if action not in (HomeAction.TAKE_IN, HomeAction.LOOK_AGAIN):
+                is_old = origin.contacts != contacts
+                if is_old or action not in (HomeAction.TAKE_IN, HomeAction.LOOK_AGAIN):
                     _LOG.warning("action=gap peer=%s after=%d", sender, header.after_position)
                     return Gap(tracked=rows)
                 try:
@@ -312,11 +321,17 @@ class Receiver:
     async def _rows_in_turn(
         self, origin: _Origin, header: BatchHeader, deadline_s: float
     ) -> tuple[TrackedRow, ...]:
-        """Read what is tracked, waiting a little for the batch before this one."""
-        rows = await self._rows(header.origin)
+        """Read what is tracked, waiting a little for the batch before this one.
+
+        A new contact of the origin ends that: it will begin anew.
+        """
+        rows, contacts = await self._rows(header.origin), origin.contacts
         try:
             async with asyncio.timeout_at(deadline_s):
-                while HOME_TABLE[relate(rows, header)] is HomeAction.WAIT_FOR_PREDECESSOR:
+                while (
+                    HOME_TABLE[relate(rows, header)] is HomeAction.WAIT_FOR_PREDECESSOR
+                    and origin.contacts == contacts
+                ):
                     await origin.turn.wait()
                     rows = await self._rows(header.origin)
         except TimeoutError:
