@@ -23,10 +23,11 @@ from uuid import UUID
 
 import msgspec
 import zstandard
+from eventsourcing.persistence import IntegrityError
 
 from ledger.checkpoint import read_log_name
 from ledger.configuration import Configuration
-from ledger.errors import ConflictError, CorruptionError, NotFoundError
+from ledger.errors import CallerError, ConflictError, CorruptionError, NotFoundError
 from ledger.events import decode
 from ledger.identity import load_identity
 from ledger.migration.former_events import blob_of
@@ -216,7 +217,7 @@ def _read(path: Path) -> Segment:
     try:
         data = zstandard.ZstdDecompressor().decompress(path.read_bytes())
         return msgspec.json.decode(data, type=Segment)
-    except (OSError, zstandard.ZstdError, msgspec.DecodeError) as error:
+    except (OSError, zstandard.ZstdError, ValueError, RecursionError) as error:
         raise CorruptionError(
             f"a segment of the archive cannot be read: {error}",
             place=str(path),
@@ -234,23 +235,33 @@ def unpack(directory: Path, target: Path) -> LogCopy:
     if not files:
         raise NotFoundError(f"there are no segments in {directory / SEGMENTS}")
     copy = LogCopy(target, is_new=True, blobs=directory / BLOBS)
-    for file in files:
-        segment = _read(file)
-        head = copy.recorder.head()
-        if segment.after_position != head.position:
-            copy.close()
-            raise _damaged(file, f"position {head.position + 1} is not in the archive")
+    try:
+        for file in files:
+            _add(copy, _read(file), file)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
+def _add(copy: LogCopy, segment: Segment, file: Path) -> None:
+    """Put a segment behind what is in the copy."""
+    head = copy.recorder.head()
+    if segment.after_position != head.position:
+        raise _damaged(file, f"position {head.position + 1} is not in the archive")
+    try:
         for result in copy.recorder.commit(list(lay_out(segment.events, segment.blobs))):
             if isinstance(result, Exception):
                 raise result
-        head = copy.recorder.head()
-        if head.root.hex() != segment.root:
-            copy.close()
-            raise _damaged(file, "its events are not those that were signed")
-        copy.recorder.start_incarnation(_incarnation(segment))
+        incarnation = _incarnation(segment)
+    except (IntegrityError, OverflowError, CallerError) as error:
+        raise _damaged(file, f"its events are no log of a server: {error}") from error
+    head = copy.recorder.head()
+    if (head.position, head.root.hex()) != (segment.through_position, segment.root):
+        raise _damaged(file, "its events are not those that were signed")
+    copy.recorder.start_incarnation(incarnation)
     copy.checkpoint.stage(segment.checkpoint, copy.recorder.head())
     copy.checkpoint.settle()
-    return copy
 
 
 def _incarnation(segment: Segment) -> UUID:

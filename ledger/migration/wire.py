@@ -58,7 +58,7 @@ _LEVEL: Final = 3
 Size: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_BODY_BYTES)]
 Note: TypeAlias = Annotated[str, msgspec.Meta(max_length=4096)]
 """A signed checkpoint: `ledger.signed_note`."""
-EventPosition: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+EventPosition: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -350,7 +350,7 @@ class CopiedEvent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     plain: msgspec.Raw
     """Its JSON, byte for byte."""
     origin: ServerId | None
-    origin_position: int | None
+    origin_position: EventPosition | None
 
 
 class OriginRow(Message, frozen=True, kw_only=True):

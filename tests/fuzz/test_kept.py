@@ -1,11 +1,14 @@
 """Inputs that a fuzzer once broke a contract with, and those that it begins with."""
 
 import contextlib
+import typing
 
 import pytest
 
+from ledger.migration import wire
 from tests.fuzz.documents import changed
 from tests.fuzz.target import KEPT, kept, load, names
+from tests.fuzz.targets.wire import ANSWERS, REQUESTS
 
 
 @contextlib.contextmanager
@@ -36,6 +39,11 @@ def test_seeds_are_accepted(name):
         for seed in target.seeds():
             assert len(seed) <= target.max_bytes
             assert target.run(seed), seed
+
+
+def test_every_message_between_servers_is_a_seed():
+    assert {type(one) for one in REQUESTS} == set(typing.get_args(wire.Request))
+    assert {type(one) for one in ANSWERS} == set(typing.get_args(wire.Answer))
 
 
 @pytest.mark.parametrize("name", names())

@@ -29,7 +29,18 @@ REQUESTS = (
         origin="alpha", home="bravo", incarnation=ID, position=3, nonce="n", marks=(MARK,)
     ),
     wire.MissingRequest(digests=(ROOT, "cd" * 32)),
+    wire.WitnessRequest(origin="alpha", home="bravo", checkpoint="note", old_size=2, proof=(ROOT,)),
+    wire.RecallRequest(origin="alpha", home="bravo", after_position=4),
+    wire.BlobRequest(stream=ID, version=2),
+    wire.StoryRequest(message_id=ID, call_id=ID, asked_by="operator"),
+    wire.LogRequest(origin="alpha", home="bravo", after_position=4, stop_position=9),
+    wire.LogStateRequest(of="alpha", held_incarnation=ID, held_position=3),
+    wire.LogPageRequest(
+        of="alpha", after_position=1, after_root=ROOT, through_position=9, tree_size=9
+    ),
+    wire.BlobsRequest(of="alpha", digests=(ROOT,)),
 )
+EVENT = msgspec.Raw(b'{"event":"call-received","v":1}')
 ANSWERS = (
     wire.ContactAnswer(nonce="n", home="bravo", home_incarnation=ID, tracked=(ROW,)),
     wire.Accepted(
@@ -41,7 +52,49 @@ ANSWERS = (
     wire.Rejected(reason="no"),
     wire.RefusedVersion(versions=(2,)),
     wire.MissingAnswer(digests=(ROOT,)),
+    wire.Cosigned(note="note"),
+    wire.Witnessed(note="note"),
+    wire.RecallAnswer(
+        incarnation=ID,
+        after_position=4,
+        through_position=9,
+        is_last=True,
+        tracked=(ROW,),
+        events=(wire.RecalledEvent(3, EVENT),),
+    ),
+    wire.BlobAnswer(data=BLOB),
+    wire.StoryAnswer(
+        server="alpha",
+        position=9,
+        events=(wire.WireEvent(2, EVENT),),
+        around=(wire.WireEvent(3, EVENT),),
+    ),
+    wire.LogAnswer(
+        server="alpha",
+        incarnation=ID,
+        position=9,
+        after_position=4,
+        hashes=b"h" * 32,
+        taken=(wire.TakenRow(5, 2, ID),),
+        acknowledged=(7,),
+    ),
+    wire.LogState(
+        copies=(wire.CopyState(name="", incarnation=ID, position=3, root=ROOT, checkpoint="note"),),
+        witnessed=("note",),
+        tracked=(ROW,),
+    ),
+    wire.LogPage(
+        after_position=2,
+        through_position=3,
+        root=ROOT,
+        proof=(ROOT,),
+        events=(wire.CopiedEvent(EVENT, "bravo", 5),),
+        checkpoint="note",
+        origins=(wire.OriginRow(origin="bravo", incarnation=ID, position=5, root=ROOT),),
+        cosigned=(wire.CosignedRow(log="log", witness="bravo", size=3, note="note"),),
+    ),
 )
+BLOBS = wire.Blobs({hashlib.sha256(BLOB).hexdigest(): BLOB}, (ROOT,))
 BATCH = wire.BatchHeader(
     origin="alpha",
     home="bravo",
@@ -54,7 +107,7 @@ BATCH = wire.BatchHeader(
         wire.Parcel(
             position=3,
             events=(
-                wire.WireEvent(2, msgspec.Raw(b'{"event":"call-received","v":1}')),
+                wire.WireEvent(2, EVENT),
                 wire.WireEvent(3, msgspec.Raw(b"{}")),
             ),
             blobs=(ROOT,),
@@ -68,12 +121,14 @@ def seeds() -> list[bytes]:
     empty = msgspec.structs.replace(BATCH, blobs=())
     sealed = [*map(wire.encode_request, REQUESTS), *map(wire.encode_answer, ANSWERS)]
     plain = [msgspec.json.encode(message) for message in (*REQUESTS, *ANSWERS, empty)]
-    return [*sealed, wire.encode_batch(BATCH, [BLOB]), wire.encode_batch(empty, []), *plain]
+    batches = [wire.encode_batch(BATCH, [BLOB]), wire.encode_batch(empty, [])]
+    no_blobs = msgspec.json.encode(wire.BlobsHeader(blobs=(), absent=(ROOT,)))
+    return [*sealed, *batches, wire.encode_blobs(BLOBS), *plain, no_blobs]
 
 
 def run(data: bytes) -> bool:
-    forms = (data,) * 3 if data.startswith(b"VML") else [seal(kind, data) for kind in "rab"]
-    readers = (_request, _answer, _batch)
+    forms = (data,) * 4 if data.startswith(b"VML") else [seal(kind, data) for kind in "rabd"]
+    readers = (_request, _answer, _batch, _blobs)
     tried = [_is_read(reader, form) for reader, form in zip(readers, forms, strict=True)]
     return any(tried)
 
@@ -94,7 +149,13 @@ def _request(data: bytes) -> None:
 
 def _answer(data: bytes) -> None:
     message = wire.decode_answer(data, "alpha")
-    assert wire.decode_answer(wire.encode_answer(message), "alpha") == message
+    again = wire.decode_answer(wire.encode_answer(message), "alpha")
+    # Events are compared as bytes.
+    assert (type(again), _json(again)) == (type(message), _json(message))
+
+
+def _json(message: wire.Message) -> bytes:
+    return msgspec.json.encode(message)
 
 
 def _batch(data: bytes) -> None:
@@ -103,9 +164,17 @@ def _batch(data: bytes) -> None:
     assert _told(again) == _told(batch)
 
 
+def _blobs(data: bytes) -> None:
+    answer = wire.decode_blobs(data, "alpha")
+    if isinstance(answer, wire.Blobs):
+        assert wire.decode_blobs(wire.encode_blobs(answer), "alpha") == answer
+
+
 def _told(batch: wire.Batch) -> tuple:
     """What a batch says; its events are compared as bytes."""
     return msgspec.json.encode(batch.header), batch.blobs
 
 
-TARGET = Target(run, seeds, is_document=True, words=("VMLr\x01", "VMLa\x01", "VMLb\x01"))
+TARGET = Target(
+    run, seeds, is_document=True, words=("VMLr\x01", "VMLa\x01", "VMLb\x01", "VMLd\x01")
+)
