@@ -20,6 +20,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
+BY_NAME = {"drain"}
+"""Take too long to be run with all others."""
 
 
 def runnable() -> list[str]:
@@ -59,10 +61,12 @@ def figure_in(line: str) -> list[dict[str, Any]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("name", nargs="?", choices=runnable(), help="default: all")
+    parser.add_argument(
+        "name", nargs="?", choices=runnable(), help="default: all but " + ", ".join(BY_NAME)
+    )
     parser.add_argument("--full", action="store_true")
     arguments = parser.parse_args()
-    names = [arguments.name] if arguments.name else runnable()
+    names = [arguments.name] if arguments.name else [n for n in runnable() if n not in BY_NAME]
     outcomes = {name: run(name, full=arguments.full) for name in names}
     results = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
