@@ -42,7 +42,7 @@ def test_every_command_of_the_tutorial_works(script):
             start_new_session=True,
         )
     try:
-        status = tutorial.wait(110)
+        status = tutorial.wait(270)
     finally:
         stop_all(tutorial.pid)
         tutorial.wait()
