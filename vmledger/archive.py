@@ -15,7 +15,6 @@ Source: claim 10; RFC 9162 section 2.1; C2SP tlog-checkpoint.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -37,6 +36,7 @@ from ledger.migration.wire import CopiedEvent, LogPage, LogPageRequest
 from ledger.signed_note import parse_note
 from ledger.storage.copy_blobs import copy_blobs
 from ledger.storage.event_log import BlobLocation, LogRecorder
+from ledger.storage.files import SystemFiles, write_durably
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.log_copy import BLOBS, LogCopy
 from ledger.storage.merkle import EMPTY_ROOT
@@ -184,20 +184,8 @@ class _Writer:
         data = compressor.compress(msgspec.json.encode(segment))
         name = f"{page.after_position + 1:020}-{page.through_position:020}{_SUFFIX}"
         path = self._directory / SEGMENTS / name
-        temporary = path.with_suffix(".new")
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
         # A crash before this leaves recordings that no segment names, and no segment.
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_durably(SystemFiles(), path, data)
 
 
 def _segments(directory: Path) -> list[Path]:
@@ -237,7 +225,9 @@ def unpack(directory: Path, target: Path) -> LogCopy:
     copy = LogCopy(target, is_new=True, blobs=directory / BLOBS)
     try:
         for file in files:
-            _add(copy, _read(file), file)
+            _add(copy, segment := _read(file), file)
+        copy.checkpoint.stage(segment.checkpoint, copy.recorder.head())
+        copy.checkpoint.settle()
     except BaseException:
         copy.close()
         raise
@@ -260,8 +250,6 @@ def _add(copy: LogCopy, segment: Segment, file: Path) -> None:
     if (head.position, head.root.hex()) != (segment.through_position, segment.root):
         raise _damaged(file, "its events are not those that were signed")
     copy.recorder.start_incarnation(incarnation)
-    copy.checkpoint.stage(segment.checkpoint, copy.recorder.head())
-    copy.checkpoint.settle()
 
 
 def _incarnation(segment: Segment) -> UUID:

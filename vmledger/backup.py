@@ -19,7 +19,6 @@ Source: claim 10; C2SP tlog-checkpoint (what vouches for a backup).
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -37,6 +36,7 @@ from ledger.storage.blob_care import verify as verify_blobs
 from ledger.storage.copy_blobs import CopiedBlobs, copy_blobs
 from ledger.storage.copy_log import add_blob_locations, copy_log
 from ledger.storage.event_log import LogHead, LogRecorder
+from ledger.storage.files import SystemFiles, write_durably
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_recorder
@@ -266,14 +266,7 @@ def _write_checkpoint(config: Configuration, backup: _Backup, head: LogHead) -> 
 
 def _replace(data: bytes, path: Path) -> Path:
     """Write a file that only its owner can read, whole or not at all; durable on return."""
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_durably(SystemFiles(), path, data)
     return path
 
 

@@ -187,6 +187,27 @@ class SystemFiles:
             os.close(descriptor)
 
 
+def write_durably(files: Files, path: Path, data: bytes) -> None:
+    """Write a file so that a crash leaves either what was there before or the whole new one.
+
+    Durable on return. Until the rename a crash leaves ``path`` with ``.new`` behind it, which
+    nothing takes for the file; the next call drops it.
+    """
+    temporary = path.with_name(path.name + ".new")
+    files.remove(temporary)
+    file = files.create(temporary)
+    try:
+        file.write(data)
+        file.sync()
+        files.replace(temporary, path)
+    except LedgerError:
+        files.remove(temporary)
+        raise
+    finally:
+        file.close()
+    files.sync_directory(path.parent)
+
+
 class _SystemFile:
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path

@@ -25,7 +25,7 @@ from ledger.events import ServerId
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.cosigned_checkpoints import CosignedCheckpoints
 from ledger.storage.event_log import LogHead, LogRecorder
-from ledger.storage.files import Files, SystemFiles
+from ledger.storage.files import Files, SystemFiles, write_durably
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.open_recorder import open_recorder
 from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
@@ -50,20 +50,17 @@ class CheckpointFile:
         ``head`` is what is committed so far. Who committed it may have died before it could settle
         its checkpoint: that one must not make room for the next.
         """
-        path = self._directory / _NEXT
         if self._reads(_NEXT, head) is not None:
             self.settle()
-        self._files.remove(path)
-        file = self._files.create(path)
-        try:
-            file.write(note.encode())
-            file.sync()
-        finally:
-            file.close()
-        self._files.sync_directory(self._directory)
+        # A crash after this and before the commit leaves a checkpoint of what is not there: it does
+        # not fit the head, the one beside it does.
+        write_durably(self._files, self._directory / _NEXT, note.encode())
 
     def settle(self) -> None:
-        """What was staged is committed now."""
+        """What was staged is committed now.
+
+        A crash before this leaves it staged, where `read` finds it too.
+        """
         self._files.replace(self._directory / _NEXT, self._directory / CHECKPOINT_FILE)
         self._files.sync_directory(self._directory)
 

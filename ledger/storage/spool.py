@@ -25,9 +25,9 @@ from typing import Final
 from uuid import UUID
 
 from ledger.errors import ConflictError, CorruptionError, LedgerError, TransientError
-from ledger.storage.files import Files, OpenFile, SystemFiles
+from ledger.storage.files import Files, OpenFile, SystemFiles, write_durably
 from ledger.storage.stored_form import RecordingMetadata, StoredFormWriter, decode
-from ledger.storage.torn_spool import InterruptedRecording, mend, write_durably
+from ledger.storage.torn_spool import InterruptedRecording, mend
 
 SYNC_INTERVAL_S: Final = 1.0
 """What a crash may cost of a call."""

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from ledger.errors import CorruptionError, LedgerError
-from ledger.storage.files import Files
+from ledger.errors import CorruptionError
+from ledger.storage.files import Files, write_durably
 from ledger.storage.stored_form import RecordingMetadata, intact_prefix, read_metadata
 
 
@@ -64,24 +64,6 @@ def mend(files: Files, path: Path, tail_path: Path) -> InterruptedRecording:
         cut_bytes=len(torn),
         tail=tail_path if torn else None,
     )
-
-
-def write_durably(files: Files, path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves either the old one or the whole new one."""
-    temporary = path.with_name(path.name + ".new")
-    # A crash until the rename leaves a file that nothing takes for a recording; dropped here.
-    files.remove(temporary)
-    file = files.create(temporary)
-    try:
-        file.write(data)
-        file.sync()
-        files.replace(temporary, path)
-    except LedgerError:
-        files.remove(temporary)
-        raise
-    finally:
-        file.close()
-    files.sync_directory(path.parent)
 
 
 def _call_id(path: Path) -> UUID | None:
