@@ -63,7 +63,7 @@ from vmledger.http.upload import UploadGate
 from vmledger.logs import LogFormat, configure_logs
 from vmledger.peer_links import open_link
 from vmledger.read_models import ReadModels
-from vmledger.recovery import expect_recovered
+from vmledger.recovery_folder import expect_recovered
 from vmledger.replication import Replication
 from vmledger.serving import (
     Server,

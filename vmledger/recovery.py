@@ -7,21 +7,19 @@ signed for the log, or took in what it ships: so what is missing is known even w
 What no copy holds but an ordinary server does, comes back when the recovered server starts: it is a
 new incarnation, and asks all others for what it recorded (`ledger.migration.recall`).
 
-The file ``recovery/incarnation`` in the data directory stands from the beginning to the end. While
-it is there no server starts; the same command goes on where it was killed.
+While it is not finished (`vmledger.recovery_folder`) no server starts; the same command goes on
+where it was killed.
 
 Source: claims 5, 8 and 10; RFC 9162 section 2.1.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -52,25 +50,18 @@ from ledger.migration.log_fetch import (
     expect_signed,
     no_progress,
 )
-from ledger.migration.log_reading import kept_word, read_blobs, read_page, read_state
 from ledger.migration.wire import (
-    Blobs,
     CopyState,
-    LogPage,
-    LogPageRequest,
     LogState,
     LogStateRequest,
+    TrackedRow,
 )
 from ledger.offload import Offload
 from ledger.storage.event_log import Append, LogHead, LogRecorder
-from ledger.storage.files import Files, SystemFiles
-from ledger.storage.log_copy import CheckpointFile, LogCopy
 from ledger.storage.mapper import to_stored_event
-from vmledger.archive import is_archive, unpack
 from vmledger.blob_needs import BlobNeeds, needed_blobs
+from vmledger.recovery_folder import RecoveryFolder
 
-RECOVERY: Final = "recovery"
-_NEW_INCARNATION: Final = "incarnation"
 _PAGE: Final = 2000
 _STARTED: Final = str(IncarnationStarted.__struct_config__.tag)
 
@@ -129,100 +120,13 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
         return is_all and not self.missing and not self.other_histories
 
 
-class DirectorySource:
-    """A `LogSource` that is a directory: a mirror's copy, a backup, or an archive."""
+class _Known(NamedTuple):
+    """Up to where somebody knows the log."""
 
-    def __init__(self, directory: Path, servers: Iterable[ServerId], offload: Offload) -> None:
-        """Open it; an archive is unpacked first.
-
-        Raises NotFoundError for a directory without a log, CorruptionError for a damaged archive.
-        """
-        self.name = str(directory)
-        self._unpacked: tempfile.TemporaryDirectory[str] | None = None
-        if is_archive(directory):
-            self._unpacked = tempfile.TemporaryDirectory(prefix="vmledger-archive-")
-            self._copy = unpack(directory, Path(self._unpacked.name))
-        else:
-            self._copy = LogCopy(directory)
-        self._servers = tuple(servers)
-        self._offload = offload
-
-    async def log_state(self, request: LogStateRequest) -> LogState:  # noqa: ARG002 - the port
-        copy = self._copy
-        vouch = kept_word(copy.checkpoint)
-        state = await self._offload(lambda: read_state(copy.recorder, copy.name, vouch))
-        return LogState(copies=(state,))
-
-    async def log_page(self, request: LogPageRequest) -> LogPage:
-        copy = self._copy
-        vouch = kept_word(copy.checkpoint)
-        return await self._offload(
-            lambda: read_page(
-                copy.recorder, request, vouch, origins=self._servers, cosigned=copy.cosigned
-            )
-        )
-
-    async def blobs(self, of: ServerId, digests: Sequence[str]) -> Blobs:  # noqa: ARG002 - the port
-        place = (self._copy.recorder, self._copy.blobs)
-        return await self._offload(lambda: read_blobs(digests, [place]))
-
-    def close(self) -> None:
-        """Free files."""
-        self._copy.close()
-        if self._unpacked is not None:
-            self._unpacked.cleanup()
-
-
-def expect_recovered(data: Path) -> None:
-    """Raise ConflictError when a recovery into this data directory was begun and not finished."""
-    if RecoveryFolder(data).is_open:
-        raise ConflictError(
-            f"a recovery into {data} is not finished; run 'vmledger recover' again, which goes on "
-            "where it ended"
-        )
-
-
-class RecoveryFolder:
-    """What a recovery keeps until it is finished: ``recovery`` in the data directory.
-
-    The file ``incarnation`` in it says that the recovery is not finished, and what the server will
-    go on under.
-    """
-
-    def __init__(self, data: Path, files: Files | None = None) -> None:
-        self._path = data / RECOVERY
-        self._file = self._path / _NEW_INCARNATION
-        self._files = files or SystemFiles()
-        self.checkpoint = CheckpointFile(self._path, self._files)
-
-    @property
-    def is_open(self) -> bool:
-        """Is a recovery begun and not finished?"""
-        return self._files.exists(self._file)
-
-    def begin(self, new: UUID) -> UUID:
-        """Begin, durable on return; gives the incarnation of the first time when it is open."""
-        if self.is_open:
-            return UUID(self._files.read(self._file).decode("ascii").strip())
-        temporary = self._file.with_suffix(".new")
-        self._files.make_directory(self._path)
-        self._files.remove(temporary)
-        file = self._files.create(temporary)
-        try:
-            file.write(f"{new}\n".encode("ascii"))
-            file.sync()
-        finally:
-            file.close()
-        self._files.replace(temporary, self._file)
-        self._files.sync_directory(self._path)
-        return new
-
-    def finish(self) -> None:
-        """End it; durable on return. What is in the folder without that file means nothing."""
-        self._files.remove(self._file)
-        self._files.sync_directory(self._path)
-        for file in list(self._files.list(self._path)):
-            self._files.remove(file.path)
+    source: str
+    incarnation: UUID
+    position: int
+    root: bytes
 
 
 @dataclass(slots=True)
@@ -232,8 +136,7 @@ class _Heard:
     sources: list[tuple[LogSource, SourceReport]] = field(default_factory=list)
     copies: list[tuple[LogSource, SourceReport, CopyState]] = field(default_factory=list)
     """Those that the server signed, the longest first."""
-    signed: list[tuple[str, UUID, int, bytes]] = field(default_factory=list)
-    """Who knows the log up to where: source, incarnation, position, Merkle root."""
+    signed: list[_Known] = field(default_factory=list)
 
 
 class Recovery:
@@ -275,7 +178,16 @@ class Recovery:
         again.
         """
         new = await self._offload(self._begin)
-        return await self._recover(self._target, new)
+        heard = await self._ask_all()
+        started = server_stream_id(self._target.of, new)
+        read = partial(self._target.recorder.read_streams, [started])
+        if not (await self._offload(read)).get(started):
+            await self._copy_log(heard)
+        lost = await self._offload(partial(self._end_of_copy, started))
+        missing = await self._complete(heard)
+        report = await self._offload(partial(self._judge, heard, new, lost, missing))
+        await self._offload(partial(self._finish, heard, report))
+        return report
 
     def _begin(self) -> UUID:
         """Give the incarnation that the server will go on under: the same after every crash."""
@@ -287,22 +199,10 @@ class Recovery:
             )
         return self._folder.begin(self._new_id())
 
-    async def _recover(self, target: LogTarget, new: UUID) -> RecoveryReport:
-        heard = await self._ask_all(target)
-        started = server_stream_id(target.of, new)
-        read = partial(target.recorder.read_streams, [started])
-        if not (await self._offload(read)).get(started):
-            await self._copy_log(target, heard)
-        lost = await self._offload(partial(self._end_of_copy, target.recorder, started))
-        missing = await self._complete(target, heard)
-        report = await self._offload(partial(self._judge, target, heard, new, lost, missing))
-        await self._offload(partial(self._finish, target, heard, report))
-        return report
-
     # --- Ask ------------------------------------------------------------------------------------
 
-    async def _ask_all(self, target: LogTarget) -> _Heard:
-        heard = _Heard()
+    async def _ask_all(self) -> _Heard:
+        heard, target = _Heard(), self._target
         for source in self._sources:
             report = SourceReport(name=source.name)
             heard.sources.append((source, report))
@@ -311,7 +211,7 @@ class Recovery:
             except LedgerError as error:
                 report.problem = str(error)
                 continue
-            self._hear(heard, target, source, report, state)
+            self._hear(heard, source, report, state)
         heard.copies.sort(key=lambda item: -item[2].position)
         if not heard.signed:
             told = "; ".join(f"{r.name}: {r.problem or 'knows nothing'}" for _, r in heard.sources)
@@ -322,37 +222,32 @@ class Recovery:
         return heard
 
     def _hear(
-        self,
-        heard: _Heard,
-        target: LogTarget,
-        source: LogSource,
-        report: SourceReport,
-        state: LogState,
+        self, heard: _Heard, source: LogSource, report: SourceReport, state: LogState
     ) -> None:
+        known: list[_Known] = []
         for copy in state.copies:
             report.copies.append(copy.position)
             try:
-                expect_signed(copy, target)
+                expect_signed(copy, self._target)
             except LedgerError as error:
                 report.problem = str(error)
                 continue
             if copy.position:
                 heard.copies.append((source, report, copy))
-                root = bytes.fromhex(copy.root)
-                heard.signed.append((source.name, copy.incarnation, copy.position, root))
+                known.append(_known(source.name, copy))
         for text in state.witnessed:
-            if (signed := _signed_by_server(text, target)) is not None:
-                heard.signed.append((source.name, signed[0], signed[1].size, signed[1].root))
-        for row in state.tracked:
-            root = bytes.fromhex(row.root)
-            heard.signed.append((source.name, row.incarnation, row.position, root))
-        known = (position for name, _, position, _ in heard.signed if name == source.name)
-        report.known_until = max(known, default=0)
+            if (signed := _signed_by_server(text, self._target)) is not None:
+                incarnation, checkpoint = signed
+                known.append(_Known(source.name, incarnation, checkpoint.size, checkpoint.root))
+        known += (_known(source.name, row) for row in state.tracked)
+        heard.signed += known
+        report.known_until = max((one.position for one in known), default=0)
 
     # --- Copy -----------------------------------------------------------------------------------
 
-    async def _copy_log(self, target: LogTarget, heard: _Heard) -> None:
+    async def _copy_log(self, heard: _Heard) -> None:
         """Copy from the longest copy; from the next one where it ends or cannot be had."""
+        target = self._target
         problem: LedgerError | None = None
         for source, report, copy in heard.copies:
             is_empty = (await self._offload(target.recorder.head)).position == 0
@@ -377,8 +272,9 @@ class Recovery:
         if problem is not None:
             raise problem
 
-    def _end_of_copy(self, recorder: LogRecorder, started: UUID) -> LogHead:
+    def _end_of_copy(self, started: UUID) -> LogHead:
         """Say where the copied log ends: before what a former run of this recovery wrote."""
+        recorder = self._target.recorder
         head = recorder.head()
         written = recorder.read_streams([started]).get(started, [])
         if not written:
@@ -386,7 +282,8 @@ class Recovery:
         position = written[0].position - 1
         return LogHead(head.incarnation, position, recorder.root_at(position))
 
-    async def _complete(self, target: LogTarget, heard: _Heard) -> list[str]:
+    async def _complete(self, heard: _Heard) -> list[str]:
+        target = self._target
         if self._needs is not None:
             needed = self._needs.needed()
         else:
@@ -405,37 +302,39 @@ class Recovery:
     # --- Judge and finish -------------------------------------------------------------------------
 
     def _judge(
-        self, target: LogTarget, heard: _Heard, new: UUID, end: LogHead, missing: Sequence[str]
+        self, heard: _Heard, new: UUID, end: LogHead, missing: Sequence[str]
     ) -> RecoveryReport:
+        target = self._target
         # What was signed under an incarnation that the log itself has left behind counts no more.
         superseded = _incarnations(target) - {end.incarnation}
-        told = [one for one in heard.signed if one[1] not in superseded]
-        ahead = [one for one in told if one[2] > end.position]
+        told = [one for one in heard.signed if one.incarnation not in superseded]
+        ahead = [one for one in told if one.position > end.position]
         root_at = target.recorder.root_at
         others = {
-            name
-            for name, _, position, root in told
-            if position <= end.position and root_at(position) != root
+            one.source
+            for one in told
+            if one.position <= end.position and root_at(one.position) != one.root
         }
         longest = max((copy.position for _, _, copy in heard.copies), default=0)
         return RecoveryReport(
             server=target.of,
             incarnation=new,
             position=end.position,
-            known_until=max([end.position, *(position for _, _, position, _ in ahead)]),
+            known_until=max([end.position, *(one.position for one in ahead)]),
             root=end.root.hex(),
             is_cut=self._until is not None and end.position < longest,
-            told_by=sorted({name for name, *_ in ahead}),
+            told_by=sorted({one.source for one in ahead}),
             other_histories=sorted(others),
-            missing=list(self._name(target, missing)),
+            missing=list(self._name(missing)),
             sources=[report for _, report in heard.sources],
             seconds=round(self._clock.monotonic_s() - self._began_s, 3),
         )
 
-    def _name(self, target: LogTarget, missing: Sequence[str]) -> Iterable[MissingBlob]:
+    def _name(self, missing: Sequence[str]) -> Iterable[MissingBlob]:
         """Say what the missing blobs belong to, and who had them once."""
         if not missing:
             return
+        target = self._target
         wanted = set(missing)
         named: dict[str, tuple[int, UUID | None]] = {}
         servers: dict[str, set[ServerId]] = {digest: set() for digest in missing}
@@ -461,13 +360,15 @@ class Recovery:
                 might_be_at=sorted(servers[digest] - {"", target.of}),
             )
 
-    def _finish(self, target: LogTarget, heard: _Heard, report: RecoveryReport) -> None:
+    def _finish(self, heard: _Heard, report: RecoveryReport) -> None:
         """Begin the new incarnation, and let the server start."""
+        target = self._target
         stream = server_stream_id(target.of, report.incarnation)
         recorder = target.recorder
         if not recorder.read_streams([stream]).get(stream):
             head = recorder.head()
-            unknown = {one[1] for one in heard.signed} - _incarnations(target) - {head.incarnation}
+            heard_of = {one.incarnation for one in heard.signed}
+            unknown = heard_of - _incarnations(target) - {head.incarnation}
             events: list[DomainEvent] = [
                 IncarnationStarted(
                     originator_id=stream,
@@ -498,6 +399,10 @@ class Recovery:
         # of, and the recovery unfinished: the next run goes on here.
         recorder.start_incarnation(report.incarnation)
         self._folder.finish()
+
+
+def _known(source: str, told: CopyState | TrackedRow) -> _Known:
+    return _Known(source, told.incarnation, told.position, bytes.fromhex(told.root))
 
 
 def _signed_by_server(text: str, target: LogTarget) -> tuple[UUID, Checkpoint] | None:

@@ -5,7 +5,8 @@ Source: claims 5, 8 and 10.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -14,15 +15,65 @@ from uuid import uuid4
 from ledger.clock import SystemClock
 from ledger.configuration import Configuration
 from ledger.errors import CallerError
+from ledger.events import ServerId
 from ledger.migration.link import PeerClient
 from ledger.migration.log_fetch import LogSource, LogTarget, PeerSource, Progress
-from ledger.offload import ThreadOffload
+from ledger.migration.log_reading import kept_word, read_blobs, read_page, read_state
+from ledger.migration.wire import Blobs, LogPage, LogPageRequest, LogState, LogStateRequest
+from ledger.offload import Offload, ThreadOffload
+from ledger.storage.log_copy import LogCopy
 from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_recorder
 from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
+from vmledger.archive import is_archive, unpack
 from vmledger.data_lock import DataLock
 from vmledger.peer_links import open_link
-from vmledger.recovery import DirectorySource, Recovery, RecoveryFolder, RecoveryReport
+from vmledger.recovery import Recovery, RecoveryReport
+from vmledger.recovery_folder import RecoveryFolder
+
+
+class DirectorySource:
+    """A `LogSource` that is a directory: a mirror's copy, a backup, or an archive."""
+
+    def __init__(self, directory: Path, servers: Iterable[ServerId], offload: Offload) -> None:
+        """Open it; an archive is unpacked first.
+
+        Raises NotFoundError for a directory without a log, CorruptionError for a damaged archive.
+        """
+        self.name = str(directory)
+        self._unpacked: tempfile.TemporaryDirectory[str] | None = None
+        if is_archive(directory):
+            self._unpacked = tempfile.TemporaryDirectory(prefix="vmledger-archive-")
+            self._copy = unpack(directory, Path(self._unpacked.name))
+        else:
+            self._copy = LogCopy(directory)
+        self._servers = tuple(servers)
+        self._offload = offload
+
+    async def log_state(self, request: LogStateRequest) -> LogState:  # noqa: ARG002 - the port
+        copy = self._copy
+        vouch = kept_word(copy.checkpoint)
+        state = await self._offload(lambda: read_state(copy.recorder, copy.name, vouch))
+        return LogState(copies=(state,))
+
+    async def log_page(self, request: LogPageRequest) -> LogPage:
+        copy = self._copy
+        vouch = kept_word(copy.checkpoint)
+        return await self._offload(
+            lambda: read_page(
+                copy.recorder, request, vouch, origins=self._servers, cosigned=copy.cosigned
+            )
+        )
+
+    async def blobs(self, of: ServerId, digests: Sequence[str]) -> Blobs:  # noqa: ARG002 - the port
+        place = (self._copy.recorder, self._copy.blobs)
+        return await self._offload(lambda: read_blobs(digests, [place]))
+
+    def close(self) -> None:
+        """Free files."""
+        self._copy.close()
+        if self._unpacked is not None:
+            self._unpacked.cleanup()
 
 
 async def recover_from(

@@ -39,7 +39,8 @@ from tests.simulation.server import (
     SimulatedRecorder,
 )
 from vmledger.blob_needs import needed_blobs
-from vmledger.recovery import Recovery, RecoveryFolder, RecoveryReport
+from vmledger.recovery import Recovery, RecoveryReport
+from vmledger.recovery_folder import RecoveryFolder
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -21,6 +21,7 @@ from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.spool import Spool
 from ledger.storage.stored_form import RecordingMetadata, intact_prefix
 from tests.simulation.disk import Crashed, Disk, VirtualFiles
+from vmledger.recovery_folder import RecoveryFolder
 
 ROOT = Path("/data")
 CALL = UUID(int=1)
@@ -104,7 +105,25 @@ def set_aside(machine: Machine) -> None:
     machine.told.append(lambda m: bool(m.files.read(place)))
 
 
-SCENARIOS = [put, put_pack, record, set_aside]
+def recover(machine: Machine) -> None:
+    """Mark that a recovery was begun, which no server may start without; then that it is over."""
+    folder = RecoveryFolder(ROOT, machine.files)
+    try:
+        new = folder.begin(UUID(int=next(machine.names)))
+    except CorruptionError:
+        machine.told[:] = [lambda _: False]
+        return
+    machine.told[:] = [
+        lambda m: RecoveryFolder(ROOT, m.files).is_open,
+        lambda m: RecoveryFolder(ROOT, m.files).begin(CALL) == new,
+    ]
+    machine.files.create(ROOT / "recovery" / f"left-{next(machine.names)}").close()
+    machine.told.clear()
+    folder.finish()
+    machine.told[:] = [lambda m: not RecoveryFolder(ROOT, m.files).is_open]
+
+
+SCENARIOS = [put, put_pack, record, recover, set_aside]
 
 
 @dataclass
