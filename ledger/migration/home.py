@@ -102,8 +102,7 @@ class _Origin:
     seen_s: dict[UUID, float] = field(default_factory=dict)
     """When it last made contact under each incarnation, in monotonic time."""
     contacts: int = 0
-    """How often it made contact. What it sent before the last one is not taken in any more: it was
-    told that this is not here, and may have sent its messages elsewhere since."""
+    """How often it made contact. What arrived before the last one is overtaken."""
 
 
 def _nothing(_peer: ServerId) -> None:
@@ -302,12 +301,14 @@ class Receiver:
         contacts = origin.contacts
         examined = await self._offload(lambda: examine_all(batch, self._homes))
         deadline_s = asyncio.get_running_loop().time() + PREDECESSOR_WAIT_S
+
+        def decide(rows: Sequence[TrackedRow]) -> HomeAction:
+            return HOME_TABLE[relate(rows, header, is_overtaken=origin.contacts != contacts)]
+
         async with origin.turn:
             for _ in range(_ATTEMPTS):
-                rows = await self._rows_in_turn(origin, header, deadline_s)
-                action = HOME_TABLE[relate(rows, header)]
-                is_old = origin.contacts != contacts
-                if is_old or action not in (HomeAction.TAKE_IN, HomeAction.LOOK_AGAIN):
+                rows = await self._rows_in_turn(sender, decide, deadline_s)
+                if decide(rows) not in (HomeAction.TAKE_IN, HomeAction.LOOK_AGAIN):
                     _LOG.warning("action=gap peer=%s after=%d", sender, header.after_position)
                     return Gap(tracked=rows)
                 try:
@@ -319,21 +320,18 @@ class Receiver:
         raise TransientError(f"the log of {sender} is being taken in by another process")
 
     async def _rows_in_turn(
-        self, origin: _Origin, header: BatchHeader, deadline_s: float
+        self,
+        sender: ServerId,
+        decide: Callable[[Sequence[TrackedRow]], HomeAction],
+        deadline_s: float,
     ) -> tuple[TrackedRow, ...]:
-        """Read what is tracked, waiting a little for the batch before this one.
-
-        A new contact of the origin ends that: it will begin anew.
-        """
-        rows, contacts = await self._rows(header.origin), origin.contacts
+        """Read what is tracked, waiting a little for the batch before this one."""
+        rows = await self._rows(sender)
         try:
             async with asyncio.timeout_at(deadline_s):
-                while (
-                    HOME_TABLE[relate(rows, header)] is HomeAction.WAIT_FOR_PREDECESSOR
-                    and origin.contacts == contacts
-                ):
-                    await origin.turn.wait()
-                    rows = await self._rows(header.origin)
+                while decide(rows) is HomeAction.WAIT_FOR_PREDECESSOR:
+                    await self._origins[sender].turn.wait()
+                    rows = await self._rows(sender)
         except TimeoutError:
             pass  # The answer will be a gap.
         return rows

@@ -245,6 +245,9 @@ class BatchRelation(Enum):
     """It claims another tree hash for the tracked position: it is of another history."""
     SUPERSEDED = "superseded"
     """A newer incarnation of its origin is tracked: an old frame, or a clone."""
+    OVERTAKEN = "overtaken"
+    """Its origin has made contact since it arrived: it was told that this is not here, and may have
+    sent its messages elsewhere."""
 
 
 class HomeAction(Enum):
@@ -266,11 +269,19 @@ HOME_TABLE: Final[dict[BatchRelation, HomeAction]] = {
     BatchRelation.AHEAD: HomeAction.WAIT_FOR_PREDECESSOR,
     BatchRelation.FORKED: HomeAction.ANSWER_GAP,
     BatchRelation.SUPERSEDED: HomeAction.ANSWER_GAP,
+    BatchRelation.OVERTAKEN: HomeAction.ANSWER_GAP,
 }
 
 
-def relate(rows: Sequence[TrackedRow], header: BatchHeader) -> BatchRelation:
-    """Say how a batch stands to what is tracked (the newest incarnation first)."""
+def relate(
+    rows: Sequence[TrackedRow], header: BatchHeader, *, is_overtaken: bool = False
+) -> BatchRelation:
+    """Say how a batch stands to what is tracked (the newest incarnation first).
+
+    ``is_overtaken``: its origin made contact after it had arrived.
+    """
+    if is_overtaken:
+        return BatchRelation.OVERTAKEN
     known = tracked_of(rows, header.incarnation)
     if known is None:
         return BatchRelation.NEXT if header.after_position == 0 else BatchRelation.AHEAD

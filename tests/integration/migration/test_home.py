@@ -1,5 +1,6 @@
 """What a home accepts, refuses and keeps, asked directly with hand-made batches."""
 
+import asyncio
 import hashlib
 from typing import Any
 from uuid import UUID
@@ -91,6 +92,16 @@ async def send(
     )
     body = encode_batch(header, list(blobs.values()))
     return decode_answer(await bravo.receiver.handle(sender, Route.BATCH, body), "bravo")
+
+
+async def contact(bravo: Site, *marks: HomeMark) -> ContactAnswer:
+    request = ContactRequest(
+        origin="alpha", home="bravo", incarnation=INCARNATION, position=9, nonce="n", marks=marks
+    )
+    body = encode_request(request)
+    answer = decode_answer(await bravo.receiver.handle("alpha", Route.CONTACT, body), "bravo")
+    assert isinstance(answer, ContactAnswer)
+    return answer
 
 
 def changed(entry: LogEntry, **fields: Any) -> LogEntry:
@@ -243,6 +254,29 @@ def test_old_incarnation_is_answered_with_a_gap_once_a_newer_one_is_there():
         assert isinstance(late, Gap)
         assert late.tracked[0].incarnation == UUID(int=78)
         assert len(bravo.delivered()) == 1
+
+    run(main())
+
+
+def test_batch_that_waits_is_not_taken_in_once_its_origin_has_made_contact():
+    async def main():
+        alpha, bravo = await only()
+        one, two = await call_at(alpha), await call_at(alpha, audio=b"2")
+        through = one[-1].position
+        second = asyncio.create_task(
+            send(alpha, bravo, [parcel_of(two)], after_position=through, after_root="a" * 64)
+        )
+        await asyncio.sleep(0)
+        assert not second.done(), "it waits for the first"
+        assert (await contact(bravo)).tracked == ()
+        assert isinstance(await second, Gap)
+        assert isinstance(await send(alpha, bravo, [parcel_of(one)]), Accepted)
+        assert len(bravo.delivered()) == 1
+        again = await send(
+            alpha, bravo, [parcel_of(two)], after_position=through, after_root="a" * 64
+        )
+        assert isinstance(again, Accepted)
+        assert len(bravo.delivered()) == 2
 
     run(main())
 
@@ -406,20 +440,7 @@ def test_contact_says_which_receipts_are_still_in_the_log():
             return HomeMark(origin_position=1, home_position=position, home_root=root or held)
 
         async def kept(*marks: HomeMark) -> int:
-            request = ContactRequest(
-                origin="alpha",
-                home="bravo",
-                incarnation=INCARNATION,
-                position=9,
-                nonce="n",
-                marks=marks,
-            )
-            body = encode_request(request)
-            answer = decode_answer(
-                await bravo.receiver.handle("alpha", Route.CONTACT, body), "bravo"
-            )
-            assert isinstance(answer, ContactAnswer)
-            return answer.kept
+            return (await contact(bravo, *marks)).kept
 
         assert await kept() == 0
         assert await kept(mark(1), mark(3), mark(head.position)) == 3

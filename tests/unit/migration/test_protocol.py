@@ -179,6 +179,12 @@ def test_home_knows_how_a_batch_stands_to_what_it_has(rows, batch, relation):
     assert relate(rows, batch) is relation
 
 
+@pytest.mark.parametrize("batch", [header(0, 20), header(50, 60), header(51, 60)])
+def test_batch_that_arrived_before_a_contact_is_overtaken_whatever_it_holds(batch):
+    assert relate([row()], batch, is_overtaken=True) is BatchRelation.OVERTAKEN
+    assert HOME_TABLE[BatchRelation.OVERTAKEN] is HomeAction.ANSWER_GAP
+
+
 def test_home_acts_on_every_relation_and_skips_nothing():
     assert set(HOME_TABLE) == set(BatchRelation)
     takes_in = {r for r, action in HOME_TABLE.items() if action is HomeAction.TAKE_IN}
