@@ -166,6 +166,11 @@ def audience_of(event: AnyEvent, destination: ServerId | None) -> Audience:
     return destination if destination != event.recorded_by else None
 
 
+def may_go_to(event: AnyEvent, peer: ServerId) -> bool:
+    """Say without its stream whether `audience_of` this event may be the peer."""
+    return not isinstance(event, SENDS) or event.home == peer
+
+
 def destination_of(message_id: UUID, events: Sequence[AnyEvent]) -> ServerId | None:
     """Say where a message of this stream is to go: the home named last."""
     named = (e for e in events if isinstance(e, SENDS))

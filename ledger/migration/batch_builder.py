@@ -20,7 +20,14 @@ from ledger.configuration import Homes, Replication
 from ledger.errors import CorruptionError, NotFoundError
 from ledger.events import MessageDelivered, ServerId, decode
 from ledger.ids import message_stream_id
-from ledger.migration.audience import SENDS, TRIGGERS, AnyEvent, Shipment, build_shipment
+from ledger.migration.audience import (
+    SENDS,
+    TRIGGERS,
+    AnyEvent,
+    Shipment,
+    build_shipment,
+    may_go_to,
+)
 from ledger.migration.wire import (
     MAX_BODY_BYTES,
     MAX_DIGESTS,
@@ -161,10 +168,12 @@ class BatchBuilder:
 
     async def _scan_page(self, head: int) -> None:
         page = await self._log.read(self._scanned + 1, _PAGE, head)
-        triggers = [e for e in page if e.origin is None and self._may_concern_peer(e)]
-        streams = await self._streams(triggers)
-        for trigger in triggers:
-            if trigger.position in self._skipped or self._is_over(trigger, streams):
+        own = [(e, _decode(e)) for e in page if e.origin is None and e.topic in TRIGGERS]
+        # With fifty peers almost all is for others: their streams need not be read.
+        triggers = [(e, event) for e, event in own if may_go_to(event, self._peer)]
+        streams = await self._streams([event for _, event in triggers])
+        for trigger, event in triggers:
+            if trigger.position in self._skipped or self._is_over(event, streams):
                 continue
             stream = streams[trigger.originator_id]
             others = _earlier(stream, streams)
@@ -173,17 +182,7 @@ class BatchBuilder:
                 self._waiting.append(shipment)
         self._scanned = page[-1].position if page else head
 
-    def _may_concern_peer(self, entry: LogEntry) -> bool:
-        """Pass over what is sent to others, whose streams need not be read.
-
-        With fifty peers that is almost all there is, and each of them passes over it.
-        """
-        if entry.topic not in TRIGGERS:
-            return False
-        event = _decode(entry)
-        return not isinstance(event, SENDS) or event.home == self._peer
-
-    async def _streams(self, triggers: Sequence[LogEntry]) -> dict[UUID, Stream]:
+    async def _streams(self, triggers: Sequence[AnyEvent]) -> dict[UUID, Stream]:
         """Read the triggers' streams, and all that tell of messages that leave this server."""
         if not triggers:
             return {}
@@ -195,11 +194,11 @@ class BatchBuilder:
             streams |= _decoded(await self._log.read_with_earlier(leaving))
         return streams
 
-    def _own_stream(self, trigger: LogEntry) -> UUID | None:
-        message_id = getattr(_decode(trigger), "message_id", None)
+    def _own_stream(self, trigger: AnyEvent) -> UUID | None:
+        message_id = getattr(trigger, "message_id", None)
         return message_stream_id(message_id, self._homes.this_server) if message_id else None
 
-    def _is_over(self, trigger: LogEntry, streams: Mapping[UUID, Stream]) -> bool:
+    def _is_over(self, trigger: AnyEvent, streams: Mapping[UUID, Stream]) -> bool:
         """Is this of a call whose message came to this server as its home, since or at once?
 
         What is to be said of it from then on stands in the message's own stream.

@@ -34,6 +34,7 @@ from ledger.migration.audience import (
     build_shipment,
     destination_of,
     is_forbidden,
+    may_go_to,
 )
 from ledger.storage.event_log import LogEntry
 from tests.support.sites import START
@@ -127,6 +128,16 @@ def ship(events: list[DomainEvent], trigger: int, peer: str = "bravo"):
 
 def test_stored_message_goes_to_its_home_alone():
     assert audience_of(stored(), "bravo") == "bravo"
+
+
+def test_only_what_is_sent_to_another_is_passed_over_without_its_stream():
+    pin = event(PinChanged, mailbox="1001@default", verifier=None, by="x")
+    for one in (stored(), requeued(3, "bravo"), heard(3), pin):
+        for peer in ("bravo", "charlie"):
+            concerned = audience_of(one, "bravo") in (peer, EVERY)
+            assert may_go_to(one, peer) or not concerned
+    assert may_go_to(stored(), "bravo")
+    assert not may_go_to(stored(), "charlie")
 
 
 def test_message_at_its_own_home_goes_nowhere():
