@@ -33,7 +33,9 @@ from ledger.ids import message_stream_id
 Version: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 Epoch: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 """Counts the homes of a mailbox: 1 for the one that the configuration names."""
-Position: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+MAX_POSITION: Final = (1 << 63) - 1
+"""The largest number that a database of ours holds."""
+Position: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_POSITION)]
 Digest: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 """SHA-256 in lower-case hexadecimal. (To ``$`` a line feed at the end would be fine.)"""
 UtcTime: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]

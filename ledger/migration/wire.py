@@ -24,7 +24,7 @@ import msgspec
 import zstandard
 
 from ledger.errors import PeerError
-from ledger.events import Digest, Position, Receipt, ServerId
+from ledger.events import MAX_POSITION, Digest, Position, Receipt, ServerId
 from ledger.storage.peer_cursors import MAX_MARKS, HomeMark
 
 VERSION: Final = 1
@@ -58,7 +58,7 @@ _LEVEL: Final = 3
 Size: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_BODY_BYTES)]
 Note: TypeAlias = Annotated[str, msgspec.Meta(max_length=4096)]
 """A signed checkpoint: `ledger.signed_note`."""
-EventPosition: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
+EventPosition: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_POSITION)]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
