@@ -158,8 +158,8 @@ class Settlement:
                 return []
             if journey.refused != RefusalReason.NOT_MY_MAILBOX:
                 return []
-            if own != stream and own in streams:
-                return []  # It was at home here since then.
+            if _is_over(stream, own, streams):
+                return []
             return requeue(message_id, events, self._homes, stamp, reason)[1]
 
         await self._append({stream, own}, decide)
@@ -210,6 +210,11 @@ class Settlement:
         }
 
 
+def _is_over(stream: UUID, own: UUID, streams: Streams) -> bool:
+    """Was the message at home here since this stream told of it? Then ``own`` tells the rest."""
+    return own != stream and own in streams
+
+
 def settle(
     outcomes: Sequence[Outcome], streams: Streams, homes: Homes, stamp: Stamp
 ) -> list[DomainEvent]:
@@ -220,8 +225,7 @@ def settle(
         delivery = outcome.delivery
         writer = writers.get(delivery.stream)
         own = message_stream_id(delivery.message_id, stamp.by)
-        is_over = own != delivery.stream and own in streams
-        if writer is None or is_over:
+        if writer is None or _is_over(delivery.stream, own, streams):
             continue
         journey = journey_of(delivery.message_id, writer.events)
         if journey is None or journey.stage is Stage.AT_HOME:

@@ -37,6 +37,7 @@ class StoredMachine:
         self.config = config
         self.identity = SimpleNamespace(public_key=config.directory.entry(self.id).public_key)
         self.verify = verify_signature
+        self.named_missing: frozenset[str] = frozenset()
         self.reader = open_recorder(config.stores.events)
         self.image = LogImage(Head(self.reader.head().incarnation, Frontier()))
         self._blobs = open_blob_store(config.stores.blobs)

@@ -160,7 +160,7 @@ def every_message_has_its_sound(world: Remains) -> Findings:
             try:
                 sound = decode_stored_form(machine.read_blob(stored.blob))
             except LedgerError as error:
-                is_named = stored.blob in getattr(machine, "named_missing", ())
+                is_named = stored.blob in machine.named_missing
                 if not machine.is_rotten(stored.blob) and not (is_named and world.told.rotted):
                     yield f"{name} shows message {event.message_id} without sound: {error}"
                 continue
