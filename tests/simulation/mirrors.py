@@ -227,9 +227,9 @@ def _check_recovered(
             and position < len(lost.frontiers)
             and image.frontiers[position].root() == lost.frontiers[position].root()
         )
-        if not is_back and not (went_back and not report.is_whole):
-            if went_back and position >= len(lost.frontiers):
-                continue  # it was said of a log that had been lost before
+        # Else it may have been said of a log that had been lost before, or be named as missing.
+        is_certain = not went_back or (report.is_whole and position < len(lost.frontiers))
+        if not is_back and is_certain:
             world.told.broken.append(
                 f"{mirror} acknowledged {position} events of {machine.id}, and "
                 f"{report.position} are recovered from {sorted(reached)}"
