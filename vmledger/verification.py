@@ -30,7 +30,6 @@ from ledger.migration.receipts import verify_receipt
 from ledger.storage.cosigned_checkpoints import CosignedCheckpoint
 from ledger.storage.event_log import LogEntry, LogRecorder
 from ledger.storage.merkle import Frontier, TreeNode, leaf_hash
-from ledger.storage.open_recorder import open_recorder
 from vmledger.verified_checkpoints import StatedRoot, check_checkpoints
 from vmledger.witnessed import WitnessedUpTo
 
@@ -166,6 +165,8 @@ _opened: list[LogRecorder] = []
 
 
 def _open(url: str) -> None:
+    from ledger.storage.open_recorder import open_recorder  # noqa: PLC0415 - takes long to import
+
     _opened.append(open_recorder(url))
 
 

@@ -16,7 +16,6 @@ from ledger.configuration import Configuration
 from ledger.storage.blob_care import GcReport, VerifyReport, gc, verify
 from ledger.storage.event_log import LogRecorder
 from ledger.storage.open_blob_store import open_blob_store
-from vmledger.blob_needs import needed_blobs
 from vmledger.cli.options import ConfigOption, JsonOption, load_config
 from vmledger.cli.output import print_facts, print_json, progress_bar, show_age, show_size
 from vmledger.stores import open_log
@@ -51,6 +50,8 @@ def verify_all(config: Configuration) -> VerifyReport:
 
 
 def _needed(config: Configuration, recorder: LogRecorder) -> set[str]:
+    from vmledger.blob_needs import needed_blobs  # noqa: PLC0415 - takes long to import
+
     keep_for = timedelta(days=config.retention.keep_audio_days_after_delivery)
     return needed_blobs(recorder, config.server, keep_for, datetime.now(UTC))
 

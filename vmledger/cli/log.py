@@ -20,7 +20,6 @@ from ledger.errors import CallerError, NotFoundError
 from ledger.events import AccessKind, decode
 from ledger.identity import load_identity, parse_public_key, write_new_file
 from ledger.storage.event_log import LogEntry, LogRecorder
-from ledger.storage.log_copy import BLOBS, CURRENT_COPY, LOG_FILE
 from ledger.storage.message_streams import read_story
 from vmledger.cli.api_client import connect
 from vmledger.cli.blobs import print_verification, verify_all
@@ -165,6 +164,12 @@ def verify(
 
 def _copy_as_stores(config: Configuration, server: str) -> Configuration:
     """Give a configuration under which the copy of another server's log is the log."""
+    from ledger.storage.log_copy import (  # noqa: PLC0415 - takes long to import
+        BLOBS,
+        CURRENT_COPY,
+        LOG_FILE,
+    )
+
     folder = config.mirrors / config.directory.entry(server).id / CURRENT_COPY
     if not (folder / LOG_FILE).is_file():
         raise NotFoundError(f"no copy of the log of {server} is kept in {folder}")

@@ -5,9 +5,12 @@ Source: claims 5 and 8.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
-from projections.servers import WentBack
+if TYPE_CHECKING:
+    from projections.servers import WentBack
 
 
 def tell_went_back(found: WentBack) -> str:
@@ -36,4 +39,6 @@ def tell_went_back(found: WentBack) -> str:
 
 def read_went_back(document: object) -> WentBack:
     """Read what the HTTP API answers."""
+    from projections.servers import WentBack  # noqa: PLC0415 - takes long to import
+
     return msgspec.convert(document, WentBack)

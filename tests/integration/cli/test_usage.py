@@ -1,5 +1,8 @@
 """How the program speaks when it is used wrongly, or asked about itself."""
 
+import subprocess
+import sys
+
 import pytest
 from typer.testing import CliRunner
 
@@ -11,6 +14,15 @@ def test_version_is_one_line(vmledger: CommandLine):
     name, number = vmledger("--version").out.split()
     assert name == "vmledger"
     assert number.split(".")[0].isdigit()
+
+
+def test_program_starts_without_the_libraries_that_only_some_commands_need():
+    heavy = ["aiohttp", "alembic", "litestar", "numpy", "psycopg", "pyarrow", "sqlalchemy"]
+    loaded = f"import sys, vmledger.main; print(*sorted(set({heavy}) & set(sys.modules)))"
+    told = subprocess.run(
+        [sys.executable, "-c", loaded], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.split() == []
 
 
 def test_program_without_a_command_shows_its_commands(vmledger: CommandLine):
