@@ -227,7 +227,7 @@ def unpack(directory: Path, target: Path) -> LogCopy:
         for file in files:
             _add(copy, segment := _read(file), file)
         copy.checkpoint.stage(segment.checkpoint, copy.recorder.head())
-        copy.checkpoint.settle()
+        copy.checkpoint.settle(segment.checkpoint)
     except BaseException:
         copy.close()
         raise

@@ -1,8 +1,9 @@
 """Rebuild a lost server from whoever holds something of it.
 
 The log and what it names come from copies: of mirrors, or directories (a mirror's copy, a backup).
-The longest one that the server itself signed is taken, page by page; any other one that continues
-it serves as well when the first is cut off. Every server that is asked also says up to where it
+The longest one that the server itself signed is taken, page by page (but none that another tells
+is a former history of the log, if there is that other one); any other one that continues it serves
+as well when the first is cut off. Every server that is asked also says up to where it
 signed for the log, or took in what it ships: so what is missing is known even when nobody has it.
 What no copy holds but an ordinary server does, comes back when the recovered server starts: it is a
 new incarnation, and asks all others for what it recorded (`ledger.migration.recall`).
@@ -50,6 +51,7 @@ from ledger.migration.log_fetch import (
     expect_signed,
     no_progress,
 )
+from ledger.migration.log_reading import incarnations_in
 from ledger.migration.wire import (
     CopyState,
     LogState,
@@ -63,7 +65,6 @@ from vmledger.blob_needs import BlobNeeds, needed_blobs
 from vmledger.recovery_folder import RecoveryFolder
 
 _PAGE: Final = 2000
-_STARTED: Final = str(IncarnationStarted.__struct_config__.tag)
 
 
 class SourceReport(msgspec.Struct, kw_only=True):
@@ -107,7 +108,7 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
     told_by: list[str]
     """Who knows of events behind ``position``: they may hold some of them."""
     other_histories: list[str]
-    """Who knows of events up to ``position`` that are others than those that are recovered."""
+    """Who knows that the log had other events up to ``position`` than those that are recovered."""
     missing: list[MissingBlob]
     sources: list[SourceReport]
     seconds: float
@@ -135,7 +136,7 @@ class _Heard:
 
     sources: list[tuple[LogSource, SourceReport]] = field(default_factory=list)
     copies: list[tuple[LogSource, SourceReport, CopyState]] = field(default_factory=list)
-    """Those that the server signed, the longest first."""
+    """Those that the server signed, in the order in which they are to be tried."""
     signed: list[_Known] = field(default_factory=list)
 
 
@@ -212,7 +213,12 @@ class Recovery:
                 report.problem = str(error)
                 continue
             self._hear(heard, source, report, state)
-        heard.copies.sort(key=lambda item: -item[2].position)
+        # The longest first; but a log that went back and went on comes before what it had been:
+        # by that, the others have sent again, elsewhere perhaps, what it had forgotten.
+        left = {incarnation for _, _, copy in heard.copies for incarnation in copy.former}
+        heard.copies.sort(
+            key=lambda item: (item[2].is_aside, item[2].incarnation in left, -item[2].position)
+        )
         if not heard.signed:
             told = "; ".join(f"{r.name}: {r.problem or 'knows nothing'}" for _, r in heard.sources)
             raise NotFoundError(
@@ -246,7 +252,7 @@ class Recovery:
     # --- Copy -----------------------------------------------------------------------------------
 
     async def _copy_log(self, heard: _Heard) -> None:
-        """Copy from the longest copy; from the next one where it ends or cannot be had."""
+        """Copy from the first of the copies; from the next one where it cannot be had."""
         target = self._target
         problem: LedgerError | None = None
         for source, report, copy in heard.copies:
@@ -306,7 +312,7 @@ class Recovery:
     ) -> RecoveryReport:
         target = self._target
         # What was signed under an incarnation that the log itself has left behind counts no more.
-        superseded = _incarnations(target) - {end.incarnation}
+        superseded = incarnations_in(target.of, target.recorder) - {end.incarnation}
         told = [one for one in heard.signed if one.incarnation not in superseded]
         ahead = [one for one in told if one.position > end.position]
         root_at = target.recorder.root_at
@@ -315,7 +321,10 @@ class Recovery:
             for one in told
             if one.position <= end.position and root_at(one.position) != one.root
         }
-        longest = max((copy.position for _, _, copy in heard.copies), default=0)
+        # If only what was put aside could be had, who put it aside knows that another log followed.
+        others |= {report.name for _, report, copy in heard.copies if _is_left(copy, end)}
+        present = [c for _, _, c in heard.copies if c.incarnation not in superseded]
+        longest = max((copy.position for copy in present), default=0)
         return RecoveryReport(
             server=target.of,
             incarnation=new,
@@ -368,7 +377,7 @@ class Recovery:
         if not recorder.read_streams([stream]).get(stream):
             head = recorder.head()
             heard_of = {one.incarnation for one in heard.signed}
-            unknown = heard_of - _incarnations(target) - {head.incarnation}
+            unknown = heard_of - incarnations_in(target.of, recorder) - {head.incarnation}
             events: list[DomainEvent] = [
                 IncarnationStarted(
                     originator_id=stream,
@@ -401,6 +410,12 @@ class Recovery:
         self._folder.finish()
 
 
+def _is_left(copy: CopyState, end: LogHead) -> bool:
+    """Is this what was recovered, and had the log become another one when it was asked again?"""
+    is_recovered = (copy.incarnation, copy.position) == (end.incarnation, end.position)
+    return copy.is_aside and is_recovered and copy.root == end.root.hex()
+
+
 def _known(source: str, told: CopyState | TrackedRow) -> _Known:
     return _Known(source, told.incarnation, told.position, bytes.fromhex(told.root))
 
@@ -416,15 +431,6 @@ def _signed_by_server(text: str, target: LogTarget) -> tuple[UUID, Checkpoint] |
     if server != target.of or not note.is_signed_by(key, target.verify):
         return None
     return incarnation, checkpoint
-
-
-def _incarnations(target: LogTarget) -> set[UUID]:
-    """Give the incarnations that the log itself tells of."""
-    recorder = target.recorder
-    entries = recorder.read_topics([_STARTED], 1, recorder.head().position)
-    events = [decode(entry.plain) for entry in entries]
-    own = [e for e in events if isinstance(e, IncarnationStarted) and e.recorded_by == target.of]
-    return {event.previous for event in own} | {event.incarnation for event in own}
 
 
 def _events(

@@ -18,7 +18,7 @@ from ledger.errors import CallerError
 from ledger.events import ServerId
 from ledger.migration.link import PeerClient
 from ledger.migration.log_fetch import LogSource, LogTarget, PeerSource, Progress
-from ledger.migration.log_reading import kept_word, read_blobs, read_page, read_state
+from ledger.migration.log_reading import kept_word, read_blobs, read_kept_state, read_page
 from ledger.migration.wire import Blobs, LogPage, LogPageRequest, LogState, LogStateRequest
 from ledger.offload import Offload, ThreadOffload
 from ledger.storage.log_copy import LogCopy
@@ -50,10 +50,11 @@ class DirectorySource:
         self._servers = tuple(servers)
         self._offload = offload
 
-    async def log_state(self, request: LogStateRequest) -> LogState:  # noqa: ARG002 - the port
+    async def log_state(self, request: LogStateRequest) -> LogState:
         copy = self._copy
-        vouch = kept_word(copy.checkpoint)
-        state = await self._offload(lambda: read_state(copy.recorder, copy.name, vouch))
+        state = await self._offload(
+            lambda: read_kept_state(request.of, copy.recorder, copy.name, copy.checkpoint)
+        )
         return LogState(copies=(state,))
 
     async def log_page(self, request: LogPageRequest) -> LogPage:

@@ -333,7 +333,7 @@ class LogFetch:
             if isinstance(result, Exception):
                 raise result
         if page.checkpoint is not None:
-            target.checkpoint.settle()
+            target.checkpoint.settle(page.checkpoint)
         self.done.events += sum(len(append.events) for append in page.appends)
         self._on_progress(page.through, self.through, self.done.blobs)
         for row in page.cosigned:
@@ -395,10 +395,12 @@ async def fetch_blobs(
 
 def _missing(target: LogTarget, digests: Sequence[str]) -> list[str]:
     packed = target.recorder.locate_blobs(digests)
-    if len(digests) < _MANY:
-        return [d for d in digests if d not in packed and not target.blobs.has(d)]
-    loose = {blob.digest for blob in target.blobs.list_loose()}
-    return [d for d in digests if d not in packed and d not in loose]
+    unpacked = [d for d in digests if d not in packed]
+    seen = set(unpacked)
+    if len(digests) >= _MANY:
+        seen &= {blob.digest for blob in target.blobs.list_loose()}
+    # What is only seen may be gone after a power cut; what the store has is durable.
+    return [d for d in unpacked if d not in seen or not target.blobs.has(d)]
 
 
 def lay_out(events: Sequence[CopiedEvent], locations: Iterable[BlobLocation]) -> Iterator[Append]:

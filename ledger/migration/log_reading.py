@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
 from ledger.checkpoint import Checkpoint, log_name, sign_checkpoint
 from ledger.errors import CorruptionError, NotFoundError, PeerError
-from ledger.events import ServerId
+from ledger.events import IncarnationStarted, ServerId, decode
 from ledger.identity import ServerIdentity
 from ledger.migration.wire import (
     MAX_COPIED,
@@ -37,6 +38,8 @@ from ledger.storage.merkle_proofs import consistency_proof
 _PAGE_BYTES: Final = 8 * 1024 * 1024
 _BLOBS_BYTES: Final = 8 * 1024 * 1024
 """After so much an answer ends; a single larger blob travels alone."""
+
+_STARTED: Final = str(IncarnationStarted.__struct_config__.tag)
 
 Vouch = Callable[[LogHead], str | None]
 """Gives the log's signed checkpoint for a head; None when there is none."""
@@ -68,6 +71,23 @@ def read_state(recorder: LogRecorder, name: str, vouch: Vouch) -> CopyState:
         root=head.root.hex(),
         checkpoint=vouch(head) if head.position else None,
     )
+
+
+def read_kept_state(
+    of: ServerId, recorder: LogRecorder, name: str, file: CheckpointFile
+) -> CopyState:
+    """Say where a copy of this server's log ends, with its checkpoint and what it tells is over."""
+    state = read_state(recorder, name, file.read)
+    former = incarnations_in(of, recorder) - {state.incarnation}
+    return msgspec.structs.replace(state, former=tuple(sorted(former)))
+
+
+def incarnations_in(of: ServerId, recorder: LogRecorder) -> set[UUID]:
+    """Give the incarnations that a log of this server itself tells of, in its events."""
+    entries = recorder.read_topics([_STARTED], 1, recorder.head().position)
+    events = [decode(entry.plain) for entry in entries]
+    own = [e for e in events if isinstance(e, IncarnationStarted) and e.recorded_by == of]
+    return {event.previous for event in own} | {event.incarnation for event in own}
 
 
 def read_page(

@@ -20,6 +20,8 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
+import msgspec
+
 from ledger.checkpoint import read_log_name
 from ledger.clock import Clock
 from ledger.configuration import Directory
@@ -30,6 +32,7 @@ from ledger.migration.log_reading import (
     kept_word,
     own_word,
     read_blobs,
+    read_kept_state,
     read_page,
     read_state,
 )
@@ -46,7 +49,7 @@ from ledger.offload import Offload
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.cosigned_checkpoints import CosignedCheckpoints
 from ledger.storage.event_log import LogRecorder
-from ledger.storage.log_copy import Copies, KeptCopy
+from ledger.storage.log_copy import CURRENT_COPY, Copies, KeptCopy
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -154,7 +157,10 @@ class LogSharing:
         here = self._directory.this_server
         return LogState(
             copies=tuple(
-                read_state(copy.recorder, copy.name, kept_word(copy.checkpoint))
+                msgspec.structs.replace(
+                    read_kept_state(of, copy.recorder, copy.name, copy.checkpoint),
+                    is_aside=copy.name != CURRENT_COPY,
+                )
                 for copy in self._shelf.copies(of)
             ),
             witnessed=tuple(

@@ -331,6 +331,10 @@ class CopyState(Message, frozen=True, kw_only=True):
     root: Digest
     checkpoint: Note | None
     """Signed by the log, for just this position; None when the copy has none for it."""
+    former: Annotated[tuple[UUID, ...], msgspec.Meta(max_length=10_000)] = ()
+    """Incarnations of which this copy's events tell that the log has left them behind."""
+    is_aside: bool = False
+    """Was it put aside, because the log was another one when it was asked again?"""
 
 
 class LogState(Message, frozen=True, kw_only=True, tag="log-state"):

@@ -87,7 +87,7 @@ class BlobStore(Protocol):
         """
 
     def has(self, digest: str) -> bool:
-        """Is there a loose blob of this address? (Packed ones are known to the log's index.)"""
+        """Is there a loose blob of this address, durably? (Packed ones are in the log's index.)"""
 
     def list_loose(self) -> Iterator[StoredBlob]:
         """List all loose blobs, in no particular order."""

@@ -142,7 +142,11 @@ class FilesystemBlobStore:
                 yield location.digest, blob
 
     def has(self, digest: str) -> bool:
-        return self._files.exists(self._loose(digest))
+        target = self._loose(digest)
+        if not self._files.exists(target):
+            return False
+        self._settle(target.parent)
+        return True
 
     def list_loose(self) -> Iterator[StoredBlob]:
         for name in _LOOSE_FOLDERS:
@@ -181,10 +185,13 @@ class FilesystemBlobStore:
             check_digest(name, self._read(target, name), str(target))
         except (FileNotFoundError, NotFoundError, CorruptionError):
             return False
-        # Another process may have renamed it and died before it synced the directories.
-        self._ensure_folder(target.parent)
-        self._files.sync_directory(target.parent)
+        self._settle(target.parent)
         return True
+
+    def _settle(self, folder: Path) -> None:
+        """Make names that are seen durable: who renamed may have died before it synced them."""
+        self._ensure_folder(folder)
+        self._files.sync_directory(folder)
 
     def _keep(self, target: Path, data: bytes) -> None:
         """Write a file durably under a name of its own, then give it its name."""

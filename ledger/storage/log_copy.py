@@ -1,7 +1,7 @@
 """The copy of another server's log, with its blobs: a directory that looks like a backup.
 
     checkpoint         the log's signed word on what is in here
-    checkpoint.next    the same for what is being committed now
+    checkpoint.next    the same once more, or for what is being committed now
     ledger.sqlite      the log: every event byte for byte, at its own position
     blobs/             what its events name
 
@@ -50,19 +50,20 @@ class CheckpointFile:
         ``head`` is what is committed so far. Who committed it may have died before it could settle
         its checkpoint: that one must not make room for the next.
         """
-        if self._reads(_NEXT, head) is not None:
-            self.settle()
+        last = self._reads(_NEXT, head)
+        if last is not None and self._reads(CHECKPOINT_FILE, head) is None:
+            self.settle(last)
         # A crash after this and before the commit leaves a checkpoint of what is not there: it does
         # not fit the head, the one beside it does.
         write_durably(self._files, self._directory / _NEXT, note.encode())
 
-    def settle(self) -> None:
-        """What was staged is committed now.
+    def settle(self, note: str) -> None:
+        """What was staged, this note, is committed now.
 
-        A crash before this leaves it staged, where `read` finds it too.
+        A crash before this leaves it staged, where `read` finds it too. It stays in both places:
+        without its checkpoint a copy is of no use, and one flipped bit must not be enough for that.
         """
-        self._files.replace(self._directory / _NEXT, self._directory / CHECKPOINT_FILE)
-        self._files.sync_directory(self._directory)
+        write_durably(self._files, self._directory / CHECKPOINT_FILE, note.encode())
 
     def read(self, head: LogHead) -> str | None:
         """Give the checkpoint for just this head, or None. Signatures are the caller's to check."""

@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from ledger.errors import LedgerError, NotFoundError, PeerError
-from ledger.events import GreetingRecorded, MessageDelivered, PinChanged
+from ledger.errors import CorruptionError, LedgerError, NotFoundError, PeerError
+from ledger.events import GreetingRecorded, MessageDelivered, MessageStored, PinChanged
 from ledger.mailbox import GreetingKind, mailbox_of
 from ledger.migration.receipts import verify_receipt
 from ledger.pin import matches, read_verifier
@@ -72,24 +72,54 @@ def missing(world: World) -> list[UUID]:
 
 def nothing_was_delivered_twice(world: Remains) -> Findings:
     """No message, and no call's recording under two names."""
-    messages: Counter[UUID] = Counter()
+    messages: defaultdict[UUID, list[str]] = defaultdict(list)
     recordings: Counter[tuple[UUID, str]] = Counter()
+    may_repeat = set[UUID]()
     for name in world.machines:
         view = world.view(name)
         for message_id in view.delivered_again:
             yield f"message {message_id} was delivered at {name} although it was there"
         for _, event in view.delivered:
-            messages[event.message_id] += 1
+            messages[event.message_id].append(name)
             recordings[event.call_id, view.stored[event.message_id].audio.digest] += 1
-    for message_id, count in messages.items():
-        if count > 1:
-            yield f"message {message_id} is at {count} homes"
+            # A log that went back has forgotten the message that a repeated upload already became.
+            took = world.told.accepted.get(event.call_id)
+            if took is None or world.told.went_back(took.call.server):
+                may_repeat.add(event.call_id)
+    moved_and_revived = _moved_and_revived(world)
+    for message_id, names in messages.items():
+        if len(names) > 1 and message_id not in moved_and_revived:
+            yield f"message {message_id} is at {len(names)} homes"
     for (call_id, _), count in recordings.items():
-        # A log that went back has forgotten the message that a repeated upload already became.
-        took = world.told.accepted.get(call_id)
-        may_repeat = took is None or world.told.went_back(took.call.server)
-        if count > 1 and not may_repeat:
+        ids = {m.message_id for m in _messages_of(world, call_id)}
+        if count > 1 and call_id not in may_repeat and not ids <= moved_and_revived:
             yield f"the recording of call {call_id} was delivered {count} times"
+
+
+def _messages_of(world: Remains, call_id: UUID) -> list[MessageStored]:
+    views = [world.view(name) for name in world.machines]
+    return [m for view in views for m in view.stored.values() if m.originator_id == call_id]
+
+
+def _moved_and_revived(world: Remains) -> set[UUID]:
+    """Messages whose mailbox moved while who knew them as delivered was of another history.
+
+    Either a log that went back took the repeated upload of a call whose message had been delivered,
+    and was the mailbox's home by then. Or nobody had more of a lost server's log than a former
+    history, in which it has what was delivered elsewhere since: the recovery says so.
+    """
+    found = set[UUID]()
+    for accepted in world.told.accepted.values():
+        if len(_homes(world, accepted)) < 2:
+            continue
+        for message in _messages_of(world, accepted.call_id):
+            names = [
+                n for n in world.machines if message.message_id in world.view(n).ever_delivered
+            ]
+            is_repeated = world.told.went_back(accepted.call.server)
+            if is_repeated or world.told.revived & set(names):
+                found.add(message.message_id)
+    return found
 
 
 def every_accepted_message_arrived(world: Remains) -> Findings:
@@ -476,11 +506,20 @@ def _sounds_of_call(world: Remains, name: str, call_id: UUID) -> Iterator[bytes]
     machine = world.all_machines[name]
     for message in world.view(name).stored.values():
         if message.originator_id == call_id and not machine.is_rotten(message.blob):
-            try:
-                yield decode_stored_form(machine.read_blob(message.blob))
-            except NotFoundError:
-                if not world.told.went_back(name):
-                    raise  # else it was recalled, without the sound that its home has
+            # What its home holds safely may be collected here.
+            holders = [machine, *(m for m in world.machines.values() if m is not machine)]
+            stored = next((b for m in holders if (b := _blob_at(m, message.blob))), None)
+            if stored is not None:
+                yield decode_stored_form(stored)
+            elif not world.told.went_back(name):
+                raise NotFoundError(f"the sound of message {message.message_id} is nowhere")
+
+
+def _blob_at(machine: Machine, blob: str) -> bytes | None:
+    try:
+        return machine.read_blob(blob)
+    except (NotFoundError, CorruptionError):
+        return None
 
 
 def _set_aside(machine: Machine) -> Iterator[bytes]:
@@ -496,8 +535,9 @@ def mailboxes_list_each_message_once(world: Remains) -> Findings:
     for name, machine in world.machines.items():
         state = replay_mailboxes(machine.reader, name)
         listed.update(e.message_id for e in state.all(MESSAGE) if e.is_listed)
+    moved_and_revived = _moved_and_revived(world)
     for message_id, count in listed.items():
-        if count > 1:
+        if count > 1 and message_id not in moved_and_revived:
             yield f"message {message_id} is listed on {count} servers"
     delivered = {e.message_id for n in world.machines for _, e in world.view(n).delivered}
     for message_id in delivered - listed.keys():

@@ -148,15 +148,14 @@ class VirtualFiles:
 
     def make_directory(self, path: Path) -> None:
         disk = self._disk
-        missing = () if path in disk.folders else reversed((path, *path.parents))
-        for folder in missing:
-            if folder in disk.folders:
-                continue
+        missing = [folder for folder in (path, *path.parents) if folder not in disk.folders]
+        # As the real one does: who made the last one that is there may have died before its sync.
+        self._sync_folder_name(missing[-1].parent if missing else path)
+        for folder in reversed(missing):
             crash = disk.step()
             disk.folders.add(folder)
             _die_if(crash)
             self._sync_folder_name(folder)
-        self._sync_folder_name(path)
 
     def create(self, path: Path) -> OpenFile:
         crash = self._disk.step()

@@ -185,6 +185,9 @@ async def _recover_lost(process: Process) -> None:
         new_id=new_id_factory(clock.now, process.rng.randbytes),
     )
     was_healed = world.is_healed
+    if machine.image.entries and not folder.is_open:
+        _end_recovery(world, machine)  # it died when it had just finished
+        return
     try:
         report = await recovery.run()
     except NotFoundError:
@@ -199,6 +202,10 @@ async def _recover_lost(process: Process) -> None:
     else:
         assert machine.burnt is not None
         _check_recovered(world, machine, machine.burnt, report)
+    _end_recovery(world, machine)
+
+
+def _end_recovery(world: World, machine: Machine) -> None:
     machine.is_lost = False
     machine.recovers_from = None
     machine.checked_until = len(machine.image.entries)
@@ -228,12 +235,16 @@ def _check_recovered(
             and image.frontiers[position].root() == lost.frontiers[position].root()
         )
         # Else it may have been said of a log that had been lost before, or be named as missing.
-        is_certain = not went_back or (report.is_whole and position < len(lost.frontiers))
+        is_certain = not went_back or (
+            report.is_whole and _is_held(world, mirror, machine.id, lost, position)
+        )
         if not is_back and is_certain:
             world.told.broken.append(
                 f"{mirror} acknowledged {position} events of {machine.id}, and "
                 f"{report.position} are recovered from {sorted(reached)}"
             )
+    if report.other_histories:
+        world.told.revived.add(machine.id)
     named = machine.named_missing
     named |= {blob.digest for blob in report.missing}
     migrated = {
@@ -249,6 +260,16 @@ def _check_recovered(
                 f"{machine.id} is recovered without the sound of {event.message_id}, and nothing "
                 "is said of that"
             )
+
+
+def _is_held(world: World, mirror: str, of: str, lost: LogImage, position: int) -> bool:
+    """Does a mirror hold this much of just this history of a log?"""
+    images = [kept.image for key, kept in world.machines[mirror].copies.items() if key[0] == of]
+    return any(
+        position < min(len(image.frontiers), len(lost.frontiers))
+        and image.frontiers[position].root() == lost.frontiers[position].root()
+        for image in images
+    )
 
 
 def lagging_copies(world: World) -> list[str]:

@@ -66,6 +66,8 @@ class Told:
     """(origin, home): between them frames of long ago arrived once more."""
     spooled: list[tuple[float, str, UUID, bytes]] = field(default_factory=list)
     """(when, machine, call, what was received): left in the spool by a process that died."""
+    revived: set[str] = field(default_factory=set)
+    """Machines that were recovered to a history that the log had left; the report said so."""
     broken: list[str] = field(default_factory=list)
     """Invariants that were broken during the run."""
 

@@ -173,6 +173,21 @@ def test_nothing_that_somebody_was_told_of_is_lost(scenario):
     assert outcome.crash_points > 60
 
 
+def test_blob_that_a_killed_process_left_is_durable_once_it_is_said_to_be_there():
+    blob, left_behind = BLOBS[0], 0
+    for crash_in, is_after in itertools.product(range(1, 40), (False, True)):
+        machine = Machine(seed=1)
+        machine.disk.strikes.crash_in, machine.disk.strikes.crash_is_after = crash_in, is_after
+        with contextlib.suppress(Crashed):
+            machine.blobs.put(blob.digest, blob.data)
+            machine.disk.strikes.crash_in = None
+        if machine.blobs.has(blob.digest):
+            left_behind += machine.disk.operations >= crash_in
+            machine.disk.cut_power()
+            assert machine.blobs.get(blob.digest) == blob.data
+    assert left_behind > 0
+
+
 class NoFileSync(VirtualFiles):
     """Forgets to sync the bytes of files."""
 

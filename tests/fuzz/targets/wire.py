@@ -79,7 +79,11 @@ ANSWERS = (
         acknowledged=(7,),
     ),
     wire.LogState(
-        copies=(wire.CopyState(name="", incarnation=ID, position=3, root=ROOT, checkpoint="note"),),
+        copies=(
+            wire.CopyState(
+                name="", incarnation=ID, position=3, root=ROOT, checkpoint="note", former=(ID,)
+            ),
+        ),
         witnessed=("note",),
         tracked=(ROW,),
     ),

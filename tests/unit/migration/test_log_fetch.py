@@ -231,7 +231,7 @@ def test_copy_that_is_set_aside_is_never_touched_again(tmp_path):
 def test_copy_whose_last_checkpoint_was_not_settled_keeps_it_while_the_next_is_staged(origin, copy):
     fetch(origin, copy)
     origin.grow(1)
-    copy.checkpoint.settle = lambda: None  # its process dies before that
+    copy.checkpoint.settle = lambda _note: None  # its process dies before that
     fetch(origin, copy)
     del copy.checkpoint.settle
     head = copy.recorder.head()
@@ -257,9 +257,17 @@ def test_crash_while_the_copy_changes_its_incarnation_leaves_a_checkpoint_that_f
     assert copy.checkpoint.read(copy.recorder.head()) is not None
 
 
+@pytest.mark.parametrize("name", ["checkpoint", "checkpoint.next"])
+def test_copy_is_of_use_when_one_of_its_two_checkpoint_files_rots(origin, copy, name):
+    fetch(origin, copy)
+    (copy.directory / name).write_text("rotten")
+    assert copy.checkpoint.read(copy.recorder.head()) == origin.state().checkpoint
+
+
 def test_checkpoint_that_rotted_is_signed_anew_though_nothing_else_is_new(origin, copy):
     fetch(origin, copy)
-    (copy.directory / "checkpoint").write_text("rotten")
+    for name in ("checkpoint", "checkpoint.next"):
+        (copy.directory / name).write_text("rotten")
     assert copy.checkpoint.read(copy.recorder.head()) is None
     fetch(origin, copy)
     assert copy.checkpoint.read(copy.recorder.head()) is not None
