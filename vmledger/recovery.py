@@ -46,6 +46,7 @@ from ledger.migration.log_fetch import (
     LogFetch,
     LogSource,
     LogTarget,
+    OtherHistoryError,
     Progress,
     complete,
     expect_signed,
@@ -174,9 +175,9 @@ class Recovery:
     async def run(self) -> RecoveryReport:
         """Recover; durable on return.
 
-        Raises ConflictError for stores that are not empty, NotFoundError when no source knows of
-        the server's log, and what `LogFetch.run` raises when no copy can be read to its end: run
-        again.
+        Raises ConflictError for stores that are not empty, or hold a part that no source continues;
+        NotFoundError when no source knows of the server's log; and what `LogFetch.run` raises when
+        no copy can be read to its end: run again.
         """
         new = await self._offload(self._begin)
         heard = await self._ask_all()
@@ -219,7 +220,7 @@ class Recovery:
         heard.copies.sort(
             key=lambda item: (item[2].is_aside, item[2].incarnation in left, -item[2].position)
         )
-        if not heard.signed:
+        if not heard.signed and not await self._offload(self._is_vouched_for):
             told = "; ".join(f"{r.name}: {r.problem or 'knows nothing'}" for _, r in heard.sources)
             raise NotFoundError(
                 f"nobody who was asked knows of a log of {target.of} ({told or 'nobody was'}); "
@@ -252,9 +253,12 @@ class Recovery:
     # --- Copy -----------------------------------------------------------------------------------
 
     async def _copy_log(self, heard: _Heard) -> None:
-        """Copy from the first of the copies; from the next one where it cannot be had."""
+        """Copy from the first of the copies; from the next one where it cannot be had.
+
+        What a former run copied to its end is enough, if nobody has it any more.
+        """
         target = self._target
-        problem: LedgerError | None = None
+        problems: list[LedgerError] = []
         for source, report, copy in heard.copies:
             is_empty = (await self._offload(target.recorder.head)).position == 0
             needs = BlobNeeds(target.of, self._keep_for, self._now)
@@ -271,12 +275,23 @@ class Recovery:
                 await fetch.run()
             except LedgerError as error:
                 report.problem = str(error)
-                problem = problem or error
+                problems.append(error)
                 continue
             self._needs = needs if is_empty else None
             return
-        if problem is not None:
-            raise problem
+        for problem in problems:
+            if not isinstance(problem, OtherHistoryError):
+                raise problem  # there may be more than is held here
+        if not await self._offload(self._is_vouched_for) and problems:
+            raise ConflictError(
+                f"{problems[0]}; nobody can continue what was copied so far: empty the stores, and "
+                "recover once more"
+            )
+
+    def _is_vouched_for(self) -> bool:
+        """Are there events already, and the word of their server for just these?"""
+        head = self._target.recorder.head()
+        return head.position > 0 and self._target.checkpoint.read(head) is not None
 
     def _end_of_copy(self, started: UUID) -> LogHead:
         """Say where the copied log ends: before what a former run of this recovery wrote."""

@@ -122,15 +122,18 @@ class BatchBuilder:
         """Lowered where no more may be sent at once."""
         self.incarnation = UUID(int=0)
         """Whose batches are made; of no log before the first `restart`."""
+        self._contact = ""
         self._made = self._scanned = self._known_until = self._seen_until = 0
         self._skipped: set[int] = set()
         self._last_root = (-1, "")
 
-    def restart(self, incarnation: UUID, *, after: int, known_until: int, seen_until: int) -> None:
-        """Begin anew behind a position. Behind ``seen_until`` the peer certainly has nothing.
+    def restart(
+        self, incarnation: UUID, *, contact: str, after: int, known_until: int, seen_until: int
+    ) -> None:
+        """Begin anew behind a position, after a contact, which its nonce names.
 
-        Up to ``known_until`` the peer probably has the audio already: it is asked before any is
-        sent.
+        Behind ``seen_until`` the peer certainly has nothing. Up to ``known_until`` the peer
+        probably has the audio already: it is asked before any is sent.
         """
         is_where_it_was = incarnation == self.incarnation and after == self._made
         if not is_where_it_was or self._waiting:
@@ -138,6 +141,7 @@ class BatchBuilder:
             self._scanned = after
             self._waiting.clear()
         self.incarnation = incarnation
+        self._contact = contact
         self._made = after
         self._known_until = known_until
         self._seen_until = seen_until
@@ -228,6 +232,7 @@ class BatchBuilder:
             origin=self._homes.this_server,
             home=self._peer,
             incarnation=self.incarnation,
+            contact=self._contact,
             after_position=after,
             after_root=await self._root(after),
             through_position=through,

@@ -101,8 +101,8 @@ class _Origin:
     """Held while a batch is taken in; notified after each."""
     seen_s: dict[UUID, float] = field(default_factory=dict)
     """When it last made contact under each incarnation, in monotonic time."""
-    contacts: int = 0
-    """How often it made contact. What arrived before the last one is overtaken."""
+    contact: str | None = None
+    """The nonce of its last contact. What it sent before, however late it comes, is overtaken."""
 
 
 def _nothing(_peer: ServerId) -> None:
@@ -116,7 +116,7 @@ def _unheard(_error: TransientError) -> None:
 class Receiver:
     """Takes in batches of all origins: each origin's one by one, different origins' side by side.
 
-    For one event loop. Several processes may serve one home: the tracked position decides.
+    For one event loop, and one process a home: it remembers each origin's last contact.
     """
 
     def __init__(
@@ -230,7 +230,7 @@ class Receiver:
             return RefusedVersion(versions=(VERSION,))
         self._note_contact(sender, request.incarnation)
         origin = self._origins[sender]
-        origin.contacts += 1
+        origin.contact = request.nonce
         async with origin.turn:  # what is being taken in counts, what waits does not
             origin.turn.notify_all()
             rows = await self._rows(sender)
@@ -298,12 +298,11 @@ class Receiver:
         _expect_order(header, sender)
         self._expect_addressed(sender, header.origin, header.home)
         origin = self._origins[sender]
-        contacts = origin.contacts
         examined = await self._offload(lambda: examine_all(batch, self._homes))
         deadline_s = asyncio.get_running_loop().time() + PREDECESSOR_WAIT_S
 
         def decide(rows: Sequence[TrackedRow]) -> HomeAction:
-            return HOME_TABLE[relate(rows, header, is_overtaken=origin.contacts != contacts)]
+            return HOME_TABLE[relate(rows, header, is_overtaken=origin.contact != header.contact)]
 
         async with origin.turn:
             for _ in range(_ATTEMPTS):

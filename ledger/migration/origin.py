@@ -136,6 +136,7 @@ class PeerWorker:
         self._judgement = Judgement(_I.AGREED)
         self._kept = 0
         self._seen_until = 0
+        self._nonce = ""
         self._answered: tuple[Draft, Accepted] | None = None
         self._progress = Progress(
             peer.id,
@@ -244,7 +245,7 @@ class PeerWorker:
         self._parts.observer.note_success(self.peer)
         mine = tracked_of(answer.tracked, own.incarnation)
         root = await self._root(mine.position) if mine and mine.position <= own.position else None
-        self._own = own
+        self._own, self._nonce = own, request.nonce
         self._judgement = judge_contact(own, answer.tracked, root)
         self._kept = answer.kept
         # What it took in of an older incarnation may stand anywhere in our log: it was recalled.
@@ -396,7 +397,11 @@ class PeerWorker:
         after = self._progress.resume(incarnation, self._judgement.position, self._kept)
         known_until = self._progress.known_until
         self._builder.restart(
-            incarnation, after=after, known_until=known_until, seen_until=self._seen_until
+            incarnation,
+            contact=self._nonce,
+            after=after,
+            known_until=known_until,
+            seen_until=self._seen_until,
         )
 
     async def _settle(self) -> None:

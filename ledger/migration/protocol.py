@@ -246,8 +246,8 @@ class BatchRelation(Enum):
     SUPERSEDED = "superseded"
     """A newer incarnation of its origin is tracked: an old frame, or a clone."""
     OVERTAKEN = "overtaken"
-    """Its origin has made contact since it arrived: it was told that this is not here, and may have
-    sent its messages elsewhere."""
+    """It was not sent after the last contact of its origin, which was told then that this is not
+    here, and may have sent its messages elsewhere."""
 
 
 class HomeAction(Enum):
@@ -278,7 +278,8 @@ def relate(
 ) -> BatchRelation:
     """Say how a batch stands to what is tracked (the newest incarnation first).
 
-    ``is_overtaken``: its origin made contact after it had arrived.
+    ``is_overtaken``: it does not name its origin's last contact, or none is known since this
+    server started.
     """
     if is_overtaken:
         return BatchRelation.OVERTAKEN

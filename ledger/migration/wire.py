@@ -98,6 +98,8 @@ class BatchHeader(Message, frozen=True, kw_only=True):
     origin: ServerId
     home: ServerId
     incarnation: UUID
+    contact: str
+    """The nonce of the contact after which this is sent: what was sent before it counts no more."""
     after_position: Position
     """The batch begins behind this position."""
     after_root: Digest

@@ -151,6 +151,7 @@ def _header(batch: Request) -> BatchHeader:
         origin="origin",
         home="home",
         incarnation=UUID(int=batch.incarnation),
+        contact="",
         after_position=batch.after,
         after_root=_text(batch.log[: batch.after]),
         through_position=batch.through,

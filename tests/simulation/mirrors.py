@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from ledger.errors import NotFoundError, TransientError
+from ledger.errors import ConflictError, CorruptionError, NotFoundError, TransientError
 from ledger.events import MessageStored
 from ledger.ids import new_id_factory
 from ledger.migration.link import PeerClient
@@ -40,7 +40,7 @@ from tests.simulation.server import (
 )
 from vmledger.blob_needs import needed_blobs
 from vmledger.recovery import Recovery, RecoveryReport
-from vmledger.recovery_folder import RecoveryFolder
+from vmledger.recovery_folder import RECOVERY, RecoveryFolder
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -190,6 +190,13 @@ async def _recover_lost(process: Process) -> None:
         return
     try:
         report = await recovery.run()
+    except (ConflictError, CorruptionError) as error:
+        is_in_the_way = isinstance(error, ConflictError) or RECOVERY in Path(error.place).parts
+        if is_in_the_way:
+            # The operator empties the stores, as he is told, and begins anew.
+            world.lose(machine)
+            world.recover(machine.id, machine.recovers_from or ())
+        raise
     except NotFoundError:
         is_everybody_there = all(
             world.listener(name) is not None or world.machines[name].is_lost for name in peers

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from ledger.errors import (
+    ConflictError,
     CorruptionError,
     LedgerError,
     PeerError,
@@ -244,7 +245,7 @@ class World(Remains):
             process.build()
             await process.ask(process.start())
             await process.ended
-        except (Crashed, Unanswered, TransientError, CorruptionError, PeerError):
+        except (Crashed, Unanswered, TransientError, ConflictError, CorruptionError, PeerError):
             process.die()
 
     def listener(self, name: str) -> Process | None:

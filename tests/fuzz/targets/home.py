@@ -36,10 +36,12 @@ from ledger.migration.wire import (
     Accepted,
     Batch,
     Busy,
+    ContactRequest,
     Gap,
     Rejected,
     decode_answer,
     decode_batch,
+    encode_request,
 )
 from ledger.pin import ScryptCost, make_verifier
 from ledger.storage import stored_form
@@ -53,6 +55,10 @@ from tests.support.sites import Site, eventually, make_sites, quiet
 from tests.support.sites import run as run_sites
 
 METADATA = stored_form.RecordingMetadata(call_id=UUID(int=7), server="alpha", started_at=NOW)
+CONTACT = ContactRequest(
+    origin="alpha", home="bravo", incarnation=UUID(int=1), position=0, nonce="n"
+)
+"""After which all batches are sent."""
 _MOST_BATCHES = 4
 _MOST_RECORDING_BYTES = 1 << 20
 
@@ -191,7 +197,7 @@ def _document(batch: Batch) -> dict[str, Any]:
         text = text.replace(hashlib.sha256(received).hexdigest(), f"$audio{number}")
         for key in ("blob_size_bytes", "verifier_size_bytes"):
             text = text.replace(f'"{key}": {len(stored)}', f'"{key}": "$size{number}"')
-    return json.loads(text) | {"recordings": recordings}
+    return json.loads(text) | {"recordings": recordings, "contact": CONTACT.nonce}
 
 
 # --- What the home makes of it --------------------------------------------------------------------
@@ -231,6 +237,7 @@ def _body(document: dict[str, Any]) -> bytes:
 async def _send_all(bodies: list[bytes]) -> bool:
     bravo = make_sites()["bravo"]
     receiver = receiver_of(bravo)
+    await receiver.handle("alpha", Route.CONTACT, encode_request(CONTACT))
     answers = [await _send(bravo, receiver, body) for body in bodies]
     load_homes(bravo.disk.recorder, bravo.directory)  # as at the next start
     return any(isinstance(answer, Accepted) and not answer.refusals for answer in answers)

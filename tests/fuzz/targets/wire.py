@@ -103,6 +103,7 @@ BATCH = wire.BatchHeader(
     origin="alpha",
     home="bravo",
     incarnation=ID,
+    contact="n",
     after_position=0,
     after_root=ROOT,
     through_position=3,

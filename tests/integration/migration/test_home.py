@@ -54,6 +54,7 @@ async def only(*names: str) -> list[Site]:
         await site.start()
         for link in site.links.values():
             link.is_cut = True
+    await contact(sites["bravo"])
     return list(sites.values())
 
 
@@ -80,6 +81,7 @@ async def send(
         "origin": "alpha",
         "home": "bravo",
         "incarnation": INCARNATION,
+        "contact": "n",
         "after_position": 0,
         "after_root": EMPTY_ROOT.hex(),
         "through_position": max((p.position for p in parcels), default=1),

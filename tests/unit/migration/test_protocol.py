@@ -151,6 +151,7 @@ def header(after, through, root=ROOT, incarnation=NOW, after_root=ROOT) -> Batch
         origin="alpha",
         home="bravo",
         incarnation=incarnation,
+        contact="n",
         after_position=after,
         after_root=after_root,
         through_position=through,
@@ -180,7 +181,7 @@ def test_home_knows_how_a_batch_stands_to_what_it_has(rows, batch, relation):
 
 
 @pytest.mark.parametrize("batch", [header(0, 20), header(50, 60), header(51, 60)])
-def test_batch_that_arrived_before_a_contact_is_overtaken_whatever_it_holds(batch):
+def test_batch_that_was_not_sent_after_the_last_contact_is_overtaken_whatever_it_holds(batch):
     assert relate([row()], batch, is_overtaken=True) is BatchRelation.OVERTAKEN
     assert HOME_TABLE[BatchRelation.OVERTAKEN] is HomeAction.ANSWER_GAP
 

@@ -45,6 +45,7 @@ def batch_of(plains: list[bytes], blobs: list[bytes]) -> bytes:
         origin="alpha",
         home="bravo",
         incarnation=UUID(int=1),
+        contact="n",
         after_position=0,
         after_root=ROOT,
         through_position=len(plains),
