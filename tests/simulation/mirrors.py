@@ -222,7 +222,8 @@ def _end_recovery(world: World, machine: Machine) -> None:
 def _is_holder(world: World, lost: str, mirror: str) -> bool:
     machine = world.machines.get(mirror)
     kept = machine.copies.get((lost, CURRENT_COPY)) if machine is not None else None
-    return kept is not None and bool(kept.image.entries)
+    # Its checkpoint is in two files: what is asked is that one flipped bit is not too many.
+    return kept is not None and bool(kept.image.entries) and world.told.rots[mirror] <= 1
 
 
 def _check_recovered(

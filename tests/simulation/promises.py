@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -54,6 +55,8 @@ class Told:
     """Calls whose every copy was on disks that were replaced by older copies."""
     rotted: set[tuple[str, UUID | None]] = field(default_factory=set)
     """(machine, call or stream): of which sound a bit flipped in a file; None: of a pack."""
+    rots: Counter[str] = field(default_factory=Counter)
+    """How many bits flipped on a machine's disk."""
     poison: set[UUID] = field(default_factory=set)
     """Messages that no home can take."""
     no_calls: set[UUID] = field(default_factory=set)

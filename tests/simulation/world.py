@@ -374,6 +374,7 @@ class World(Remains):
         """Flip a bit in one of the machine's files."""
         path = machine.disk.choose()
         if path is not None:
+            self.told.rots[machine.id] += 1
             self.told.rotted.add((machine.id, sound_of(bytes(machine.disk.names[path].content))))
             machine.disk.rot(path)
 
