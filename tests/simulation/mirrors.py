@@ -226,6 +226,16 @@ def _is_holder(world: World, lost: str, mirror: str) -> bool:
     return kept is not None and bool(kept.image.entries) and world.told.rots[mirror] <= 1
 
 
+def _could_give(world: World, lost: str, mirror: str) -> bool:
+    """Is there a copy that grows, with something in it and its checkpoint?"""
+    if not _is_holder(world, lost, mirror):
+        return False
+    machine = world.machines[mirror]
+    files = VirtualFiles(machine.disk, lambda: world.now_s)
+    file = CheckpointFile(_COPIES / lost / CURRENT_COPY, files)
+    return file.read(machine.copies[lost, CURRENT_COPY].image.head.to_log_head()) is not None
+
+
 def _check_recovered(
     world: World, machine: Machine, lost: LogImage, report: RecoveryReport
 ) -> None:
@@ -251,7 +261,7 @@ def _check_recovered(
                 f"{mirror} acknowledged {position} events of {machine.id}, and "
                 f"{report.position} are recovered from {sorted(reached)}"
             )
-    if report.other_histories:
+    if report.other_histories and not any(_could_give(world, machine.id, name) for name in reached):
         world.told.revived.add(machine.id)
     named = machine.named_missing
     named |= {blob.digest for blob in report.missing}
