@@ -106,7 +106,7 @@ def _moved_and_revived(world: Remains) -> set[UUID]:
 
     Either a log that went back took the repeated upload of a call whose message had been delivered,
     and was the mailbox's home by then. Or nobody had more of a lost server's log than a former
-    history, in which it has what was delivered elsewhere since: the recovery says so.
+    history, in which it has what was delivered elsewhere since.
     """
     found = set[UUID]()
     for accepted in world.told.accepted.values():

@@ -226,14 +226,22 @@ def _is_holder(world: World, lost: str, mirror: str) -> bool:
     return kept is not None and bool(kept.image.entries) and world.told.rots[mirror] <= 1
 
 
-def _could_give(world: World, lost: str, mirror: str) -> bool:
-    """Is there a copy that grows, with something in it and its checkpoint?"""
-    if not _is_holder(world, lost, mirror):
+def _could_give(world: World, of: str, mirror: str, lost: LogImage) -> bool:
+    """Is there a copy that grows, of just this history, with something in it and its checkpoint?"""
+    if not _is_holder(world, of, mirror):
         return False
     machine = world.machines[mirror]
+    image = machine.copies[of, CURRENT_COPY].image
     files = VirtualFiles(machine.disk, lambda: world.now_s)
-    file = CheckpointFile(_COPIES / lost / CURRENT_COPY, files)
-    return file.read(machine.copies[lost, CURRENT_COPY].image.head.to_log_head()) is not None
+    file = CheckpointFile(_COPIES / of / CURRENT_COPY, files)
+    is_signed = file.read(image.head.to_log_head()) is not None
+    return is_signed and _agree(image, lost, len(image.entries))
+
+
+def _agree(one: LogImage, other: LogImage, position: int) -> bool:
+    """Is one the other's beginning, as far as both go and up to there?"""
+    position = min(position, len(one.entries), len(other.entries))
+    return one.frontiers[position].root() == other.frontiers[position].root()
 
 
 def _check_recovered(
@@ -261,7 +269,8 @@ def _check_recovered(
                 f"{mirror} acknowledged {position} events of {machine.id}, and "
                 f"{report.position} are recovered from {sorted(reached)}"
             )
-    if report.other_histories and not any(_could_give(world, machine.id, name) for name in reached):
+    is_former = not _agree(image, lost, report.position)
+    if is_former and not any(_could_give(world, machine.id, name, lost) for name in reached):
         world.told.revived.add(machine.id)
     named = machine.named_missing
     named |= {blob.digest for blob in report.missing}
