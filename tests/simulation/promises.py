@@ -70,7 +70,7 @@ class Told:
     spooled: list[tuple[float, str, UUID, bytes]] = field(default_factory=list)
     """(when, machine, call, what was received): left in the spool by a process that died."""
     revived: set[str] = field(default_factory=set)
-    """Machines that were recovered to a history that the log had left: no mirror had a newer one."""
+    """Machines recovered to a history that the log had left: no mirror had a newer one."""
     broken: list[str] = field(default_factory=list)
     """Invariants that were broken during the run."""
 
