@@ -188,8 +188,9 @@ def _store(state: State, event: MessageStored, position: int) -> None:
 
 def _migrate(state: State, event: MessageMigrated, position: int) -> None:
     """A message that left its home later does not change how the call went."""
-    is_of_call = state.get(CALL, event.originator_id) is not None
-    if is_of_call and event.home != state.this_server:
+    call = state.get(CALL, event.originator_id)
+    is_home = call is not None and call.outcome is CallOutcome.DELIVERED
+    if call is not None and not is_home and event.home != state.this_server:
         _change(state, event.originator_id, position, outcome=CallOutcome.MIGRATED)
 
 
@@ -218,8 +219,8 @@ _THE_STREAM: Final = ((CALL, attrgetter("originator_id")),)
 
 CALLS: Final = Projection(
     name="calls",
-    version=2,
-    readable_versions=frozenset({1}),
+    version=3,
+    readable_versions=frozenset({1, 2}),
     tables=(CALL,),
     rules={
         CallReceived: Rule(_receive, creates=_THE_STREAM),

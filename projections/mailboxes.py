@@ -265,6 +265,8 @@ def _migrate(state: State, event: MessageMigrated, position: int) -> None:
     entry = _entry(state, event, position)
     if event.home == state.this_server or _is_told_by_another(state, entry, event):
         return  # a story told by another server; at home MessageDelivered is what counts
+    if entry.custody == entry.home == state.this_server:
+        return  # the receipt of an earlier way: it came back since, and leaves by MessageRehomed
     _change(
         state,
         entry,
@@ -331,8 +333,8 @@ _THE_CALLER: Final = ((CALLER, attrgetter("originator_id")),)
 
 MAILBOXES: Final = Projection(
     name="mailboxes",
-    version=2,
-    readable_versions=frozenset({1}),
+    version=3,
+    readable_versions=frozenset({1, 2}),
     tables=(CALLER, MESSAGE),
     rules={
         CallReceived: Rule(_receive, creates=_THE_CALLER),

@@ -50,6 +50,8 @@ class BlobNeeds:
         """The last of each mailbox stream of this server."""
         self._safe: dict[str, int] = {}
         self._handed_over: dict[UUID, tuple[str, datetime]] = {}
+        self._at_home: set[UUID] = set()
+        """Messages that were delivered here and have not been given away since."""
 
     def take(self, event: DomainEvent | OpaqueEvent, position: int) -> None:
         """Fold the next event."""
@@ -58,18 +60,23 @@ class BlobNeeds:
             case MessageStored():
                 self._stored[event.message_id] = (event.blob, position)
             case MessageRequeued() | MessageRehomed() if event.message_id in self._stored:
+                if isinstance(event, MessageRehomed) and event.recorded_by == self._this_server:
+                    self._at_home.discard(event.message_id)
                 # From here on it is this position that a backup of the home must cover.
                 self._stored[event.message_id] = (self._stored[event.message_id][0], position)
             case GreetingRecorded():
                 self._greetings.add(event.blob)
             case MessageDelivered() if event.recorded_by == self._this_server:
                 self._handed_over.pop(event.message_id, None)  # it may have come back
+                self._at_home.add(event.message_id)
             case MessageErased() if event.recorded_by == self._this_server:
                 self._stored.pop(event.message_id, None)
             case MessageMigrated() if event.recorded_by == self._this_server:
                 safe = max(self._safe.get(event.home, 0), event.receipt.safe_position)
                 self._safe[event.home] = safe
-                self._handed_over[event.message_id] = (event.home, event.recorded_at)
+                # The receipt of an earlier way may come when the message is back: it stays.
+                if event.message_id not in self._at_home:
+                    self._handed_over[event.message_id] = (event.home, event.recorded_at)
             case _:
                 pass
 

@@ -66,6 +66,7 @@ class LogView:
         self.stored: dict[UUID, MessageStored] = {}
         """Messages of calls that this server took, and those that came from others."""
         self._at_home: dict[UUID, tuple[LogEntry, MessageDelivered]] = {}
+        self._given_away: set[UUID] = set()
         self.ever_delivered: set[UUID] = set()
         self.delivered_again: list[UUID] = []
         """Delivered here although they were here."""
@@ -133,21 +134,24 @@ class LogView:
                 if not self._may_come(event):
                     self.delivered_again.append(event.message_id)
                 self._at_home[event.message_id] = (entry, event)
+                self._given_away.discard(event.message_id)
                 self.ever_delivered.add(event.message_id)
                 self.delivered_calls.add(event.call_id)
                 self._open.pop(event.message_id, None)
                 self.refused.pop(event.message_id, None)
                 self.migrated.pop(event.message_id, None)
             case MessageRehomed() if entry.origin is None:
+                self._given_away.add(event.message_id)
                 self.sent_at[event.message_id] = entry.position
                 self._send(event.message_id, event.home, event.recorded_by)
             case MessageMigrated() if entry.origin is None:
                 self.migrated.setdefault(event.message_id, []).append(event)
                 is_old = self._incarnation not in (None, event.receipt.origin_incarnation)
                 self.receipts.append((event, 0 if is_old else self.sent_at[event.message_id]))
-                self._at_home.pop(event.message_id, None)
                 self._open.pop(event.message_id, None)
                 self.refused.pop(event.message_id, None)
+                if event.message_id in self._given_away:  # else it is the receipt of an earlier way
+                    self._at_home.pop(event.message_id, None)
             case MessageRequeued() if entry.origin is None:
                 is_there = event.message_id in self.migrated and event.reason == "more-told"
                 if not is_there or event.message_id in self.refused:

@@ -8,7 +8,13 @@ import msgspec
 import pytest
 
 from benchmarks.sample_events import START, call_with_message
-from ledger.events import MessageMigrated, MessageRequeued, MessageStored, PinChanged
+from ledger.events import (
+    MessageDelivered,
+    MessageMigrated,
+    MessageRequeued,
+    MessageStored,
+    PinChanged,
+)
 from vmledger.blob_needs import BlobNeeds
 
 KEEP_FOR = timedelta(days=30)
@@ -66,6 +72,26 @@ def test_backup_must_cover_the_position_under_which_a_message_was_shipped_again(
     kept.take(stored, 3)
     kept.take(requeued, 100)
     kept.take(migrated, 101)
+    assert kept.needed() == {stored.blob}
+
+
+def test_message_that_came_back_needs_its_audio_when_the_receipt_of_its_first_way_comes():
+    stored, migrated = shipped(safe_position=50)
+    delivered = MessageDelivered(
+        originator_id=UUID(int=9),
+        originator_version=1,
+        recorded_at=SOON,
+        recorded_by="alpha",
+        message_id=stored.message_id,
+        call_id=stored.originator_id,
+        mailbox=stored.mailbox,
+        origin="bravo",
+        origin_position=20,
+    )
+    kept = needs(SOON + timedelta(days=400))
+    kept.take(stored, 3)
+    kept.take(delivered, 4)
+    kept.take(migrated, 5)
     assert kept.needed() == {stored.blob}
 
 

@@ -116,6 +116,17 @@ def test_a_record_that_comes_and_goes_within_a_page_is_never_written(bench: Benc
     assert bench.contents()["pending.message"] == {}
 
 
+def test_message_that_came_back_stays_when_the_receipt_of_its_first_way_comes(bench: Bench):
+    history = History()
+    taken = history.call("2001", home="bravo")
+    history.requeue(taken, "alpha")  # which delivers it here
+    taken.home = "bravo"
+    history.migrate(taken)
+    bench.run(history.log)
+    [entry] = Mailboxes(bench.store).page("2001@default").entries
+    assert (entry.message_id, entry.custody) == (taken.message_id, "alpha")
+
+
 def test_opaque_events_are_counted_and_passed_over(bench: Bench):
     history = History()
     history.opaque()
