@@ -240,7 +240,7 @@ def test_flipped_bit_of_a_recording_is_found(copy: Path, kind: str):
         assert re.search(r"damaged: [0-9a-f]{64} in \S*" + re.escape(file.name), told.out), told.out
 
 
-@pytest.mark.parametrize("file", ["server.key", "tls.key", "tls.crt"])
+@pytest.mark.parametrize("file", ["server.key", "tls.key", "tls.crt", "master.key"])
 def test_damaged_key_or_certificate_keeps_the_server_from_starting(copy: Path, file: str):
     (path,) = copy.rglob(file)
     data = bytearray(path.read_bytes())
