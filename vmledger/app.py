@@ -189,14 +189,15 @@ def _open_stores(config: Configuration, stack: AsyncExitStack) -> Stores:
     log = EventLog(recorder, offload)
     log.add_listener(read_models.log_grew)
     read_models.start()
+    vault = Vault(recorder, load_master_key(config.identity.master_key), os.urandom)
     return Stores(
         recorder=recorder,
         log=log,
         homes=load_homes(recorder, config.directory),
         mailboxes=MailboxStates(log),
         blobs=open_blob_store(config.stores.blobs),
-        spool=Spool(config.spool),
-        vault=Vault(recorder, load_master_key(config.identity.master_key), os.urandom),
+        spool=Spool(config.spool, find_key=vault.key),
+        vault=vault,
         cursors=cursors,
         checkpoints=checkpoints,
         shelf=shelf,

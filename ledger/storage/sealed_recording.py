@@ -10,12 +10,21 @@ Source: claims 10 and 11.
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+from uuid import UUID
 
 from ledger.errors import ConflictError
 from ledger.ids import RandomBytes
 from ledger.sealing import MessageKey
-from ledger.storage.sealed_form import SealedFormWriter, seal, sealed_prefix, unseal
+from ledger.storage.sealed_form import (
+    SealedFormWriter,
+    is_sealed,
+    read_key_id,
+    seal,
+    sealed_prefix,
+    unseal,
+)
 from ledger.storage.stored_form import (
     MAX_RECEIVED_BYTES,
     RecordingMetadata,
@@ -23,6 +32,9 @@ from ledger.storage.stored_form import (
     decode,
     intact_prefix,
 )
+
+FindKey: TypeAlias = Callable[[UUID], MessageKey]
+"""Gives the key of a call; raises NotFoundError (ErasedError) when there is none."""
 
 
 class SealedRecordingWriter:
@@ -98,6 +110,23 @@ def decode_sealed(
 ) -> bytes:
     """Give the received bytes of a sealed recording; raises what `unseal` and `decode` raise."""
     return decode(unseal(sealed, key, place=place), max_bytes=max_bytes, place=place)
+
+
+def open_recording(
+    data: bytes,
+    find_key: FindKey,
+    *,
+    max_bytes: int = MAX_RECEIVED_BYTES,
+    place: str = "blob",
+) -> bytes:
+    """Give the received bytes of a recording, whether it is sealed or from before there were keys.
+
+    Raises what ``find_key`` raises, and CorruptionError as `decode_sealed` and `decode` do.
+    """
+    if not is_sealed(data):
+        return decode(data, max_bytes=max_bytes, place=place)
+    key = find_key(read_key_id(data, place=place))
+    return decode_sealed(data, key, max_bytes=max_bytes, place=place)
 
 
 def mend_sealed(sealed: bytes, key: MessageKey, random_bytes: RandomBytes) -> MendedRecording:

@@ -38,9 +38,9 @@ from ledger.errors import (
 from ledger.ids import RandomBytes
 from ledger.sealing import MessageKey
 from ledger.storage.files import Files, OpenFile, SystemFiles, write_durably
-from ledger.storage.sealed_recording import SealedRecordingWriter, decode_sealed
+from ledger.storage.sealed_recording import FindKey, SealedRecordingWriter, decode_sealed
 from ledger.storage.stored_form import RecordingMetadata, StoredFormWriter, decode
-from ledger.storage.torn_spool import FindKey, InterruptedRecording, mend
+from ledger.storage.torn_spool import InterruptedRecording, mend
 
 SYNC_INTERVAL_S: Final = 1.0
 """What a crash may cost of a call."""

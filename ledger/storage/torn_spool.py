@@ -11,22 +11,17 @@ Source: claims 3 and 10.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 from uuid import UUID
 
 from ledger.errors import CorruptionError
 from ledger.ids import RandomBytes
-from ledger.sealing import MessageKey
 from ledger.storage.files import Files, write_durably
 from ledger.storage.sealed_form import is_sealed, read_key_id
-from ledger.storage.sealed_recording import mend_sealed
+from ledger.storage.sealed_recording import FindKey, mend_sealed
 from ledger.storage.stored_form import RecordingMetadata, intact_prefix, read_metadata
-
-FindKey: TypeAlias = Callable[[UUID], MessageKey]
-"""Gives the key of a call; raises NotFoundError (ErasedError) when there is none."""
 
 
 @dataclass(frozen=True, slots=True)

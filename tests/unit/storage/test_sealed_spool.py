@@ -11,9 +11,14 @@ import pytest
 from ledger.errors import ConflictError, NotFoundError, TransientError
 from ledger.sealing import MessageKey
 from ledger.storage.sealed_form import HEADER_BYTES
-from ledger.storage.sealed_recording import SealedRecordingWriter, decode_sealed, mend_sealed
+from ledger.storage.sealed_recording import (
+    SealedRecordingWriter,
+    decode_sealed,
+    mend_sealed,
+    open_recording,
+)
 from ledger.storage.spool import Spool
-from ledger.storage.stored_form import RecordingMetadata
+from ledger.storage.stored_form import RecordingMetadata, encode
 from tests.support.small_disk import small_disk
 
 CALL = UUID(int=1)
@@ -140,6 +145,21 @@ def test_every_cut_of_a_fast_upload_is_mended_to_an_exact_prefix():
         lengths.add(len(mended.received))
     assert len(lengths) > 2
     assert mend_sealed(sealed, KEY, os.urandom).sealed == sealed
+
+
+def test_recording_is_opened_whether_it_is_sealed_or_older():
+    writer = SealedRecordingWriter(METADATA, KEY, os.urandom)
+    sealed = writer.header() + writer.add(NOISE) + writer.finish()
+    assert open_recording(sealed, find_key) == NOISE
+    assert open_recording(encode(NOISE, METADATA), find_key) == NOISE
+
+
+def test_recording_of_a_call_without_a_key_is_not_damage():
+    other = MessageKey(UUID(int=2), KEY.secret)
+    writer = SealedRecordingWriter(METADATA, other, os.urandom)
+    sealed = writer.header() + writer.add(NOISE) + writer.finish()
+    with pytest.raises(NotFoundError):
+        open_recording(sealed, find_key)
 
 
 def test_finished_recording_takes_no_more():
