@@ -37,7 +37,7 @@ MESSAGES, ROUNDS = 5_000, 3
 FULL_MESSAGES, FULL_MOST_S = 100_000, 600.0
 GOAL = 0.5
 EXTENSIONS = {"alpha": ["2000-2999"], "bravo": ["3000-3999"]}
-KEYS = {"server.key", "tls.key", "tls.crt"}
+KEYS = {"server.key", "tls.key", "tls.crt", "master.key"}
 GIVE_UP_S = 900.0
 
 

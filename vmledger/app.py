@@ -37,6 +37,7 @@ from ledger.migration.known_homes import load_homes
 from ledger.migration.link import PeerLink
 from ledger.migration.tls import server_context
 from ledger.offload import ThreadOffload
+from ledger.sealing import load_master_key
 from ledger.server import ServerParts, VoicemailServer
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.disk_room import DiskRoom
@@ -51,6 +52,7 @@ from ledger.storage.server_stream import ServerStream
 from ledger.storage.spool import Spool
 from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
 from ledger.storage.sql_peer_cursors import SqlCursorStore
+from ledger.storage.vault import Vault
 from projections.pending import Pending
 from vmledger.blob_needs import needed_blobs
 from vmledger.connections import Doorkeeper, DoorLimits
@@ -95,6 +97,7 @@ class Stores:
     mailboxes: MailboxStates
     blobs: BlobStore
     spool: Spool
+    vault: Vault
     cursors: SqlCursorStore
     checkpoints: SqlCosignedCheckpoints
     shelf: CopyShelf
@@ -186,13 +189,15 @@ def _open_stores(config: Configuration, stack: AsyncExitStack) -> Stores:
     log = EventLog(recorder, offload)
     log.add_listener(read_models.log_grew)
     read_models.start()
+    vault = Vault(recorder, load_master_key(config.identity.master_key), os.urandom)
     return Stores(
         recorder=recorder,
         log=log,
         homes=load_homes(recorder, config.directory),
         mailboxes=MailboxStates(log),
         blobs=open_blob_store(config.stores.blobs),
-        spool=Spool(config.spool),
+        spool=Spool(config.spool, find_key=vault.key),
+        vault=vault,
         cursors=cursors,
         checkpoints=checkpoints,
         shelf=shelf,
@@ -285,6 +290,7 @@ def _make_server(
         mailboxes=stores.mailboxes,
         blobs=stores.blobs,
         spool=stores.spool,
+        vault=stores.vault,
         clock=stores.clock,
         offload=stores.offload,
         new_id=new_id_factory(stores.clock.now, os.urandom),

@@ -179,13 +179,12 @@ def create_backup(
 
 
 def copy_keys(config: Configuration, directory: Path) -> list[Path]:
-    """Copy the files that prove who the server is to a directory of their own; gives the copies."""
+    """Copy the files that prove who the server is, and its master key, to a directory of their own.
+
+    Gives the copies.
+    """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files = config.identity
-    return [
-        _replace(file.read_bytes(), directory / file.name)
-        for file in (files.signing_key, files.tls_key, files.tls_certificate)
-    ]
+    return [_replace(file.read_bytes(), directory / file.name) for file in config.identity.all]
 
 
 def _locked(backup: _Backup) -> DataLock:

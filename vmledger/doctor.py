@@ -101,7 +101,8 @@ def examine(config: Configuration) -> list[Check]:
 
 
 def _keys(config: Configuration) -> Iterator[Check]:
-    secrets = (config.identity.signing_key, config.identity.tls_key, config.data / OPERATOR_TOKEN)
+    files = config.identity
+    secrets = (files.signing_key, files.tls_key, files.master_key, config.data / OPERATOR_TOKEN)
     for path in secrets:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:

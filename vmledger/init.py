@@ -5,6 +5,7 @@ Source: claims 6 and 13.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -25,6 +26,7 @@ from ledger.configuration import (
 )
 from ledger.errors import CallerError, ConflictError
 from ledger.identity import generate_identity, public_key_text, save_identity, write_new_file
+from ledger.sealing import new_master_key
 from vmledger.certificates import make_tls_pair
 from vmledger.configuration_text import configuration_text, server_block
 
@@ -57,7 +59,7 @@ class InitResult(msgspec.Struct, frozen=True, kw_only=True):
     def files(self) -> tuple[Path, ...]:
         """Every new file, the configuration file last."""
         keys = (self.data / "server.key", self.data / "tls.key", self.certificate)
-        return (*keys, self.configuration_file)
+        return (*keys, self.data / "master.key", self.configuration_file)
 
     @property
     def entry(self) -> schema.Server:
@@ -152,7 +154,7 @@ def _write_keys(result: InitResult, now: datetime) -> str:
     A crash in between leaves keys that no configuration names: no server yet, and nothing that a
     second attempt would overwrite.
     """
-    server_key, tls_key, tls_certificate, _ = result.files
+    server_key, tls_key, tls_certificate, master_key, _ = result.files
     identity = generate_identity(result.form.server)
     host = urlsplit(result.entry.url).hostname
     assert host is not None, "the URL was checked"
@@ -160,6 +162,7 @@ def _write_keys(result: InitResult, now: datetime) -> str:
     save_identity(identity, server_key)
     write_new_file(tls_key, key_pem, mode=0o600)
     write_new_file(tls_certificate, certificate_pem, mode=0o644)
+    new_master_key(master_key, os.urandom)
     return public_key_text(identity.public_key)
 
 

@@ -23,6 +23,7 @@ from ledger.configuration.rules import noting, readable
 from ledger.configuration.schema import ConfigurationFile
 from ledger.errors import CallerError
 from ledger.identity import load_identity, read_private_file
+from ledger.sealing import load_master_key
 
 
 def check_machine(
@@ -33,6 +34,7 @@ def check_machine(
         check_writable(place, key, problems)
     _check_signing_key(configuration, form, problems)
     files = configuration.identity
+    noting(problems, ("identity", "master_key"), partial(load_master_key, files.master_key))
     _check_pair(
         (files.tls_certificate, ("identity", "tls_certificate")),
         (files.tls_key, ("identity", "tls_key")),

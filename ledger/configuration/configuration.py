@@ -48,11 +48,17 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IdentityFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """The files that prove who this server is."""
+    """The files that prove who this server is, and the one that opens what it keeps."""
 
     signing_key: Path
     tls_key: Path
     tls_certificate: Path
+    master_key: Path
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """Every file, the master key last."""
+        return (self.signing_key, self.tls_key, self.tls_certificate, self.master_key)
 
 
 class ApiTls(msgspec.Struct, frozen=True, kw_only=True):

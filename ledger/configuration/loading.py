@@ -113,6 +113,7 @@ def _identity_files(form: ConfigurationFile, places: Places) -> IdentityFiles:
         signing_key=places.path(files.signing_key, ("identity", "signing_key")),
         tls_key=places.path(files.tls_key, ("identity", "tls_key")),
         tls_certificate=places.path(files.tls_certificate, ("identity", "tls_certificate")),
+        master_key=places.path(files.master_key, ("identity", "master_key")),
     )
 
 

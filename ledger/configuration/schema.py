@@ -66,7 +66,10 @@ class Store(Section, frozen=True, kw_only=True):
 
 
 class Identity(Section, frozen=True, kw_only=True):
-    """The files that prove who this server is. `vmledger init` makes them; back them up."""
+    """The files that prove who this server is, and the one that opens what it keeps.
+
+    `vmledger init` makes them; back them up, apart from the backups of the log and the recordings.
+    """
 
     signing_key: str = "{data}/server.key"
     """Ed25519 private key (PEM, mode 0600) that signs receipts and requests."""
@@ -74,6 +77,9 @@ class Identity(Section, frozen=True, kw_only=True):
     """Private key (PEM, mode 0600) of the replication listener and client."""
     tls_certificate: str = "{data}/tls.crt"
     """Self-signed certificate that belongs to ``tls_key``. The other servers need a copy."""
+    master_key: str = "{data}/master.key"
+    """Master key (mode 0600) that wraps the keys of all messages kept here. Without it, nobody can
+    read what is sealed; it never leaves this server."""
 
 
 class Server(Section, frozen=True, kw_only=True):

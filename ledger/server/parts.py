@@ -22,6 +22,7 @@ from ledger.storage.group_commit import EventLog
 from ledger.storage.mailbox_states import MailboxStates
 from ledger.storage.server_stream import ServerStream
 from ledger.storage.spool import Spool
+from ledger.storage.vault import Vault
 
 
 class ReachabilityJudge(Protocol):
@@ -55,6 +56,8 @@ class ServerParts:
     mailboxes: MailboxStates
     blobs: BlobStore
     spool: Spool
+    vault: Vault
+    """The keys of sealed messages."""
     clock: Clock
     offload: Offload
     new_id: IdFactory

@@ -15,6 +15,8 @@ from ledger.events import Caller, CallReceived, ReachabilityEvidence, Stamp, Tra
 from ledger.ids import MailboxAddress
 from ledger.server.parts import ServerParts
 from ledger.server.streams import load_call
+from ledger.storage.event_log import Append
+from ledger.storage.mapper import to_stored_event
 from ledger.telephony.switch import CallDecision, CallReport
 
 
@@ -28,8 +30,12 @@ async def take_call(parts: ServerParts, report: CallReport) -> CallDecision:
     stamp = Stamp(at=parts.clock.now(), by=parts.config.server)
     received = _call_received(call_id, report, stamp)
     decided = _transfer_decided(call_id, decision, stamp)
+    # The key is in the commit of the first event of its call: neither is ever there alone. Of two
+    # that report one call at the same time, only the winner's key is kept.
+    _, wrapped = parts.vault.new_key(call_id)
+    events = [to_stored_event(event) for event in (received, decided)]
     try:
-        await parts.log.append_events([received, decided])
+        await parts.log.append(Append(events, keys=[wrapped]))
     except IntegrityError:
         earlier = (await load_call(parts.log, call_id)).decision
         assert earlier is not None, "both events are in one append"

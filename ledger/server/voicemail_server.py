@@ -42,7 +42,7 @@ from ledger.server.recover_recordings import recover_recordings
 from ledger.server.rehome_mailbox import rehome_mailbox
 from ledger.server.streams import change_call
 from ledger.server.take_call import take_call
-from ledger.storage.stored_form import decode as decode_stored_form
+from ledger.storage.sealed_recording import open_recording
 from ledger.telephony.switch import CallDecision, CallReport, StoredMessage
 
 _LOG: Final = logging.getLogger(__name__)
@@ -136,11 +136,15 @@ class VoicemailServer:
     async def read_audio(self, blob: str) -> bytes:
         """Give the received bytes of a recording, verified against the address of its blob.
 
-        Raises NotFoundError when the blob is not here, CorruptionError when it is damaged.
+        Raises NotFoundError when the blob or the key that it is sealed with is not here
+        (ErasedError: the key was destroyed), CorruptionError when it is damaged.
         """
         location = (await self.parts.log.locate_blobs([blob])).get(blob)
+        find_key = self.parts.vault.key
         return await self.parts.offload(
-            lambda: decode_stored_form(self.parts.blobs.get(blob, location), place=f"blob {blob}")
+            lambda: open_recording(
+                self.parts.blobs.get(blob, location), find_key, place=f"blob {blob}"
+            )
         )
 
     async def requeue_message(self, call_id: UUID, message_id: UUID) -> None:

@@ -135,9 +135,14 @@ def sealed_prefix(sealed: bytes, key: MessageKey) -> SealedPrefix:
     return SealedPrefix(b"".join(pieces), length_bytes, is_finished=False)
 
 
+def is_sealed(data: bytes) -> bool:
+    """Does this start like a sealed form, with a whole header?"""
+    return data.startswith(_MAGIC) and len(data) >= HEADER_BYTES
+
+
 def read_key_id(sealed: bytes, *, place: str = "blob") -> UUID:
     """Say whose key this is sealed with; raises CorruptionError when it is no sealed form."""
-    if not sealed.startswith(_MAGIC) or len(sealed) < HEADER_BYTES:
+    if not is_sealed(sealed):
         raise CorruptionError("this does not start like a sealed recording", place=place)
     return UUID(bytes=sealed[len(_MAGIC) : len(_MAGIC) + 16])
 

@@ -6,6 +6,9 @@ the blob store gives it a second name (`BlobStore.put_file`). The spool's own na
 the caller says so, once the events are committed (`Recording.discard`): as long as it is there, a
 restart finds it (`Spool.interrupted`) and nothing that was spoken is lost on the way.
 
+A recording that is begun with a key is sealed from its first byte on: the spool never holds it
+readable, and the file that is shipped and kept is ciphertext.
+
 Nothing is thrown away that a person may want: what cannot be a message moves to ``set-aside``, a
 torn tail is kept there too.
 
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -24,8 +28,17 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from ledger.errors import ConflictError, CorruptionError, LedgerError, TransientError
+from ledger.errors import (
+    ConflictError,
+    CorruptionError,
+    LedgerError,
+    NotFoundError,
+    TransientError,
+)
+from ledger.ids import RandomBytes
+from ledger.sealing import MessageKey
 from ledger.storage.files import Files, OpenFile, SystemFiles, write_durably
+from ledger.storage.sealed_recording import FindKey, SealedRecordingWriter, decode_sealed
 from ledger.storage.stored_form import RecordingMetadata, StoredFormWriter, decode
 from ledger.storage.torn_spool import InterruptedRecording, mend
 
@@ -49,10 +62,19 @@ class FinishedRecording:
     received_digest: str
     received_bytes_count: int
     files: Files = field(repr=False)
+    key: MessageKey | None = None
+    """What it is sealed with; None: it is not."""
 
     def read(self, max_bytes: int) -> bytes:
         """Give the received bytes, verified frame by frame."""
-        return decode(self.files.read(self.path), max_bytes=max_bytes, place=str(self.path))
+        data, place = self.files.read(self.path), str(self.path)
+        if self.key is None:
+            return decode(data, max_bytes=max_bytes, place=place)
+        return decode_sealed(data, self.key, max_bytes=max_bytes, place=place)
+
+
+def _no_key(call_id: UUID) -> MessageKey:
+    raise NotFoundError(f"the key of call {call_id} is not on this server")
 
 
 class Spool:
@@ -65,8 +87,13 @@ class Spool:
         files: Files | None = None,
         monotonic_s: Callable[[], float] = time.monotonic,
         now_s: Callable[[], float] = time.time,
+        random_bytes: RandomBytes = os.urandom,
+        find_key: FindKey = _no_key,
     ) -> None:
+        """Keep recordings below ``directory``; ``find_key`` opens the sealed ones left behind."""
         self.directory = directory
+        self.random_bytes = random_bytes
+        self._find_key = find_key
         self.files = files or SystemFiles()
         self._set_aside = directory / SET_ASIDE
         self._monotonic_s = monotonic_s
@@ -77,8 +104,10 @@ class Spool:
         self.files.make_directory(directory)
         self.files.make_directory(self._set_aside)
 
-    def open(self, call_id: UUID, metadata: RecordingMetadata) -> Recording:
-        """Begin to record a call. Durable from the first sync of the recording on.
+    def open(
+        self, call_id: UUID, metadata: RecordingMetadata, key: MessageKey | None = None
+    ) -> Recording:
+        """Begin to record a call, sealed with its key. Durable from the first sync on.
 
         What an interrupted upload of the same call left is set aside: the whole one comes now.
         Raises ConflictError while the call's recording is being made: until it is closed before its
@@ -89,7 +118,7 @@ class Spool:
         try:
             if self.files.exists(path):
                 self.set_aside(path, "the upload broke off and was begun anew")
-            return Recording(self, path, metadata, self._monotonic_s)
+            return Recording(self, path, metadata, key, self._monotonic_s)
         except BaseException:
             self.release(path)
             raise
@@ -99,8 +128,8 @@ class Spool:
 
         Only what nobody works on and was not written to for that long. Each is claimed: `release`
         it, whatever became of it. What is cut off is kept in ``set-aside``. May be called again
-        after a crash in it. One that cannot be mended now (the disk is full, say) is logged, left
-        out, and met again next time.
+        after a crash in it. One that cannot be mended now (the disk is full, say, or its key is not
+        here) is logged, left out, and met again next time.
         """
         paths = sorted(f.path for f in self.files.list(self.directory))
         claimed = [p for p in paths if p.suffix == _SUFFIX and self._claim_idle(p, idle_for_s)]
@@ -110,7 +139,7 @@ class Spool:
         """Give what a left-over holds; None when that cannot be had now, so that others can."""
         tail = self._free_name(path.name.removesuffix(_SUFFIX), ".torn")
         try:
-            return mend(self.files, path, tail)
+            return mend(self.files, path, tail, self._find_key, self.random_bytes)
         except (LedgerError, FileNotFoundError) as error:
             _LOG.error("action=recording-not-recovered file=%s error=%s", path, error)
             self.release(path)
@@ -194,12 +223,18 @@ class Recording:
         spool: Spool,
         path: Path,
         metadata: RecordingMetadata,
+        key: MessageKey | None,
         monotonic_s: Callable[[], float],
     ) -> None:
         self.path = path
         self._spool = spool
         self._monotonic_s = monotonic_s
-        self._writer = StoredFormWriter(metadata)
+        self._key = key
+        self._writer = (
+            StoredFormWriter(metadata)
+            if key is None
+            else SealedRecordingWriter(metadata, key, spool.random_bytes)
+        )
         self._unwritten = self._writer.header()
         self._is_named = False
         self._is_closed = False
@@ -241,6 +276,8 @@ class Recording:
 
         It is still this recording's alone, until `close`, `discard` or `set_aside`.
         """
+        self._check_open()
+        self._unwritten += self._writer.finish()
         self.sync()
         self._close_file()
         writer = self._writer
@@ -251,6 +288,7 @@ class Recording:
             received_digest=writer.received_digest,
             received_bytes_count=writer.received_size_bytes,
             files=self._spool.files,
+            key=self._key,
         )
 
     def set_aside(self, reason: str) -> Path:

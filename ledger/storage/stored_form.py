@@ -122,6 +122,10 @@ class StoredFormWriter:
         self._waiting.clear()
         return self._emit(frames)
 
+    def finish(self) -> bytes:
+        """Give what ends the recording: frames for everything taken so far."""
+        return self.flush()
+
     @property
     def waiting_bytes(self) -> int:
         """How much was taken and is in no frame yet."""

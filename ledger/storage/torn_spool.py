@@ -1,7 +1,8 @@
 """What a crash left in the spool, made whole again.
 
 A spool file is whole frames and perhaps a torn one at its end. The whole ones become the recording,
-the rest is kept beside it for a person. The original is replaced only when its successor is on the
+the rest is kept beside it for a person: of a sealed recording the left-over as it was, because a
+tail alone could not be opened. The original is replaced only when its successor is on the
 disk, and never written to: a blob may share its bytes.
 
 Source: claims 3 and 10.
@@ -12,10 +13,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 from ledger.errors import CorruptionError
+from ledger.ids import RandomBytes
 from ledger.storage.files import Files, write_durably
+from ledger.storage.sealed_form import is_sealed, read_key_id
+from ledger.storage.sealed_recording import FindKey, mend_sealed
 from ledger.storage.stored_form import RecordingMetadata, intact_prefix, read_metadata
 
 
@@ -24,7 +29,7 @@ class InterruptedRecording:
     """A recording that an earlier run of the server did not see through."""
 
     path: Path
-    """The spool file, now whole frames only; `Spool.discard` or `Spool.set_aside` it at the end."""
+    """The spool file, now whole; `Spool.discard` or `Spool.set_aside` it at the end."""
     call_id: UUID | None
     """None when the file is not named like a recording of ours."""
     metadata: RecordingMetadata | None
@@ -34,9 +39,9 @@ class InterruptedRecording:
     blob_digest: str
     blob_size_bytes: int
     cut_bytes: int
-    """Length of the torn tail; 0 when the file was whole (a finished recording, for one)."""
+    """Length of what was set apart; 0 when nothing was torn (a finished recording, for one)."""
     tail: Path | None
-    """Where the torn tail is kept."""
+    """Where that is kept: a torn tail or, of a sealed recording, the whole left-over."""
 
     @property
     def received_bytes_count(self) -> int:
@@ -44,26 +49,55 @@ class InterruptedRecording:
         return len(self.received)
 
 
-def mend(files: Files, path: Path, tail_path: Path) -> InterruptedRecording:
-    """Cut a left-over after its last whole frame, durably, and say what it holds."""
+class _Whole(NamedTuple):
+    """A left-over made whole."""
+
+    file: bytes
+    """What the spool file has to hold."""
+    torn: bytes
+    """What is kept beside it."""
+    stored: bytes
+    """Its frames, readable."""
+    received: bytes
+
+
+def mend(
+    files: Files, path: Path, tail_path: Path, find_key: FindKey, random_bytes: RandomBytes
+) -> InterruptedRecording:
+    """Cut a left-over after its last whole frame, durably, and say what it holds.
+
+    Raises what ``find_key`` raises for one that is sealed; then nothing was changed.
+    """
     data = files.read(path)
-    prefix = intact_prefix(data)
-    whole, torn = data[: prefix.length_bytes], data[prefix.length_bytes :]
-    if torn:
+    whole = _sealed(data, find_key, random_bytes) if is_sealed(data) else _unsealed(data)
+    if whole.torn:
         # A crash between the two leaves the tail twice: here again, and in set-aside.
-        write_durably(files, tail_path, torn)
-        write_durably(files, path, whole)
+        write_durably(files, tail_path, whole.torn)
+    if whole.file != data:
+        write_durably(files, path, whole.file)
     return InterruptedRecording(
         path=path,
         call_id=_call_id(path),
-        metadata=_metadata(whole),
-        received=prefix.received,
-        received_digest=hashlib.sha256(prefix.received).hexdigest(),
-        blob_digest=hashlib.sha256(whole).hexdigest(),
-        blob_size_bytes=len(whole),
-        cut_bytes=len(torn),
-        tail=tail_path if torn else None,
+        metadata=_metadata(whole.stored),
+        received=whole.received,
+        received_digest=hashlib.sha256(whole.received).hexdigest(),
+        blob_digest=hashlib.sha256(whole.file).hexdigest(),
+        blob_size_bytes=len(whole.file),
+        cut_bytes=len(whole.torn),
+        tail=tail_path if whole.torn else None,
     )
+
+
+def _unsealed(data: bytes) -> _Whole:
+    received, length_bytes = intact_prefix(data)
+    whole = data[:length_bytes]
+    return _Whole(whole, data[length_bytes:], whole, received)
+
+
+def _sealed(data: bytes, find_key: FindKey, random_bytes: RandomBytes) -> _Whole:
+    mended = mend_sealed(data, find_key(read_key_id(data)), random_bytes)
+    torn = data if mended.is_cut else b""
+    return _Whole(mended.sealed, torn, mended.stored, mended.received)
 
 
 def _call_id(path: Path) -> UUID | None:

@@ -10,7 +10,7 @@ from tests.support.command_line import CommandLine
 from tests.support.pair import Client, eventually, write_pair
 from tests.support.processes import Servers
 
-KEYS = {"server.key", "tls.key", "tls.crt"}
+KEYS = {"server.key", "tls.key", "tls.crt", "master.key"}
 
 
 def lose(config: Path) -> None:

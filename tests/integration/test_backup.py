@@ -70,7 +70,7 @@ def lose(config: Path) -> None:
     """The disk of a server is gone; its configuration and keys were kept elsewhere."""
     data = config.parent / "data"
     for path in data.iterdir():
-        if path.name not in {"server.key", "tls.key", "tls.crt"}:
+        if path.name not in {"server.key", "tls.key", "tls.crt", "master.key"}:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -106,7 +106,8 @@ def test_server_comes_back_from_a_backup_made_under_load(tmp_path, store_url, be
         assert second["new_events"] == second["position"] - first["position"]
         assert second["new_recordings"] >= 15
         assert not second["missing"]
-        assert (tmp_path / "keys" / "server.key").stat().st_mode & 0o777 == 0o600
+        for key in ("server.key", "master.key"):
+            assert (tmp_path / "keys" / key).stat().st_mode & 0o777 == 0o600
         assert not list(backup.rglob("*.key")), "the keys are kept apart"
 
         alpha.kill9()

@@ -42,7 +42,7 @@ def test_new_server_has_a_configuration_that_loads(made):
 
 def test_only_the_owner_can_read_keys_and_data(made):
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in made.files}
-    assert (modes["server.key"], modes["tls.key"]) == (0o600, 0o600)
+    assert {modes[key] for key in ("server.key", "tls.key", "master.key")} == {0o600}
     assert stat.S_IMODE(made.data.stat().st_mode) == 0o700
 
 
@@ -55,7 +55,9 @@ def test_every_file_is_listed_and_nothing_else_is_made(made):
     assert found == set(made.files)
 
 
-@pytest.mark.parametrize("name", ["vmledger.toml", "data/server.key", "data/tls.key"])
+@pytest.mark.parametrize(
+    "name", ["vmledger.toml", "data/server.key", "data/tls.key", "data/master.key"]
+)
 def test_nothing_is_overwritten(tmp_path, name):
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)

@@ -32,7 +32,7 @@ from vmledger.recovery_folder import RecoveryFolder
 from vmledger.recovery_sources import DirectorySource, open_target
 
 EXTENSIONS = {"alpha": ["1000-1999"], "bravo": ["2000-2999"], "carol": ["3000-3999"]}
-KEYS = {"server.key", "tls.key", "tls.crt"}
+KEYS = {"server.key", "tls.key", "tls.crt", "master.key"}
 
 
 def write_mirrored(folder: Path) -> dict[str, Path]:

@@ -202,6 +202,23 @@ def every_message_has_its_sound(world: Remains) -> Findings:
                 yield f"{name} plays another sound for message {event.message_id}"
 
 
+def every_call_has_its_key(world: World) -> Findings:
+    """At the server that took it, from the commit of its first event on, and it can be unwrapped.
+
+    A log that was fetched back from others comes without: keys do not travel yet.
+    """
+    for name, machine in world.machines.items():
+        if world.told.went_back(name):
+            continue
+        taken = [
+            entry.originator_id
+            for entry in machine.image.entries
+            if entry.topic == "call-received" and entry.origin is None
+        ]
+        for call_id in set(taken) - machine.vault.keys(taken).keys():
+            yield f"{name} took call {call_id} and has no key of it"
+
+
 def damage_is_noticed(world: Remains) -> Findings:
     """Whatever a server gives for a blob of its messages or mailboxes has that blob's digest."""
     for name, machine in world.machines.items():
@@ -593,6 +610,7 @@ CHECKERS: Final[tuple[Callable[[World], Findings], ...]] = (
     promises_during_the_run,
     everything_settles,
     *ON_STORES,
+    every_call_has_its_key,
     tables_equal_their_replay,
     copies_equal_their_logs,
     witnesses_signed_what_was,

@@ -110,7 +110,9 @@ def configuration(name: str, layout: Layout, is_signed: bool) -> Configuration:
         data=DATA,
         directory=Directory(name, entries),
         stores=Stores(events="sqlite:///x", projections="sqlite:///y", blobs="file:///z"),
-        identity=IdentityFiles(signing_key=DATA, tls_key=DATA, tls_certificate=DATA),
+        identity=IdentityFiles(
+            signing_key=DATA, tls_key=DATA, tls_certificate=DATA, master_key=DATA
+        ),
         calls=CALLS,
         replication=SETTINGS,
         limits=Limits(concurrent_batches=4),

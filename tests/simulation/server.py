@@ -35,6 +35,7 @@ from ledger.migration.settlement import Settlement
 from ledger.migration.wire import Busy, encode_answer
 from ledger.migration.witness import Witness
 from ledger.pin import ScryptCost
+from ledger.sealing import MasterKey
 from ledger.server import ServerParts, VoicemailServer
 from ledger.storage.cosigned_checkpoints import CosignedCheckpoint, MemoryCosignedCheckpoints
 from ledger.storage.group_commit import EventLog
@@ -43,6 +44,7 @@ from ledger.storage.memory import LogImage, MemoryLogRecorder
 from ledger.storage.peer_cursors import PeerCursor
 from ledger.storage.recorder import Plan
 from ledger.storage.server_stream import ServerStream
+from ledger.storage.vault import Vault
 from tests.simulation.disk import Crashed, Disk
 from tests.simulation.network import SimulatedLink
 
@@ -118,11 +120,21 @@ class Machine:
         twin.copies = {name: kept.on(twin.disk) for name, kept in self.copies.items()}
         return twin
 
+    @property
+    def master(self) -> MasterKey:
+        """Its master key, which survives its disk: an operator keeps a copy apart."""
+        return MasterKey(hashlib.sha256(b"master key of " + self.id.encode()).digest())
+
     # --- what the checkers ask of any machine, simulated or real ------------------------------
 
     @property
     def reader(self) -> SimulatedRecorder:
         return SimulatedRecorder(self)
+
+    @property
+    def vault(self) -> Vault:
+        """Its keys, for who only opens them."""
+        return Vault(self.reader, self.master, random_bytes=bytes)
 
     def read_blob(self, digest: str) -> bytes:
         assert self.process is not None, "it was started"
@@ -323,6 +335,9 @@ class Process:
         new_id = new_id_factory(clock.now, self.rng.randbytes)
         links = {p.id: SimulatedLink(self, p.id, self.world.network) for p in directory.peers}
         stream = ServerStream(config.server, log, clock)
+        # Draws from its own source, so that a key changes nothing of the luck of a schedule.
+        keys = random.Random(f"{self.world.seed}/keys/{self.name}")
+        vault = Vault(self.recorder, machine.master, keys.randbytes)
         self._changes: asyncio.Queue[ReachabilityEvidence] = asyncio.Queue()
         self._stream = stream
         reachability = Reachability(
@@ -393,6 +408,7 @@ class Process:
                 mailboxes=MailboxStates(log),
                 blobs=blobs,
                 spool=spool,
+                vault=vault,
                 clock=clock,
                 offload=offload,
                 new_id=new_id,

@@ -16,6 +16,7 @@ from uuid import UUID
 import pytest
 
 from ledger.errors import CorruptionError
+from ledger.sealing import MessageKey
 from ledger.storage.blob_store import NewBlob
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.spool import Spool
@@ -28,6 +29,7 @@ CALL = UUID(int=1)
 METADATA = RecordingMetadata(
     call_id=CALL, server="alpha", started_at=datetime(2026, 1, 1, tzinfo=UTC)
 )
+KEY = MessageKey(CALL, b"k" * 32)
 SPOKEN = [bytes([65 + i]) * 3_000 for i in range(4)]
 BLOBS = [NewBlob(hashlib.sha256(data).hexdigest(), data) for data in SPOKEN]
 SEEDS = range(4)
@@ -40,6 +42,7 @@ class Machine:
         self.disk = Disk(random.Random(seed))
         self.kind = files
         self.names = itertools.count()
+        self.random = random.Random(f"salts/{seed}")
         self.told: list[Callable[[Machine], bool]] = []
         """What somebody was told is durable: each looks whether it still is."""
 
@@ -58,7 +61,14 @@ class Machine:
 
     @property
     def spool(self) -> Spool:
-        return Spool(ROOT / "spool", files=self.files, monotonic_s=lambda: 0.0, now_s=lambda: 0.0)
+        return Spool(
+            ROOT / "spool",
+            files=self.files,
+            monotonic_s=lambda: 0.0,
+            now_s=lambda: 0.0,
+            random_bytes=self.random.randbytes,
+            find_key=lambda _: KEY,
+        )
 
 
 def put(machine: Machine) -> None:
@@ -74,14 +84,19 @@ def put_pack(machine: Machine) -> None:
         machine.told.append(lambda m, at=location, data=data: m.blobs.get(at.digest, at) == data)
 
 
-def record(machine: Machine) -> None:
+def record_sealed(machine: Machine) -> None:
+    """Record a call that is sealed, as any other."""
+    record(machine, KEY)
+
+
+def record(machine: Machine, key: MessageKey | None = None) -> None:
     """Record a call and adopt it; told after each second, then of the blob."""
     spool, blobs = machine.spool, machine.blobs
     for left in spool.interrupted():
         spool.discard(left.path)
         spool.release(left.path)
     machine.told.clear()
-    recording = spool.open(CALL, METADATA)
+    recording = spool.open(CALL, METADATA, key)
     for count, piece in enumerate(SPOKEN, 1):
         recording.append(piece, force=True)
         machine.told[:] = [lambda m, count=count: heard(m).startswith(b"".join(SPOKEN[:count]))]
@@ -123,7 +138,7 @@ def recover(machine: Machine) -> None:
     machine.told[:] = [lambda m: not RecoveryFolder(ROOT, m.files).is_open]
 
 
-SCENARIOS = [put, put_pack, record, recover, set_aside]
+SCENARIOS = [put, put_pack, record, record_sealed, recover, set_aside]
 
 
 @dataclass

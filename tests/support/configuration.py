@@ -25,6 +25,7 @@ blobs = "file://recordings"
 signing_key = "{data}/server.key"
 tls_key = "data/tls.key"
 tls_certificate = "{data}/tls.crt"
+master_key = "{data}/master.key"
 
 [[servers]]
 id = "alpha"

@@ -19,6 +19,7 @@ from ledger.configuration import Configuration, load_configuration
 from ledger.errors import CallerError, NotFoundError
 from ledger.events import AccessKind, decode
 from ledger.identity import load_identity, parse_public_key, write_new_file
+from ledger.sealing import load_master_key
 from ledger.storage.event_log import LogEntry, LogRecorder
 from ledger.storage.message_streams import read_story
 from vmledger.cli.api_client import connect
@@ -128,11 +129,15 @@ def verify(
 ) -> None:
     """Read the whole log and hold it against its tree, and what other servers signed of it.
 
+    Every kept key of a message is opened with the master key, too.
+
     Names the place of whatever is not as it was written, and exits with 1.
     """
-    from ledger.storage.row_check import check_rows  # noqa: PLC0415 - takes a second to import
+    from ledger.storage.key_check import check_keys  # noqa: PLC0415 - takes a second to import
+    from ledger.storage.row_check import check_rows  # noqa: PLC0415 - as above
 
     loaded = load_config(config)
+    master = load_master_key(loaded.identity.master_key)
     if copy_of is not None:
         loaded = _copy_as_stores(loaded, copy_of)
     with (
@@ -148,7 +153,7 @@ def verify(
             server=loaded.server,
             keys=server_keys(loaded),
             checkpoints=rows,
-            faults=check_rows(loaded.stores.events),
+            faults=check_rows(loaded.stores.events) + check_keys(loaded.stores.events, master),
             url=loaded.stores.events,
         )
     report = verify_all(loaded) if with_blobs and verification.is_intact else None

@@ -57,7 +57,7 @@ def tamper(fresh: CommandLine, statement: str) -> None:
 def test_new_server_has_a_configuration_keys_and_stores(fresh: CommandLine):
     folder = fresh.folder / "alpha"
     assert (folder / "data" / "ledger.sqlite").is_file()
-    for secret in ("server.key", "tls.key", "operator.token"):
+    for secret in ("server.key", "tls.key", "master.key", "operator.token"):
         assert stat.S_IMODE((folder / "data" / secret).stat().st_mode) == 0o600
     assert "fine" in fresh("config", "check").out
 

@@ -35,6 +35,7 @@ from ledger.ids import MailboxAddress, uuid7
 from ledger.migration.known_homes import load_homes
 from ledger.migration.link import Route
 from ledger.pin import ScryptCost
+from ledger.sealing import KEY_BYTES, MasterKey
 from ledger.server import ServerParts, VoicemailServer
 from ledger.storage.cosigned_checkpoints import MemoryCosignedCheckpoints
 from ledger.storage.event_log import LogEntry, LogRecorder
@@ -45,6 +46,7 @@ from ledger.storage.memory import MemoryLogRecorder
 from ledger.storage.peer_cursors import MemoryCursorStore
 from ledger.storage.server_stream import ServerStream
 from ledger.storage.spool import Spool
+from ledger.storage.vault import Vault
 from tests.integration.crash_table.steps import (
     BLOBS,
     DATA,
@@ -155,7 +157,9 @@ def _configuration(name: str, entries: list[ServerEntry]) -> Configuration:
         data=DATA,
         directory=Directory(name, entries),
         stores=Stores(events="sqlite:///e", projections="sqlite:///p", blobs="file:///data/blobs"),
-        identity=IdentityFiles(signing_key=DATA, tls_key=DATA, tls_certificate=DATA),
+        identity=IdentityFiles(
+            signing_key=DATA, tls_key=DATA, tls_certificate=DATA, master_key=DATA
+        ),
         replication=SETTINGS,
     )
 
@@ -178,6 +182,8 @@ class Site:
         self._cursors = MemoryCursorStore()
         self._checkpoints = MemoryCosignedCheckpoints()
         self._rng = random.Random(f"ids/{self.id}")
+        self._keys = random.Random(f"keys/{self.id}")
+        self._master = MasterKey(self._keys.randbytes(KEY_BYTES))
         self.died = asyncio.Event()
         self.steps = Steps(self.died.set)
         self.is_listening = False
@@ -252,6 +258,7 @@ class Site:
                 spool=Spool(
                     SPOOL, files=files, monotonic_s=clock.monotonic_s, now_s=clock.monotonic_s
                 ),
+                vault=Vault(self.recorder, self._master, self._keys.randbytes),
                 clock=clock,
                 offload=offload,
                 new_id=self.new_id,

@@ -39,6 +39,16 @@ def test_a_repeated_report_gets_the_first_answer_again(api):
     assert first["call_id"] == call_id
 
 
+def test_a_call_has_one_key_from_its_first_report_on(api):
+    call_id = some_id()
+    keys = []
+    for _ in range(2):
+        api.report("1001", call_id=str(call_id))
+        keys.append(api.program.stores.vault.key(call_id))
+    assert keys[0] == keys[1]
+    assert len(keys[0].secret) == 32
+
+
 def test_a_recording_is_durable_when_it_is_answered_201(api):
     audio = wav(3000)
     message = api.leave_message("1002", audio)

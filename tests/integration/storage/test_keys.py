@@ -11,6 +11,7 @@ from ledger.errors import CallerError, CorruptionError, NotFoundError
 from ledger.sealing import MasterKey, WrappedKey, new_master_key
 from ledger.storage.copy_log import copy_log
 from ledger.storage.event_log import Append
+from ledger.storage.key_check import check_keys
 from ledger.storage.memory import MemoryLogRecorder
 from ledger.storage.open_recorder import open_recorder
 from ledger.storage.vault import ErasedError, Vault
@@ -67,6 +68,24 @@ def test_copy_of_a_log_holds_no_keys(kind: str, tmp_path: Path, postgres: Postgr
     with contextlib.closing(open_recorder(target)) as copy:
         assert copy.head().position == 1
         assert copy.read_keys(CALLS[:1]) == {}
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_check_opens_every_key_and_names_the_call_of_one_that_it_cannot(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    url = f"sqlite:///{tmp_path / 'log.sqlite'}"
+    if kind == "postgresql":
+        url = request.getfixturevalue("postgres").new_database()
+    master = MasterKey(os.urandom(32))
+    _, good = Vault(MemoryLogRecorder(), master, os.urandom).new_key(CALLS[0])
+    assert good.wrapped is not None
+    moved, destroyed = WrappedKey(CALLS[1], good.wrapped), WrappedKey(CALLS[2], None)
+    with contextlib.closing(open_recorder(url)) as log:
+        log.commit([Append([], keys=[good, moved, destroyed])])
+
+    assert [place for place, _ in check_keys(url, master)] == [f"key of call {CALLS[1]}"]
+    assert len(check_keys(url, MasterKey(os.urandom(32)))) == 2, "another master key opens none"
 
 
 # --- The vault ----------------------------------------------------------------------------------

@@ -65,6 +65,7 @@ def test_paths_are_absolute_and_relative_to_the_file(bench):
     assert configuration.identity.signing_key == base / "data/server.key"
     assert configuration.identity.tls_key == base / "data/tls.key"
     assert configuration.identity.tls_certificate == base / "data/tls.crt"
+    assert configuration.identity.master_key == base / "data/master.key"
     assert configuration.api_tls is not None
     assert configuration.api_tls.certificate == base / "data/tls.crt"
     assert configuration.api_tls.key == base / "data/tls.key"
@@ -152,7 +153,7 @@ def test_environment_changes_nothing(bench, monkeypatch):
 
 def test_loading_changes_nothing_on_disk(bench):
     bench.change('data = "data"', 'data = "elsewhere"')
-    for name in ("tls", "server"):
+    for name in ("tls", "server", "master"):
         bench.text = bench.text.replace(f"{{data}}/{name}", f"data/{name}")
     bench.load()
     assert not (bench.file.parent / "elsewhere").exists()

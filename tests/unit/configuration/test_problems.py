@@ -196,7 +196,7 @@ def test_text_that_is_no_public_key_is_refused_once(bench):
     assert "32-byte Ed25519 public key" in bench.only_problem()
 
 
-@pytest.mark.parametrize("name", ["server.key", "tls.key"])
+@pytest.mark.parametrize("name", ["server.key", "tls.key", "master.key"])
 def test_key_that_others_can_read_is_refused(bench, name):
     (bench.file.parent / "data" / name).chmod(0o644)
     bench.change('api_certificate = "{data}/tls.crt"\napi_key = "{data}/tls.key"\n', "")
