@@ -67,6 +67,7 @@ class Store(Section, frozen=True, kw_only=True):
 
 class Identity(Section, frozen=True, kw_only=True):
     """The files that prove who this server is, and the one that opens what it keeps.
+
     `vmledger init` makes them; back them up, apart from the backups of the log and the recordings.
     """
 
