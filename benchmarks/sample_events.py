@@ -7,6 +7,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from ledger.caller import seal_caller
 from ledger.events import (
     AudioFacts,
     Caller,
@@ -21,9 +22,11 @@ from ledger.events import (
     PeerState,
     ReachabilityEvidence,
     Receipt,
+    Sealed,
     TransferDecided,
 )
 from ledger.ids import message_stream_id, uuid7
+from ledger.sealing import new_message_key
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NAMES = ["Ann Lee", "Bo Chen", "Carla Ruiz", "Dilip Rao", "Eva Novak", None, None]
@@ -70,7 +73,7 @@ def call_with_message(
             called_extension=extension,
             context="default",
             status=status,
-            personal=Caller(number=f"+49{rng.randrange(10**9, 10**10)}", name=rng.choice(NAMES)),
+            personal=_sealed_caller(rng, call_id),
             switch_call_id=f"{rng.randrange(10**10)}.{rng.randrange(1000)}",
         ),
         TransferDecided(
@@ -129,6 +132,12 @@ def call_with_message(
             MessageHeard(**header(2, own), message_id=message_id, by=f"owner:{extension}")
         )
     return events
+
+
+def _sealed_caller(rng: random.Random, call_id: UUID) -> Sealed:
+    """Seal a caller with a key that is kept nowhere: folding needs none."""
+    caller = Caller(number=f"+49{rng.randrange(10**9, 10**10)}", name=rng.choice(NAMES))
+    return seal_caller(caller, new_message_key(call_id, rng.randbytes), rng.randbytes)
 
 
 def _id(rng: random.Random, at: datetime) -> UUID:

@@ -6,7 +6,8 @@ and no server ever encodes them again. Old versions stay readable for ever (`UPC
 that this program does not know is kept as an `OpaqueEvent` and reported, never dropped or guessed
 at.
 
-Personal data (who called) sits together in one field, ``personal``, of each event that has any.
+Personal data (who called) sits together in one field, ``personal``, of each event that has any,
+and may be sealed: then the event holds bytes that only the call's key opens (`ledger.caller`).
 
 Which server writes an event: the one named in ``recorded_by``, and each stream has one writer.
 A message that still waits for its home is in the custody of the server that took the call; what
@@ -38,6 +39,8 @@ MAX_POSITION: Final = (1 << 63) - 1
 Position: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_POSITION)]
 Digest: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 """SHA-256 in lower-case hexadecimal. (To ``$`` a line feed at the end would be fine.)"""
+Sealed: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9+/]+={0,2}$")]
+"""Base64 of bytes that only the key of the call opens (`ledger.sealing.MessageKey.seal`)."""
 UtcTime: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 ServerId: TypeAlias = str
 
@@ -117,6 +120,10 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str | None = None
     redirecting_number: str | None = None
     """Who forwarded the call here (RFC 5806 Diversion, RFC 7044 History-Info)."""
+
+
+AnyCaller: TypeAlias = Sealed | Caller
+"""Who called, as an event or a record of it has it: in clear, or the JSON of a Caller, sealed."""
 
 
 class ReachabilityEvidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,10 +225,13 @@ class Event(
 class CallReceived(Event, frozen=True, kw_only=True, tag="call-received"):
     """A switch reported a call. First event of every ``Call`` stream (claim 1)."""
 
+    v: Literal[2] = 2  # type: ignore[assignment]  # each kind of event counts its own versions
+    """2: who called may be sealed."""
     called_extension: str
     context: str
     status: CallStatus
-    personal: Caller
+    personal: AnyCaller
+    """Who called and who sent the call on: a [Caller](#caller), or its JSON sealed, in base64."""
     switch_call_id: str | None = None
     """The switch's own name for the call, for people who compare logs."""
     redirecting_reason: str | None = None
@@ -686,7 +696,10 @@ EVENT_CLASSES: Final[dict[str, type[Event]]] = {
 
 Upcast: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
-UPCASTS: Final[dict[tuple[str, int], Upcast]] = {}
+UPCASTS: Final[dict[tuple[str, int], Upcast]] = {
+    # Version 2 may be sealed. What is in clear stays so: it is in every copy, for ever.
+    ("call-received", 1): dict,
+}
 """(topic, version) -> how its fields become those of the next version."""
 
 _ENCODER: Final = msgspec.json.Encoder()

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from ledger.errors import CorruptionError
 from ledger.events import (
+    AnyCaller,
     CallAbandoned,
     CallReceived,
     CallStatus,
@@ -65,9 +66,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     context: str
     status: CallStatus
     """What the switch said of the call."""
-    caller_number: str | None
-    caller_name: str | None
-    redirecting_number: str | None
+    caller: AnyCaller
+    """Who called and who sent the call on, as the call's event has it: sealed."""
     redirecting_reason: str | None
     switch_call_id: str | None
     outcome: CallOutcome
@@ -127,9 +127,7 @@ def _receive(state: State, event: CallReceived, position: int) -> None:
         called_extension=event.called_extension,
         context=event.context,
         status=event.status,
-        caller_number=event.personal.number,
-        caller_name=event.personal.name,
-        redirecting_number=event.personal.redirecting_number,
+        caller=event.personal,
         redirecting_reason=event.redirecting_reason,
         switch_call_id=event.switch_call_id,
         outcome=CallOutcome.IN_PROGRESS,
@@ -220,7 +218,6 @@ _THE_STREAM: Final = ((CALL, attrgetter("originator_id")),)
 CALLS: Final = Projection(
     name="calls",
     version=3,
-    readable_versions=frozenset({1, 2}),
     tables=(CALL,),
     rules={
         CallReceived: Rule(_receive, creates=_THE_STREAM),

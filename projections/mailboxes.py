@@ -25,6 +25,7 @@ import sqlalchemy as sa
 
 from ledger.errors import CorruptionError
 from ledger.events import (
+    AnyCaller,
     CallAbandoned,
     CallReceived,
     MessageDeleted,
@@ -62,8 +63,7 @@ class KnownCaller(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who called: remembered from the call's first event until its last message is stored."""
 
     call_id: UUID
-    number: str | None
-    name: str | None
+    caller: AnyCaller
 
 
 class MailboxEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -95,8 +95,9 @@ class MailboxEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     heard_at: datetime | None
     """When it was first listened to."""
     heard_by: str | None
-    caller_number: str | None
-    caller_name: str | None
+    caller: AnyCaller | None
+    """As the call's event has it: sealed. Whoever shows it opens it; so no key is needed to fold,
+    and nothing is left here of a caller whose key is destroyed. None: this log never told."""
     duration_ms: int
     codec: str
     sample_rate_hz: int
@@ -170,9 +171,7 @@ MESSAGE: Final = RecordTable(
 
 
 def _receive(state: State, event: CallReceived, _position: int) -> None:
-    personal = event.personal
-    caller = KnownCaller(call_id=event.originator_id, number=personal.number, name=personal.name)
-    state.put(CALLER, caller)
+    state.put(CALLER, KnownCaller(call_id=event.originator_id, caller=event.personal))
 
 
 def _decide(state: State, event: TransferDecided, _position: int) -> None:
@@ -208,8 +207,7 @@ def _store(state: State, event: MessageStored, position: int) -> None:
         delivered_at=None,
         heard_at=None,
         heard_by=None,
-        caller_number=caller.number if caller else None,
-        caller_name=caller.name if caller else None,
+        caller=caller.caller if caller else None,
         duration_ms=audio.duration_ms,
         codec=audio.codec,
         sample_rate_hz=audio.sample_rate_hz,
@@ -334,7 +332,6 @@ _THE_CALLER: Final = ((CALLER, attrgetter("originator_id")),)
 MAILBOXES: Final = Projection(
     name="mailboxes",
     version=3,
-    readable_versions=frozenset({1, 2}),
     tables=(CALLER, MESSAGE),
     rules={
         CallReceived: Rule(_receive, creates=_THE_CALLER),

@@ -152,9 +152,9 @@ def _column_type(annotation: Any) -> tuple[TypeEngine[Any], bool]:
     """Give the column type of a field's annotation, and whether it may be NULL."""
     members = typing.get_args(annotation)
     is_union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
-    if is_union and len(members) == 2 and type(None) in members:
-        inner = next(member for member in members if member is not type(None))
-        return _column_type(inner)[0], True
+    if is_union and type(None) in members:
+        others = tuple(member for member in members if member is not type(None))
+        return _column_type(typing.Union[others])[0], True  # noqa: UP007 - made of a tuple
     return _plain_column_type(annotation), False
 
 

@@ -40,6 +40,7 @@ from ledger.offload import ThreadOffload
 from ledger.sealing import load_master_key
 from ledger.server import ServerParts, VoicemailServer
 from ledger.storage.blob_store import BlobStore
+from ledger.storage.callers import Callers
 from ledger.storage.disk_room import DiskRoom
 from ledger.storage.event_log import LogRecorder
 from ledger.storage.group_commit import EventLog
@@ -317,11 +318,13 @@ def _make_api(
     def witnesses() -> Sequence[WitnessedUpTo]:
         return read_cosigned(config, identity, stores.recorder, stores.checkpoints).how_far()
 
+    callers = Callers(stores.vault)
     questions = Questions(
         config,
         stores.homes,
         stores.read_models,
         stores.clock,
+        callers=callers,
         live_evidence=replication.reachability.evidence,
         witnesses=witnesses,
         copies=CopyReaders(
@@ -337,7 +340,13 @@ def _make_api(
             server=server,
             log=stores.log,
             questions=questions,
-            stories=StoryCollector(config.server, replication.receiver.stories, replication.links),
+            stories=StoryCollector(
+                config.server,
+                replication.receiver.stories,
+                replication.links,
+                callers=callers,
+                offload=stores.offload,
+            ),
             tokens=stores.tokens,
             clock=stores.clock,
             offload=stores.offload,

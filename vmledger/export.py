@@ -11,12 +11,12 @@ Source: claim 10.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from itertools import islice
 from pathlib import Path
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias, get_args, get_origin, get_type_hints
 from uuid import UUID
 
@@ -24,10 +24,11 @@ import msgspec
 
 from ledger.errors import CallerError
 from ledger.events import decode
+from ledger.storage.callers import Callers
 from ledger.storage.event_log import LogRecorder
 from ledger.storage.merkle import leaf_hash
 from projections.calls import CallRecord, Calls
-from projections.mailboxes import Mailboxes
+from projections.mailboxes import MailboxEntry, Mailboxes
 from vmledger.audit import read_audit
 from vmledger.export_rows import AuditRow, CallRow, Format, LogRow, MessageRow, Table
 from vmledger.read_models import ReadModels
@@ -52,7 +53,9 @@ ROWS: Final[dict[Table, type[Row]]] = {
 # --- What is read -------------------------------------------------------------------------------
 
 
-def read_rows(table: Table, recorder: LogRecorder, models: ReadModels) -> Iterator[Row]:
+def read_rows(
+    table: Table, recorder: LogRecorder, models: ReadModels, callers: Callers
+) -> Iterator[Row]:
     """Give the rows of a table, a page in memory at a time.
 
     Log and audit in the order of the log, calls the newest first, messages by their ids. Raises
@@ -62,9 +65,9 @@ def read_rows(table: Table, recorder: LogRecorder, models: ReadModels) -> Iterat
         case Table.LOG:
             return _read_log(recorder)
         case Table.CALLS:
-            return _read_calls(Calls(models.store))
+            return _read_calls(Calls(models.store), callers)
         case Table.MESSAGES:
-            return _read_messages(Mailboxes(models.store))
+            return _read_messages(Mailboxes(models.store), callers)
         case Table.AUDIT:
             return (_as(AuditRow, deed) for deed in read_audit(recorder))
 
@@ -88,26 +91,36 @@ def _read_log(recorder: LogRecorder) -> Iterator[Row]:
             )
 
 
-def _read_calls(calls: Calls) -> Iterator[Row]:
+def _read_calls(calls: Calls, callers: Callers) -> Iterator[Row]:
     before = None
     while True:
         page = calls.page(before=before, limit=_PAGE)
-        yield from (_as(CallRow, call) for call in page.calls)
+        yield from _with_callers(CallRow, page.calls, callers)
         before = page.next_before
         if before is None:
             return
 
 
-def _read_messages(mailboxes: Mailboxes) -> Iterator[Row]:
+def _read_messages(mailboxes: Mailboxes, callers: Callers) -> Iterator[Row]:
     after: UUID | None = None
     while page := mailboxes.all_messages(after=after, limit=_PAGE):
-        yield from (_as(MessageRow, entry) for entry in page)
+        yield from _with_callers(MessageRow, page, callers)
         after = page[-1].message_id
 
 
-def _as(kind: type[Row], record: CallRecord | Any) -> Row:
-    """Take the columns of a row out of a record that has them and more."""
-    values = {name: getattr(record, name) for name in kind.__struct_fields__}
+def _with_callers(
+    kind: type[Row], records: Sequence[CallRecord | MailboxEntry], callers: Callers
+) -> Iterator[Row]:
+    seen = callers.see((record.call_id, record.caller) for record in records)
+    return (_as(kind, record, who.columns()) for record, who in zip(records, seen, strict=True))
+
+
+def _as(kind: type[Row], record: Any, others: Mapping[str, Any] = MappingProxyType({})) -> Row:
+    """Take the columns of a row out of a record that has them and more, and out of others."""
+    values = {
+        name: others[name] if name in others else getattr(record, name)
+        for name in kind.__struct_fields__
+    }
     return kind(**{n: v.value if isinstance(v, Enum) else v for n, v in values.items()})
 
 

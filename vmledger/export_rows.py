@@ -52,7 +52,7 @@ class LogRow(msgspec.Struct, frozen=True, kw_only=True):
     leaf_hash: str
     """Its hash in the Merkle tree (RFC 9162), hexadecimal."""
     event: str
-    """The event itself: its JSON, byte for byte as it is hashed."""
+    """The event itself: its JSON, byte for byte as it is hashed; who called is sealed in it."""
 
 
 class CallRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +71,7 @@ class CallRow(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     """What the switch said of the call: `no-answer`, `busy`, …"""
     caller_number: str | None
-    """Who called; null when withheld."""
+    """Who called; null when withheld, or not known: see `caller_state`."""
     caller_name: str | None
     """The caller's name, if the switch gave one."""
     redirecting_number: str | None
@@ -98,6 +98,9 @@ class CallRow(msgspec.Struct, frozen=True, kw_only=True):
     """Why it was abandoned, or its recording set aside."""
     position: int
     """Where it begins in this server's log."""
+    caller_state: str
+    """`known`; or why number, name and who forwarded are null: `erased` (the key was destroyed),
+    `sealed` (the key is not on this server), `damaged`."""
 
 
 class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +135,7 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     heard_by: str | None
     """By whom."""
     caller_number: str | None
-    """Who called; null when withheld."""
+    """Who called; null when withheld, or not known: see `caller_state`."""
     caller_name: str | None
     """The caller's name, if the switch gave one."""
     duration_ms: int
@@ -149,6 +152,9 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Where this log tells that it was stored."""
     changed_position: int
     """The last event of this log that changed it."""
+    caller_state: str
+    """`known`; or why the caller's number and name are null: `erased` (the key was destroyed),
+    `sealed` (the key is not on this server), `damaged`."""
 
 
 class AuditRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ Source: claim 10.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,7 @@ from ledger.storage.event_log import LogRecorder
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from ledger.storage.callers import Callers
     from vmledger.read_models import ReadModels
     from vmledger.tokens import TokenStore
 
@@ -40,6 +42,18 @@ def open_log(config: Configuration) -> Iterator[LogRecorder]:
         yield recorder
     finally:
         recorder.close()
+
+
+def open_callers(config: Configuration, log: LogRecorder) -> Callers:
+    """Read who called, with the keys that stand beside a log that is open.
+
+    Raises CallerError when the server's master key cannot be read.
+    """
+    from ledger.sealing import load_master_key
+    from ledger.storage.callers import Callers
+    from ledger.storage.vault import Vault
+
+    return Callers(Vault(log, load_master_key(config.identity.master_key), os.urandom))
 
 
 def token_engine(url: str) -> sa.Engine:

@@ -8,28 +8,45 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
+from ledger.caller import CallerState, SeenCaller
 from vmledger.cli.output import show_duration, show_size, show_time
 
 Fields: TypeAlias = Mapping[str, Any]
 
 
-def describe(event: Fields) -> str:
-    """Say what an event tells; ``event`` is its JSON."""
+def describe(event: Fields, caller: SeenCaller | None = None) -> str:
+    """Say what an event tells; ``event`` is its JSON.
+
+    ``caller`` is who called as far as this server can say, for an event that has it sealed.
+    """
     words = _WORDS.get(event["event"])
     try:
+        if event["event"] == "call-received":
+            return _received(event, caller)
         return words(event) if words is not None else f"an event of a newer program: {event['v']}"
     except (KeyError, TypeError, ValueError):
         # A later version of a known kind, with other fields.
         return f"version {event.get('v')} of {event['event']}, which this program does not know"
 
 
-def _received(event: Fields) -> str:
-    personal = event["personal"]
-    caller = personal.get("number") or "a withheld number"
-    name = f" ({personal['name']})" if personal.get("name") else ""
-    via = personal.get("redirecting_number")
+def _received(event: Fields, seen: SeenCaller | None) -> str:
+    called, status = event["called_extension"], event["status"]
+    if seen is None:
+        seen = SeenCaller(state=CallerState.SEALED)
+    if seen.state is not CallerState.KNOWN:
+        return f"a call from {_UNKNOWN[seen.state]} for {called}: {status}"
+    caller = seen.caller.number or "a withheld number"
+    name = f" ({seen.caller.name})" if seen.caller.name else ""
+    via = seen.caller.redirecting_number
     sent_on = f", sent on by {via}" if via else ""
-    return f"a call from {caller}{name} for {event['called_extension']}{sent_on}: {event['status']}"
+    return f"a call from {caller}{name} for {called}{sent_on}: {status}"
+
+
+_UNKNOWN: Final = {
+    CallerState.ERASED: "somebody who was erased",
+    CallerState.SEALED: "somebody whose key is not here",
+    CallerState.DAMAGED: "somebody whom the key here does not show",
+}
 
 
 def _decided(event: Fields) -> str:
@@ -98,7 +115,6 @@ def _failed(event: Fields) -> str:
 
 
 _WORDS: Final[dict[str, Callable[[Fields], str]]] = {
-    "call-received": _received,
     "transfer-decided": _decided,
     "call-abandoned": lambda e: f"the call ended without a message: {e['reason']}",
     "recording-set-aside": lambda e: f"a recording that is no message: {e['reason']}",

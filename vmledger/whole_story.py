@@ -21,16 +21,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import msgspec
 
+from ledger.caller import CallerState, SeenCaller
 from ledger.errors import LedgerError, PeerError
-from ledger.events import ServerId
+from ledger.events import AnyCaller, Caller, ServerId
 from ledger.migration.link import BusyError, PeerClient, PeerLink, RejectedError, UnreachableError
 from ledger.migration.stories import StoryTeller
 from ledger.migration.wire import StoryAnswer, StoryRequest, WireEvent
+from ledger.offload import Offload
+from ledger.storage.callers import Callers
 from vmledger.story_words import describe
 
 MOST_WAIT_S: Final = 30.0
@@ -75,7 +79,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     event: str
     """Its topic."""
     text: str
-    """What happened, in one sentence."""
+    """What happened, in one sentence; who called, if this server has the key."""
     is_about_message: bool
     """Otherwise it tells of the way to the message's home meanwhile."""
     is_disputed: bool
@@ -83,7 +87,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     positions: dict[str, int]
     """Where it stands in the log of each server that holds it and was asked."""
     fields: dict[str, Any]
-    """The event itself."""
+    """The event itself; who called is sealed in it."""
 
 
 class WholeStory(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,10 +106,18 @@ class StoryCollector:
     """Asks this server and all its peers. For one event loop."""
 
     def __init__(
-        self, this_server: ServerId, teller: StoryTeller, links: Mapping[ServerId, PeerLink]
+        self,
+        this_server: ServerId,
+        teller: StoryTeller,
+        links: Mapping[ServerId, PeerLink],
+        *,
+        callers: Callers,
+        offload: Offload,
     ) -> None:
         self._this_server = this_server
         self._teller = teller
+        self._callers = callers
+        self._offload = offload
         self._clients = {peer: PeerClient(link) for peer, link in links.items()}
 
     async def collect(self, message_id: UUID, asked_by: str, wait_s: float) -> WholeStory:
@@ -127,7 +139,9 @@ class StoryCollector:
             request = msgspec.structs.replace(request, call_id=named)
             answers |= await self._ask_all(again, request, deadline_s)
             answers[self._this_server] = await self._teller.tell(message_id, named)
-        return join(message_id, named, answers)
+        made_by = find_callers(_told(answers))
+        seen = await self._offload(lambda: self._callers.see(made_by))
+        return join(message_id, named, answers, dict(zip(made_by, seen, strict=True)))
 
     async def _ask_all(
         self, peers: Sequence[ServerId], request: StoryRequest, deadline_s: float
@@ -175,10 +189,35 @@ def find_call(told: Iterable[StoryAnswer]) -> UUID | None:
     return None
 
 
+class _Received(msgspec.Struct):
+    """What a call's first event says of who called."""
+
+    originator_id: UUID
+    personal: AnyCaller
+
+
+def _caller_of(plain: bytes | msgspec.Raw) -> tuple[UUID, AnyCaller] | None:
+    """Give a call and who made it; None for an event that does not tell."""
+    try:
+        received = msgspec.json.decode(plain, type=_Received)
+    except msgspec.DecodeError:
+        return None
+    return received.originator_id, received.personal
+
+
+def find_callers(told: Iterable[StoryAnswer]) -> list[tuple[UUID, AnyCaller]]:
+    """Find who made the call: one, unless servers hold different events at its place."""
+    events = (wired.plain for answer in told for wired in answer.events)
+    return list(dict.fromkeys(found for plain in events if (found := _caller_of(plain))))
+
+
 def join(
-    message_id: UUID, call_id: UUID | None, answers: Mapping[ServerId, StoryAnswer | LedgerError]
+    message_id: UUID,
+    call_id: UUID | None,
+    answers: Mapping[ServerId, StoryAnswer | LedgerError],
+    callers: Mapping[tuple[UUID, AnyCaller], SeenCaller] = MappingProxyType({}),
 ) -> WholeStory:
-    """Join what servers told into one story."""
+    """Join what servers told into one story; ``callers`` is who made its call, opened."""
     servers = [_asked(server, answer) for server, answer in answers.items()]
     told = _told(answers)
     is_whole = all(
@@ -190,7 +229,7 @@ def join(
         call_id=call_id,
         is_whole=is_whole,
         servers=servers,
-        steps=_in_order_of_cause(_events(told), told),
+        steps=_in_order_of_cause(_events(told, callers), told),
     )
 
 
@@ -215,7 +254,9 @@ def _asked(server: ServerId, answer: StoryAnswer | LedgerError) -> Asked:
     )
 
 
-def _events(told: Iterable[StoryAnswer]) -> dict[_Place, Step]:
+def _events(
+    told: Iterable[StoryAnswer], callers: Mapping[tuple[UUID, AnyCaller], SeenCaller]
+) -> dict[_Place, Step]:
     """Give each event once, with all that hold it."""
     steps: dict[_Place, Step] = {}
     holders: defaultdict[tuple[str, int], set[bytes]] = defaultdict(set)
@@ -231,7 +272,7 @@ def _events(told: Iterable[StoryAnswer]) -> dict[_Place, Step]:
                 recorded_at=msgspec.convert(fields["recorded_at"], datetime),
                 recorded_by=fields["recorded_by"],
                 event=fields["event"],
-                text=describe(fields),
+                text=describe(fields, _seen(wired, callers)),
                 is_about_message=is_about,
                 is_disputed=False,
                 positions={answer.server: wired.position},
@@ -241,6 +282,15 @@ def _events(told: Iterable[StoryAnswer]) -> dict[_Place, Step]:
         place: msgspec.structs.replace(step, is_disputed=len(holders[place[:2]]) > 1)
         for place, step in steps.items()
     }
+
+
+def _seen(
+    wired: WireEvent, callers: Mapping[tuple[UUID, AnyCaller], SeenCaller]
+) -> SeenCaller | None:
+    received = _caller_of(wired.plain)
+    if received is not None and isinstance(received[1], Caller):
+        return SeenCaller(state=CallerState.KNOWN, caller=received[1])
+    return callers.get(received) if received is not None else None
 
 
 def _wired(answer: StoryAnswer) -> Iterable[tuple[WireEvent, bool]]:

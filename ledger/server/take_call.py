@@ -11,7 +11,13 @@ from eventsourcing.persistence import IntegrityError
 
 from ledger.call_status import decide_status
 from ledger.call_transfer import TransferDecision, decide_transfer
-from ledger.events import Caller, CallReceived, ReachabilityEvidence, Stamp, TransferDecided
+from ledger.events import (
+    Caller,
+    CallReceived,
+    ReachabilityEvidence,
+    Stamp,
+    TransferDecided,
+)
 from ledger.ids import MailboxAddress
 from ledger.server.parts import ServerParts
 from ledger.server.streams import load_call
@@ -28,11 +34,12 @@ async def take_call(parts: ServerParts, report: CallReport) -> CallDecision:
     call_id = report.call_id or parts.new_id()
     decision = await _decide(parts, report)
     stamp = Stamp(at=parts.clock.now(), by=parts.config.server)
-    received = _call_received(call_id, report, stamp)
     decided = _transfer_decided(call_id, decision, stamp)
     # The key is in the commit of the first event of its call: neither is ever there alone. Of two
     # that report one call at the same time, only the winner's key is kept.
     _, wrapped = parts.vault.new_key(call_id)
+    # Not sealed with it yet: keys do not travel, and the message's home has to show who called.
+    received = _call_received(call_id, report, _caller(report), stamp)
     events = [to_stored_event(event) for event in (received, decided)]
     try:
         await parts.log.append(Append(events, keys=[wrapped]))
@@ -59,7 +66,15 @@ async def _decide(parts: ServerParts, report: CallReport) -> TransferDecision:
     )
 
 
-def _call_received(call_id: UUID, report: CallReport, stamp: Stamp) -> CallReceived:
+def _caller(report: CallReport) -> Caller:
+    return Caller(
+        number=report.caller_number,
+        name=report.caller_name,
+        redirecting_number=report.redirecting_number,
+    )
+
+
+def _call_received(call_id: UUID, report: CallReport, caller: Caller, stamp: Stamp) -> CallReceived:
     return CallReceived(
         originator_id=call_id,
         originator_version=1,
@@ -68,11 +83,7 @@ def _call_received(call_id: UUID, report: CallReport, stamp: Stamp) -> CallRecei
         called_extension=report.called_extension,
         context=report.context,
         status=report.status,
-        personal=Caller(
-            number=report.caller_number,
-            name=report.caller_name,
-            redirecting_number=report.redirecting_number,
-        ),
+        personal=caller,
         switch_call_id=report.switch_call_id,
         redirecting_reason=report.redirecting_reason,
     )

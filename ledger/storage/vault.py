@@ -31,16 +31,17 @@ class Vault:
         """Keep keys in the database of ``log``. ``random_bytes`` has to be fit for secrets."""
         self._log = log
         self._master = master
-        self._random_bytes = random_bytes
+        self.random_bytes = random_bytes
+        """Fit for secrets, and for the nonces of what is sealed with the keys made here."""
 
     def new_key(self, call_id: UUID) -> tuple[MessageKey, WrappedKey]:
         """Make the key of a call, and what has to be committed with the first event it seals."""
-        key = new_message_key(call_id, self._random_bytes)
+        key = new_message_key(call_id, self.random_bytes)
         return key, self.wrap(key)
 
     def wrap(self, key: MessageKey) -> WrappedKey:
         """Make a key that came from another server fit to be committed here."""
-        return self._master.wrap(key, self._random_bytes)
+        return self._master.wrap(key, self.random_bytes)
 
     def destroy(self, call_ids: Iterable[UUID]) -> tuple[WrappedKey, ...]:
         """Give what has to be committed so that these keys are gone, were they ever here or not."""

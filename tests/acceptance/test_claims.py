@@ -49,8 +49,19 @@ def api(server: ServerProcess) -> ApiClient:
     return ApiClient(server.url, token)
 
 
+CALLER = {
+    "caller_number": "+4930123456",
+    "caller_name": "Ann Lee",
+    "redirecting_number": "2999",
+}
+
+
 def report(server: ServerProcess, extension: str, status: str = "no-answer", **more: Any) -> Any:
-    body = {"called_extension": extension, "status": status, "caller_number": "+4930123456"}
+    body = {
+        "called_extension": extension,
+        "status": status,
+        "caller_number": CALLER["caller_number"],
+    }
     return api(server).send("POST", "/v1/calls", body | more)
 
 
@@ -239,16 +250,15 @@ def test_claim_12_what_the_switch_knows_of_the_call_reaches_the_record(cluster):
     call = report(
         cluster["alpha"],
         "2014",
-        caller_name="Ann Lee",
-        redirecting_number="2999",
+        caller_name=CALLER["caller_name"],
+        redirecting_number=CALLER["redirecting_number"],
         redirecting_reason="no-answer",
         switch_call_id="1234.56",
     )
     received = events_of(cluster["alpha"], call["call_id"])[0]
-    assert received["personal"] == {
-        "number": "+4930123456",
-        "name": "Ann Lee",
-        "redirecting_number": "2999",
+    shown = api(cluster["alpha"]).get("/v1/calls", extension="2014")["calls"][0]
+    assert {name: shown[name] for name in ("caller_state", *CALLER)} == CALLER | {
+        "caller_state": "known"
     }
     assert received["redirecting_reason"] == "no-answer"
     assert received["switch_call_id"] == "1234.56"

@@ -22,6 +22,7 @@ import msgspec
 from ledger.ids import uuid7
 from ledger.telephony.switch import StoredMessage
 from tests.chaos.cluster import SERVERS, USERS, Cluster
+from tests.simulation.callers import caller_of
 from tests.simulation.people import PINS
 from tests.simulation.promises import AcceptedCall, Done, Told
 from tests.support.api import wav
@@ -132,7 +133,7 @@ class Crowd:
         """Report a call and hand over its recording, again and again until it is stored."""
         report = {
             "called_extension": call.extension,
-            "caller_number": "+4930123",
+            "caller_number": caller_of(call.call_id).number,
             "status": rng.choice(("no-answer", "busy")),
             "call_id": str(call.call_id),
         }

@@ -25,6 +25,7 @@ from ledger.server.streams import change_call
 from ledger.storage.blob_care import gc
 from ledger.storage.spool import SYNC_INTERVAL_S
 from ledger.storage.stored_form import RecordingMetadata, encode
+from tests.simulation.callers import caller_of
 from tests.simulation.promises import Done, accept
 from tests.simulation.server import Process, Unanswered, chunks_of
 from vmledger.blob_needs import needed_blobs
@@ -63,8 +64,13 @@ async def place_call(world: World, call: Call) -> None:
 async def _record(
     world: World, process: Process, call: Call, breaks_after: int | None
 ) -> StoredMessage:
+    caller = caller_of(call.call_id)
     report = CallReport(
-        called_extension=call.extension, status=CallStatus.NO_ANSWER, call_id=call.call_id
+        called_extension=call.extension,
+        status=CallStatus.NO_ANSWER,
+        caller_number=caller.number,
+        caller_name=caller.name,
+        call_id=call.call_id,
     )
     decision = await process.ask(process.server.report_call(report))
     assert decision.transfer, "every extension has a mailbox"

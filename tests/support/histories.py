@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,12 +13,17 @@ import msgspec
 from eventsourcing.persistence import StoredEvent
 
 from ledger import events as e
+from ledger.caller import seal_caller
 from ledger.ids import message_stream_id, uuid7
+from ledger.sealing import MasterKey, WrappedKey
+from ledger.storage.callers import Callers
 from ledger.storage.event_log import Append, Appended
 from ledger.storage.mapper import to_stored_event
 from ledger.storage.memory import MemoryLogRecorder
+from ledger.storage.vault import Vault
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+ANN = {"number": "+49301234", "name": "Ann"}
 DEEDS = {
     "hear": e.MessageHeard,
     "save": e.MessageSaved,
@@ -41,7 +47,10 @@ class Taken:
 
 
 class History:
-    """What happened at one server, in the log of that server."""
+    """What happened at one server, in the log of that server.
+
+    Who called is sealed; the keys stand beside the log, also those of calls that others took.
+    """
 
     def __init__(self, server: str = "alpha", seed: int = 1, at: datetime = START) -> None:
         self.server = server
@@ -49,6 +58,8 @@ class History:
         self.taken: list[Taken] = []
         self.at = at
         self._rng = random.Random(seed)
+        self.vault = Vault(self.log, MasterKey(self._rng.randbytes(32)), self._rng.randbytes)
+        self.callers = Callers(self.vault)
         self._own_version = 0
         self._origin_position = 0
 
@@ -67,17 +78,22 @@ class History:
         caller: e.Caller | None = None,
         is_recovered: bool = False,
         duration_ms: int = 4000,
+        has_key: bool = True,
     ) -> Taken:
-        """Take a call that leaves a message; delivered at once where its home is this server."""
+        """Take a call that leaves a message; delivered at once where its home is this server.
+
+        Without ``has_key`` it is a call of another server whose key has not come here.
+        """
         taken = Taken(self._id(), self._id(), f"{extension}@default", taken_by, home, taken_by)
         self.taken.append(taken)
+        personal, key = self._sealed(taken.call_id, caller or e.Caller(**ANN))
         told: list[e.DomainEvent] = [
             e.CallReceived(
                 **self._next(taken, taken.call_id, taken_by),
                 called_extension=extension,
                 context="default",
                 status=e.CallStatus.NO_ANSWER,
-                personal=caller or e.Caller(number="+49301234", name="Ann"),
+                personal=personal,
             ),
             e.TransferDecided(
                 **self._next(taken, taken.call_id, taken_by),
@@ -95,7 +111,12 @@ class History:
         if home == self.server:
             taken.custody = self.server
             told.append(self._delivered(taken, foreign))
-        self._commit(told, origin=taken_by if foreign else None, foreign=foreign)
+        self._commit(
+            told,
+            origin=taken_by if foreign else None,
+            foreign=foreign,
+            keys=[key] if has_key else [],
+        )
         return taken
 
     def second_message(self, taken: Taken) -> Taken:
@@ -116,13 +137,14 @@ class History:
     def ended_call(self, end: str, extension: str = "2001") -> UUID:
         """Take a call without a message: handled "normally", "abandoned" or "set-aside"."""
         taken = Taken(self._id(), self._id(), f"{extension}@default", self.server, "", self.server)
+        personal, key = self._sealed(taken.call_id, e.Caller())
         told: list[e.DomainEvent] = [
             e.CallReceived(
                 **self._next(taken, taken.call_id),
                 called_extension=extension,
                 context="default",
                 status=e.CallStatus.ANSWERED if end == "normally" else e.CallStatus.BUSY,
-                personal=e.Caller(),
+                personal=personal,
             )
         ]
         if end == "normally":
@@ -147,7 +169,7 @@ class History:
                     place="aside/1",
                 )
             )
-        self._commit(told)
+        self._commit(told, keys=[key])
         return taken.call_id
 
     # --- messages -----------------------------------------------------------------------------
@@ -158,6 +180,10 @@ class History:
         more = {"reason": "asked"} if deed == "erase" else {}
         event = DEEDS[deed](**self._next(taken, stream), message_id=taken.message_id, by=by, **more)
         self._commit([event])
+
+    def destroy_key(self, taken: Taken) -> None:
+        """Destroy the key of a message's call, as an erasure does."""
+        self._commit([], keys=self.vault.destroy([taken.call_id]))
 
     def migrate(self, taken: Taken, safe_position: int = 0) -> None:
         """Record the home's receipt: at the server that took the call."""
@@ -352,6 +378,10 @@ class History:
             origin_position=self._origin_position + foreign,
         )
 
+    def _sealed(self, call_id: UUID, caller: e.Caller) -> tuple[e.Sealed, WrappedKey]:
+        key, wrapped = self.vault.new_key(call_id)
+        return seal_caller(caller, key, self._rng.randbytes), wrapped
+
     def _own_stream(self, taken: Taken) -> UUID:
         return message_stream_id(taken.message_id, self.server)
 
@@ -389,12 +419,16 @@ class History:
         return uuid7(int(self.at.timestamp() * 1000), self._rng.randbytes(10))
 
     def _commit(
-        self, told: list[e.DomainEvent], origin: str | None = None, foreign: int = 0
+        self,
+        told: list[e.DomainEvent],
+        origin: str | None = None,
+        foreign: int = 0,
+        keys: Sequence[WrappedKey] = (),
     ) -> None:
         positions = [self._origin_position + 1 + place for place in range(foreign)]
         self._origin_position += foreign
         stored = [to_stored_event(event) for event in told]
-        self._append(Append(stored, origin=origin, origin_positions=positions))
+        self._append(Append(stored, origin=origin, origin_positions=positions, keys=keys))
 
     def _append(self, append: Append) -> None:
         outcome = self.log.commit([append])[0]

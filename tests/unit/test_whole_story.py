@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 from xml.etree import ElementTree
@@ -9,10 +10,16 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 
-from ledger.events import decode
+from ledger.caller import seal_caller
+from ledger.events import Caller, decode
 from ledger.ids import message_stream_id
 from ledger.migration.link import RejectedError, UnreachableError
 from ledger.migration.wire import StoryAnswer, WireEvent
+from ledger.sealing import MasterKey
+from ledger.storage.callers import Callers
+from ledger.storage.event_log import Append
+from ledger.storage.memory import MemoryLogRecorder
+from ledger.storage.vault import Vault
 from tests.unit.test_events import GOLDEN_FILES
 from vmledger.story_picture import custody, draw_story
 from vmledger.story_words import describe
@@ -158,11 +165,59 @@ class OwnLog:
         return told("alpha", STORED)
 
 
-def test_silent_server_is_waited_for_no_longer_than_asked_and_named():
-    collector = StoryCollector("alpha", OwnLog(), {"bravo": SilentLink()})
-    story = asyncio.run(asyncio.wait_for(collector.collect(MESSAGE, "ann", 0.05), 30))
+async def at_once(work):
+    return work()
+
+
+def collected(teller, links, vault):
+    collector = StoryCollector("alpha", teller, links, callers=Callers(vault), offload=at_once)
+    return asyncio.run(asyncio.wait_for(collector.collect(MESSAGE, "ann", 0.05), 30))
+
+
+@pytest.fixture
+def log():
+    return MemoryLogRecorder()
+
+
+@pytest.fixture
+def vault(log):
+    return Vault(log, MasterKey(bytes(32)), random.Random(1).randbytes)
+
+
+def test_silent_server_is_waited_for_no_longer_than_asked_and_named(vault):
+    story = collected(OwnLog(), {"bravo": SilentLink()}, vault)
     assert topics(story) == ["message-stored"]
     assert {a.server: a.answer for a in story.servers}["bravo"] is Witness.AWAY
+
+
+class ReceivedByBravo:
+    """A teller whose log has the call as another server took it."""
+
+    def __init__(self, personal):
+        self.received = event("call-received", CALL, 1, "bravo", 0, personal=personal)
+
+    async def tell(self, message_id, call_id):
+        return told("alpha", self.received, STORED)
+
+
+def test_story_names_who_called_as_long_as_the_key_is_here(log, vault):
+    key, wrapped = vault.new_key(CALL)
+    caller = Caller(number="+4930", name="Ann", redirecting_number="2009")
+    teller = ReceivedByBravo(seal_caller(caller, key, random.Random(1).randbytes))
+    said = [collected(teller, {}, vault).steps[0].text]
+    for keys in ([wrapped], vault.destroy([CALL])):
+        log.commit([Append([], keys=keys)])
+        said.append(collected(teller, {}, vault).steps[0].text)
+    assert said == [
+        "a call from somebody whose key is not here for 2001: no-answer",
+        "a call from +4930 (Ann) for 2001, sent on by 2009: no-answer",
+        "a call from somebody who was erased for 2001: no-answer",
+    ]
+
+
+def test_story_from_before_the_sealing_names_who_called(vault):
+    text = collected(ReceivedByBravo({"number": "+4930"}), {}, vault).steps[0].text
+    assert text == "a call from +4930 for 2001: no-answer"
 
 
 def test_call_is_found_at_whoever_knows_it():

@@ -16,7 +16,7 @@ from ledger.events import CallStatus
 from ledger.ids import MailboxAddress
 from vmledger.cli.api_client import ApiClient, connect, path_of
 from vmledger.cli.options import ConfigOption, JsonOption, TokenOption, UrlOption
-from vmledger.cli.output import print_json, print_table, show_duration, show_time
+from vmledger.cli.output import print_json, print_table, show_caller, show_duration, show_time
 
 CONTENT_TYPES: Final = {
     ".wav": "audio/wav",
@@ -154,7 +154,7 @@ def calls(
         (
             (
                 show_time(c.get("received_at")),
-                c.get("caller_number"),
+                show_caller(c, "caller_number"),
                 c.get("called_extension"),
                 c.get("status"),
                 c.get("reason"),

@@ -14,7 +14,7 @@ import typer
 from ledger.events import AccessKind
 from vmledger.cli.options import ConfigOption, load_config
 from vmledger.export_rows import Format, Table
-from vmledger.stores import open_log, open_read_models
+from vmledger.stores import open_callers, open_log, open_read_models
 
 
 def register(app: typer.Typer) -> None:
@@ -42,5 +42,6 @@ def export(
     with open_log(loaded) as log, open_read_models(loaded, log) as models:
         models.runner.catch_up()
         record_local_access(log, loaded.server, AccessKind.EXPORTED, table.value)
-        count = write_export(output, table, form, read_rows(table, log, models), force=force)
+        rows = read_rows(table, log, models, open_callers(loaded, log))
+        count = write_export(output, table, form, rows, force=force)
     print(f"wrote {count} rows to {output}", file=sys.stderr)

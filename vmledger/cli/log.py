@@ -317,7 +317,7 @@ def prove(
 ) -> None:
     """Make a file that proves to a third party that a message stands in this log.
 
-    It holds the events of the message, and so the caller's number if the switch gave one.
+    It holds the events of the message as they were hashed: who called stays sealed in them.
     """
     from vmledger.local_access import record_local_access  # noqa: PLC0415 - takes a second to import
 

@@ -22,6 +22,7 @@ from vmledger.cli.output import (
     print_json,
     print_table,
     show_age,
+    show_caller,
     show_duration,
     show_size,
     show_time,
@@ -173,7 +174,7 @@ def _print_mailbox(address: MailboxAddress, page: dict[str, Any]) -> None:
         (
             (
                 show_time(m.get("received_at")),
-                m.get("caller_name") or m.get("caller_number") or "withheld",
+                show_caller(m, "caller_name", "caller_number"),
                 show_duration(m.get("duration_ms")),
                 m.get("status"),
                 f"{m.get('custody')} (waits for its home)" if m.get("is_pending") else m["custody"],

@@ -19,7 +19,14 @@ from ledger.errors import CallerError, NotFoundError
 from vmledger.cli.api_client import ApiClient, connect, path_of
 from vmledger.cli.message_story import expect_story, print_story, story, write_picture
 from vmledger.cli.options import ConfigOption, JsonOption, MessageId, TokenOption, UrlOption
-from vmledger.cli.output import print_facts, print_json, show_duration, show_size, show_time
+from vmledger.cli.output import (
+    print_facts,
+    print_json,
+    show_caller,
+    show_duration,
+    show_size,
+    show_time,
+)
 
 FORMATS: Final = {
     "original": "audio/original",
@@ -98,7 +105,7 @@ def _print_message(found: dict[str, Any]) -> None:
             ("status", found.get("status")),
             ("custody", f"{found.get('custody')}{waits}"),
             ("taken at", found.get("origin")),
-            ("from", found.get("caller_number")),
+            ("from", show_caller(found, "caller_number")),
             ("name", found.get("caller_name")),
             ("received", show_time(found.get("received_at"))),
             ("delivered", show_time(found.get("delivered_at"))),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -131,6 +131,14 @@ def show_size(size_bytes: Any) -> str:
             return f"{size:.0f} {name}" if name == "B" else f"{size:.1f} {name}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def show_caller(fields: Mapping[str, Any], *names: str) -> str:
+    """Show who called: the first of these fields that is there, or why none is known."""
+    state = fields.get("caller_state", "known")
+    if state != "known":
+        return f"({state})"
+    return next((str(fields[name]) for name in names if fields.get(name)), "withheld")
 
 
 def entry_document(entry: LogEntry) -> dict[str, Any]:

@@ -7,9 +7,11 @@ Source: claims 1, 8 and 10.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from ledger.configuration import load_configuration
@@ -17,8 +19,21 @@ from ledger.errors import CallerError
 from ledger.ids import MailboxAddress
 from vmledger.cli.mailboxes import parse_moment
 from vmledger.cli.options import ConfigOption, JsonOption, load_config
-from vmledger.cli.output import print_facts, print_json, print_table, show_duration, show_time
-from vmledger.stores import open_log
+from vmledger.cli.output import (
+    print_facts,
+    print_json,
+    print_table,
+    show_caller,
+    show_duration,
+    show_time,
+)
+from vmledger.stores import open_callers, open_log
+
+if TYPE_CHECKING:
+    from ledger.caller import SeenCaller
+    from ledger.storage.callers import Callers
+    from projections.mailboxes import MailboxEntry
+    from projections.time_travel import MailboxAt
 
 
 def register(app: typer.Typer) -> None:
@@ -60,7 +75,7 @@ def replay(
         )
         if address is not None:
             held = mailbox_at(log, loaded.server, str(address), found["position"])
-            found["mailbox"] = held
+            found["mailbox"] = _document(held, open_callers(loaded, log))
             found["is_lamp_lit"] = held.counts.new > 0
         if other is not None:
             found["what_if"] = replay_calls(log, other, found["position"])
@@ -94,19 +109,39 @@ def _print(found: dict[str, Any], head: int) -> None:
         _print_what_if(found["what_if"])
 
 
-def _print_mailbox(held: Any, *, is_lit: bool) -> None:
-    print_facts((("mailbox", held.mailbox), ("lamp", "lit" if is_lit else "dark")))
+def _document(held: MailboxAt, callers: Callers) -> dict[str, Any]:
+    """Give a mailbox as it was, with the callers that can be opened today."""
+    document = msgspec.structs.asdict(held)
+    seen = callers.see((entry.call_id, entry.caller) for entry in held.entries)
+    document["entries"] = [
+        _entry_document(entry, who) for entry, who in zip(held.entries, seen, strict=True)
+    ]
+    return document
+
+
+def _entry_document(entry: MailboxEntry, who: SeenCaller) -> dict[str, Any]:
+    fields = msgspec.structs.asdict(entry)
+    del fields["caller"]
+    return fields | {
+        "caller_state": who.state,
+        "caller_number": who.caller.number,
+        "caller_name": who.caller.name,
+    }
+
+
+def _print_mailbox(held: Mapping[str, Any], *, is_lit: bool) -> None:
+    print_facts((("mailbox", held["mailbox"]), ("lamp", "lit" if is_lit else "dark")))
     print_table(
         ("received", "status", "from", "#length", "message"),
         (
             (
-                show_time(e.received_at),
-                e.status.value,
-                e.caller_number,
-                show_duration(e.duration_ms),
-                e.message_id,
+                show_time(e["received_at"]),
+                e["status"].value,
+                show_caller(e, "caller_number"),
+                show_duration(e["duration_ms"]),
+                e["message_id"],
             )
-            for e in held.entries
+            for e in held["entries"]
         ),
         if_empty="it held no message",
     )

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 
+from ledger.caller import SeenCaller
 from ledger.clock import Clock
 from ledger.configuration import Configuration, Homes, ServerEntry
 from ledger.errors import CallerError
@@ -24,6 +25,7 @@ from ledger.ids import MailboxAddress
 from ledger.mailbox import GreetingKind
 from ledger.migration.log_sharing import Acknowledged
 from ledger.migration.mirroring import MirrorState
+from ledger.storage.callers import Callers
 from projections.calls import CallKey, Calls
 from projections.mailboxes import MailboxEntry, Mailboxes, MailboxPage, PageKey
 from projections.pending import Pending
@@ -85,6 +87,7 @@ class Questions:
         read_models: ReadModels,
         clock: Clock,
         *,
+        callers: Callers,
         live_evidence: LiveEvidence,
         witnesses: Witnesses,
         copies: CopyReaders,
@@ -98,6 +101,7 @@ class Questions:
         self._pending = Pending(read_models.store)
         self._servers = Servers(read_models.store)
         self._clock = clock
+        self._callers = callers
         self._live_evidence = live_evidence
         self._witnesses = witnesses
         self._copies = copies
@@ -140,9 +144,13 @@ class Questions:
             epoch=self._homes.epoch_of(str(mailbox)),
             as_of=page.position,
             counts=msgspec.convert(page.counts, MailboxCounts, from_attributes=True),
-            messages=[_message_view(entry) for entry in page.entries],
+            messages=self._message_views(page.entries),
             next=_cursor(following.received_at, following.message_id) if following else None,
         )
+
+    def _message_views(self, entries: Sequence[MailboxEntry]) -> list[MessageView]:
+        seen = self._callers.see((entry.call_id, entry.caller) for entry in entries)
+        return [_message_view(entry, who) for entry, who in zip(entries, seen, strict=True)]
 
     def profile(self, mailbox: MailboxAddress) -> ProfileView:
         """Give a mailbox's own settings; an unknown mailbox has none."""
@@ -175,7 +183,7 @@ class Questions:
     def any_message(self, message_id: UUID) -> MessageView | None:
         """Give one message that this server answers for; None for any other."""
         entry = self._mailboxes.message(message_id)
-        return _message_view(entry) if entry is not None and entry.is_listed else None
+        return self._message_views([entry])[0] if entry is not None and entry.is_listed else None
 
     def all_messages(self, after: UUID | None, limit: int) -> list[MailboxEntry]:
         """Give a page of all messages that the log tells of, by their ids."""
@@ -198,9 +206,13 @@ class Questions:
             extension=extension, before=CallKey(*key) if key is not None else None, limit=limit
         )
         following = page.next_before
+        seen = self._callers.see((call.call_id, call.caller) for call in page.calls)
         return CallPage(
             as_of=page.position,
-            calls=[_same_fields(call, CallView) for call in page.calls],
+            calls=[
+                _same_fields(call, CallView, **who.columns())
+                for call, who in zip(page.calls, seen, strict=True)
+            ],
             next=_cursor(following.received_at, following.call_id) if following else None,
         )
 
@@ -366,7 +378,7 @@ def _greeting_view(said: Said) -> GreetingView | None:
     )
 
 
-def _message_view(entry: MailboxEntry) -> MessageView:
+def _message_view(entry: MailboxEntry, who: SeenCaller) -> MessageView:
     return MessageView(
         message_id=entry.message_id,
         call_id=entry.call_id,
@@ -374,8 +386,9 @@ def _message_view(entry: MailboxEntry) -> MessageView:
         status=entry.status.value,
         received_at=entry.received_at,
         delivered_at=entry.delivered_at,
-        caller_number=entry.caller_number,
-        caller_name=entry.caller_name,
+        caller_state=who.state,
+        caller_number=who.caller.number,
+        caller_name=who.caller.name,
         duration_ms=entry.duration_ms,
         codec=entry.codec,
         digest=entry.audio_digest,

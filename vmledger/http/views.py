@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from ledger.caller import CallerState
 from ledger.events import CallStatus, DecisionReason, PeerState, ReachabilityEvidence
 from ledger.mailbox import GreetingKind
 from ledger.message import Action
@@ -36,7 +37,10 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
     """When the server that took the call had it on disk."""
     delivered_at: datetime | None
     """When its home took it in; null while it waits for that."""
+    caller_state: CallerState
+    """Is it known who called? Unless it is, both that follow are null."""
     caller_number: str | None
+    """Null also for a number that was withheld."""
     caller_name: str | None
     duration_ms: int
     codec: str
@@ -177,7 +181,10 @@ class CallView(msgspec.Struct, frozen=True, kw_only=True):
     called_extension: str
     context: str
     status: CallStatus
+    caller_state: CallerState
+    """Is it known who called? Unless it is, the three that follow are null."""
     caller_number: str | None
+    """Null also for a number that was withheld."""
     caller_name: str | None
     redirecting_number: str | None
     redirecting_reason: str | None

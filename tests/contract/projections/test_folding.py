@@ -6,8 +6,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger import message as write_side
+from ledger.caller import CallerState
 from ledger.events import Caller, decode
 from ledger.ids import message_stream_id
+from projections.calls import Calls
 from projections.mailboxes import MAILBOXES, MESSAGE, Mailboxes
 from projections.projection import decode_entries, fold_events
 from projections.records import State
@@ -107,6 +109,31 @@ def test_a_caller_whose_name_no_database_takes_stops_nothing(bench: Bench):
     assert len(Mailboxes(bench.store).page("2001@default").entries) == 1
     digest = mailboxes_digest(history.log, "alpha")
     assert projected_mailboxes_digest(bench.store)[0] == digest
+
+
+def test_the_tables_hold_nobody_in_clear(bench: Bench):
+    history = History()
+    history.call(caller=Caller(number="+49304711", name="Ann Unmistakable"))
+    history.call(home="bravo", caller=Caller(number="+49304711"), is_recovered=True)
+    bench.run(history.log)
+    contents = str(bench.contents())
+    assert "4711" not in contents
+    assert "Unmistakable" not in contents
+
+
+def test_destroying_a_key_changes_no_table_and_no_replay(bench: Bench):
+    history = History()
+    kept, erased = history.call("2001"), history.call("2001")
+    bench.run(history.log)
+    before = bench.contents()
+    history.destroy_key(erased)
+    assert bench.contents() == before == replayed(history.log)
+    calls = {c.call_id: c for c in Calls(bench.store).page().calls}
+    states = {
+        taken.call_id: history.callers.see_one(taken.call_id, calls[taken.call_id].caller).state
+        for taken in (kept, erased)
+    }
+    assert states == {kept.call_id: CallerState.KNOWN, erased.call_id: CallerState.ERASED}
 
 
 def test_a_record_that_comes_and_goes_within_a_page_is_never_written(bench: Bench):

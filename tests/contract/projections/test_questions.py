@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from ledger.caller import CallerState, SeenCaller
 from ledger.events import Caller, CallStatus, DecisionReason, PeerState
 from projections.calls import CallOutcome, Calls
 from projections.mailboxes import EntryStatus, MailboxCounts, Mailboxes
@@ -29,7 +30,8 @@ def test_a_delivered_message_is_shown_with_all_that_is_known_of_it(bench: Bench,
     bench.run(history.log)
     (entry,) = Mailboxes(bench.store).page("2001@default").entries
     assert (entry.message_id, entry.call_id) == (taken.message_id, taken.call_id)
-    assert (entry.caller_number, entry.caller_name) == ("+4930", "Ann")
+    seen = history.callers.see_one(entry.call_id, entry.caller)
+    assert seen == SeenCaller(state=CallerState.KNOWN, caller=Caller(number="+4930", name="Ann"))
     assert (entry.origin, entry.home, entry.custody) == ("alpha", "alpha", "alpha")
     assert (entry.status, entry.is_pending, entry.is_recovered) == (EntryStatus.NEW, False, True)
     assert (entry.duration_ms, entry.codec) == (4000, "pcmu")
@@ -75,7 +77,8 @@ def test_both_messages_of_an_interrupted_call_tell_who_called(bench: Bench, hist
     history.second_message(part)
     bench.run(history.log)
     entries = Mailboxes(bench.store).page("2001@default").entries
-    assert [(e.is_recovered, e.caller_number) for e in entries] == [
+    seen = history.callers.see((e.call_id, e.caller) for e in entries)
+    assert [(e.is_recovered, who.caller.number) for e, who in zip(entries, seen, strict=True)] == [
         (False, "+4930"),
         (True, "+4930"),
     ]

@@ -1,6 +1,7 @@
 """What is exported is all that there is, the same in both formats, and other tools can read it."""
 
 import json
+import os
 import stat
 import sys
 from datetime import datetime
@@ -14,10 +15,12 @@ import pytest
 from ledger.configuration import load_configuration
 from ledger.errors import CallerError
 from ledger.events import decode
+from ledger.sealing import load_master_key
 from ledger.storage.event_log import Append
 from ledger.storage.mapper import to_stored_event
 from ledger.storage.merkle import Frontier
 from ledger.storage.open_recorder import open_recorder
+from ledger.storage.vault import Vault
 from tests.support.command_line import CommandLine
 from tests.support.histories import History
 from vmledger import export
@@ -42,11 +45,18 @@ def history() -> History:
 
 @pytest.fixture
 def alpha(fresh: CommandLine, history: History) -> CommandLine:
-    """A server that has this history, and does not run."""
+    """A server that has this history, and does not run.
+
+    The key of the first call has not come here, that of the second is destroyed.
+    """
     assert fresh.config is not None
-    recorder = open_recorder(load_configuration(fresh.config).stores.events)
+    config = load_configuration(fresh.config)
+    recorder = open_recorder(config.stores.events)
+    vault = Vault(recorder, load_master_key(config.identity.master_key), os.urandom)
     events = [to_stored_event(decode(entry.plain)) for entry in history.log.read(1, 10_000)]
-    (done,) = recorder.commit([Append(events)])
+    _, erased, *others = (taken.call_id for taken in history.taken)
+    keys = [vault.wrap(history.vault.key(call_id)) for call_id in others]
+    (done,) = recorder.commit([Append(events, keys=[*keys, *vault.destroy([erased])])])
     assert not isinstance(done, Exception)
     recorder.close()
     return fresh
@@ -86,6 +96,23 @@ def test_calls_and_messages_are_all_there(alpha: CommandLine):
     assert {message["status"] for message in messages} == {"new", "heard"}
     heard = [row for row in rows(exported(alpha, "audit")) if row["action"] == "message-heard"]
     assert len(heard) == 30
+
+
+@pytest.mark.parametrize("table", ["calls", "messages"])
+def test_each_caller_is_named_or_it_is_said_why_not(
+    alpha: CommandLine, history: History, table: str
+):
+    found = {row["call_id"]: row for row in rows(exported(alpha, table))}
+    shown = [
+        (row["caller_state"], row["caller_number"], row["caller_name"])
+        for row in (found[str(taken.call_id)] for taken in history.taken)
+    ]
+    assert shown[:2] == [("sealed", None, None), ("erased", None, None)]
+    assert set(shown[2:]) == {("known", "+49301234", "Ann")}
+
+
+def test_exported_log_names_nobody(alpha: CommandLine):
+    assert "49301234" not in exported(alpha, "log").read_text()
 
 
 @pytest.mark.parametrize("table", TABLES)

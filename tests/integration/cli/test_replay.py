@@ -41,6 +41,8 @@ def test_mailbox_and_lamp_are_what_they_were_at_each_position(vmledger, extensio
     assert lamps == [False, True, False]
     held = replay(vmledger, *ask, lit)["mailbox"]["entries"]
     assert [entry["message_id"] for entry in held] == [message]
+    assert {entry["caller_state"] for entry in held} == {"known"}
+    assert all("caller" not in entry for entry in held)
     said = vmledger("replay", *ask, lit).out
     assert "lit" in said
     assert message in said

@@ -197,10 +197,11 @@ def test_proof_of_a_message_is_checked_without_the_server(vmledger: CommandLine)
 
 
 def test_proof_that_was_changed_does_not_hold_and_says_where(vmledger: CommandLine):
-    message = leave_message(vmledger, fresh_extension(1), "+15550111")
+    extension, other = fresh_extension(1), fresh_extension(1)
+    message = leave_message(vmledger, extension)
     proof = vmledger("log", "prove", message).out
     changed = vmledger.folder / "changed.json"
-    changed.write_text(proof.replace("+15550111", "+15550112"))
+    changed.write_text(proof.replace(f"{extension}@default", f"{other}@default"))
     told = vmledger("log", "check-proof", changed, "--config", vmledger.config, code=1).out
     assert re.search(r"NOT proved: position \d+ of the log is not this event", told)
     unsigned = vmledger.folder / "whole.json"
