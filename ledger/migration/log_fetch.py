@@ -241,6 +241,9 @@ class LogFetch:
             tree_size=self._copy.position,
         )
         page = await self._source.log_page(request)
+        if page.is_other_history and after == 0:
+            # Nothing is held that could be another history: it must not be set aside for that.
+            raise self._broken("it does not begin with the events that it was said to have")
         if page.is_other_history:
             raise _other_history(self._target, after, self._copy)
         if not page.events and after < through:

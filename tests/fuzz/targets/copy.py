@@ -314,7 +314,8 @@ def seeds() -> list[bytes]:
     """What an honest origin says, with placeholders; and other things that one can say."""
     state, *rest = [_document(route, body) for route, body in _honest_answers()]
     pages = [one for one in rest if one["type"] == "log-page"]
-    twice = pages[0] | {"events": [pages[0]["events"][0]] * 2}
+    foreign = next(event for page in pages for event in page["events"] if event[1] is not None)
+    twice = pages[0] | {"events": [*[pages[0]["events"][0]] * 2, foreign]}
     nowhere = pages[0] | {"events": [[event, None, None] for event, *_ in pages[-1]["events"]]}
     row = {"origin": "bravo", "incarnation": "$incarnation", "position": 9, "root": "ab" * 32}
     cosigned = {"log": "x/log/alpha/1", "witness": "bravo", "size": 9, "note": "no note"}

@@ -144,6 +144,9 @@ LIES = {
     "one tracking row stands there twice": lambda page: msgspec.structs.replace(
         page, origins=(TRACKED, TRACKED)
     ),
+    "nothing is the beginning of another history": lambda page: msgspec.structs.replace(
+        page, is_other_history=True
+    ),
     "it goes nowhere": lambda page: msgspec.structs.replace(
         page,
         events=(),
