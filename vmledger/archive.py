@@ -48,6 +48,8 @@ from vmledger.data_lock import DataLock
 SEGMENTS: Final = "segments"
 _SUFFIX: Final = ".segment"
 _LEVEL: Final = 9
+_MOST_SEGMENT_BYTES: Final = 64 * 1024 * 1024
+"""Of a segment's JSON. A page of a log is some 8 MiB, and an event more."""
 
 Progress = Callable[[int, int], None]
 """Called with the position that is reached and the one to reach."""
@@ -203,14 +205,27 @@ def _end(directory: Path) -> tuple[int, str]:
 
 def _read(path: Path) -> Segment:
     try:
-        data = zstandard.ZstdDecompressor().decompress(path.read_bytes())
-        return msgspec.json.decode(data, type=Segment)
+        return msgspec.json.decode(_decompress(path), type=Segment)
     except (OSError, zstandard.ZstdError, ValueError, RecursionError) as error:
         raise CorruptionError(
             f"a segment of the archive cannot be read: {error}",
             place=str(path),
             advice="take this file from another copy of the archive, or recover without it",
         ) from error
+
+
+def _decompress(path: Path) -> bytes:
+    """Give what a segment's file holds; ZstdError or ValueError for anything but one whole frame.
+
+    Whoever carried the file may have made it: it says how large it gets before it does.
+    """
+    if path.stat().st_size > _MOST_SEGMENT_BYTES:
+        raise ValueError("it is longer than any segment")
+    frame = path.read_bytes()
+    parameters = zstandard.get_frame_parameters(frame)
+    if parameters.content_size > _MOST_SEGMENT_BYTES or not parameters.has_checksum:
+        raise ValueError("its frame is too large, of no stated size or has no checksum")
+    return zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
 
 
 def unpack(directory: Path, target: Path) -> LogCopy:

@@ -18,10 +18,18 @@ from functools import partial
 from typing import Final, Protocol
 from uuid import UUID
 
-from eventsourcing.persistence import StoredEvent
+from eventsourcing.persistence import IntegrityError, StoredEvent
 
-from ledger.checkpoint import Checkpoint, log_key, log_name, parse_checkpoint, read_log_name
-from ledger.errors import CallerError, ConflictError, PeerError
+from ledger.checkpoint import (
+    Checkpoint,
+    cosigned_at,
+    log_key,
+    log_name,
+    parse_checkpoint,
+    read_log_name,
+    witness_key,
+)
+from ledger.errors import CallerError, ConflictError, CorruptionError, PeerError
 from ledger.events import DomainEvent, OpaqueEvent, PinChanged, ServerId, decode
 from ledger.identity import Verifier, verify_signature
 from ledger.migration.former_events import blob_of
@@ -233,6 +241,9 @@ class LogFetch:
             tree_size=self._copy.position,
         )
         page = await self._source.log_page(request)
+        if page.is_other_history and after == 0:
+            # Nothing is held that could be another history: it must not be set aside for that.
+            raise self._broken("it does not begin with the events that it was said to have")
         if page.is_other_history:
             raise _other_history(self._target, after, self._copy)
         if not page.events and after < through:
@@ -268,7 +279,8 @@ class LogFetch:
         stored: list[StoredEvent] = []
         digests: dict[str, bool] = {}
         for copied, plain in zip(page.events, plains, strict=True):
-            event = decode(plain, f"position {page.after_position + len(stored) + 1}")
+            event = self._decode(plain, page.after_position + len(stored) + 1)
+            self._expect_origin(copied, event)
             if self._is_too_late(event.recorded_at, copied):
                 break
             stored.append(
@@ -281,6 +293,25 @@ class LogFetch:
             leaves = (leaf_hash(one.state) for one in stored)
             return frontier.append(leaves), stored, digests, len(stored)
         return grown, stored, digests, len(stored)
+
+    def _decode(self, plain: bytes, position: int) -> DomainEvent | OpaqueEvent:
+        try:
+            return decode(plain, f"position {position}")
+        except CorruptionError as error:
+            # Its server signed that, or the source could not have shown it: nothing rotted here.
+            raise self._broken(str(error)) from error
+
+    def _expect_origin(self, copied: CopiedEvent, event: DomainEvent | OpaqueEvent) -> None:
+        """See that it can have come from there: that is told beside the tree, and unsigned.
+
+        What another server recorded came from a peer. What the log's own server recorded may have
+        come back from one, after its log went back: so the converse cannot be demanded.
+        """
+        of = self._target.of
+        if copied.origin == of:
+            raise self._broken(f"{of} took in an event from itself")
+        if copied.origin is None and event.recorded_by != of:
+            raise self._broken(f"an event of {event.recorded_by} came from nowhere")
 
     def _is_too_late(self, recorded_at: datetime, copied: CopiedEvent) -> bool:
         """Only the log's own events tell its time: others' clocks are others'."""
@@ -329,9 +360,12 @@ class LogFetch:
             # What stands here is a beginning of that incarnation's log: the page goes on from it.
             target.recorder.start_incarnation(self._copy.incarnation)
         # A crash before this leaves blobs that no event names; the same page is fetched again.
-        for result in target.recorder.commit(page.appends) if page.appends else ():
-            if isinstance(result, Exception):
-                raise result
+        # All or nothing: what stood behind a run that was left out would be at other positions.
+        try:
+            if page.appends:
+                target.recorder.commit_whole(page.appends)
+        except IntegrityError as error:
+            raise self._broken(f"up to position {page.through}, {error}") from error
         if page.checkpoint is not None:
             target.checkpoint.settle(page.checkpoint)
         self.done.events += sum(len(append.events) for append in page.appends)
@@ -339,7 +373,7 @@ class LogFetch:
         for row in page.cosigned:
             newest = target.cosigned.newest(row.log, row.witness)
             known = newest.size if newest is not None else 0
-            if row.size > known:
+            if row.size > known and _is_cosigned(row, target):
                 kept = CosignedCheckpoint(row.log, row.witness, row.size, row.note)
                 target.cosigned.add(kept, known)
 
@@ -462,6 +496,26 @@ def _is_signed(text: str, expected: Checkpoint, target: LogTarget) -> bool:
         return False
     key = log_key(target.of, incarnation, target.public_key)
     return checkpoint == expected and note.is_signed_by(key, target.verify)
+
+
+def _is_cosigned(row: CosignedRow, target: LogTarget) -> bool:
+    """Is this what it says, as far as the key of the log's server tells?
+
+    Of its own checkpoints it tells that the server signed them, but not what witnesses did; of
+    others' checkpoints, that the server signed as their witness. One that is not right is not kept:
+    it would prove nothing, and stand in the way of the next.
+    """
+    try:
+        note, checkpoint = parse_checkpoint(row.note)
+        server, incarnation = read_log_name(row.log)
+    except CallerError:
+        return False
+    if (checkpoint.log, checkpoint.size) != (row.log, row.size):
+        return False
+    if server == target.of:
+        return note.is_signed_by(log_key(server, incarnation, target.public_key), target.verify)
+    key = witness_key(target.of, target.public_key)
+    return row.witness == target.of and cosigned_at(note, key, target.verify) is not None
 
 
 def _other_history(target: LogTarget, position: int, copy: CopyState) -> OtherHistoryError:

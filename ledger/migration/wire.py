@@ -358,6 +358,10 @@ class CopiedEvent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     origin: ServerId | None
     origin_position: EventPosition | None
 
+    def __post_init__(self) -> None:
+        if (self.origin is None) != (self.origin_position is None):
+            raise ValueError("an event has both an origin and a position there, or neither")
+
 
 class OriginRow(Message, frozen=True, kw_only=True):
     """How far a log has taken in what an origin ships: its tracking row."""

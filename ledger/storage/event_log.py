@@ -167,6 +167,13 @@ class LogRecorder(ProcessRecorder):
         """
 
     @abstractmethod
+    def commit_whole(self, appends: Sequence[Append]) -> None:
+        """Commit all appends in one transaction, or none of them; durable on return.
+
+        Raises the library's IntegrityError when one of them clashes, and as `commit`.
+        """
+
+    @abstractmethod
     def head(self) -> LogHead:
         """Read the head of the committed log."""
 

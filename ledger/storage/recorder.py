@@ -167,6 +167,12 @@ class BaseLogRecorder(LogRecorder):
             break
         return [result for result in results if result is not None]
 
+    def commit_whole(self, appends: Sequence[Append]) -> None:
+        try:
+            self._transact(appends)
+        except Clash as clash:
+            raise IntegrityError("some of the events or tracking rows are there already") from clash
+
     def _sort_out(
         self,
         appends: Sequence[Append],

@@ -31,6 +31,19 @@ def test_appends_of_one_group_follow_each_other_without_a_gap(log: LogRecorder) 
     assert spans == [(1, 2), (3, 4), (5, 6)]
 
 
+def test_appends_that_belong_together_are_committed_together_or_not_at_all(
+    log: LogRecorder,
+) -> None:
+    _append(log, Append([stored_event(2, 1)]))
+
+    with pytest.raises(IntegrityError):
+        log.commit_whole([Append([stored_event(stream, 1)]) for stream in (1, 2, 3)])
+    assert log.head().position == 1
+
+    log.commit_whole([Append([stored_event(stream, 1)]) for stream in (1, 3)])
+    assert [entry.originator_id for entry in log.read(2, 9)] == [stream_id(1), stream_id(3)]
+
+
 def test_append_without_events_takes_no_position(log: LogRecorder) -> None:
     _append(log, Append([stored_event(1, 1)]))
 

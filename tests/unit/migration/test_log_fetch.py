@@ -4,20 +4,30 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
+from uuid import UUID
 
 import msgspec
 import pytest
 
+from ledger.checkpoint import Checkpoint, cosign, log_name, sign_checkpoint, with_cosignatures
 from ledger.errors import PeerError
-from ledger.events import ServerStarted
+from ledger.events import ServerStarted, encode
 from ledger.identity import ServerIdentity, generate_identity
 from ledger.ids import server_stream_id
 from ledger.migration.log_fetch import LogFetch, LogTarget, OtherHistoryError
 from ledger.migration.log_reading import own_word, read_blobs, read_page, read_state
-from ledger.migration.wire import CopiedEvent, CopyState, LogPage, LogPageRequest
-from ledger.storage.event_log import Append, PeerTracking, tracking_name
+from ledger.migration.wire import (
+    CopiedEvent,
+    CopyState,
+    CosignedRow,
+    LogPage,
+    LogPageRequest,
+    OriginRow,
+)
+from ledger.storage.event_log import Append, LogHead, PeerTracking, tracking_name
 from ledger.storage.log_copy import CopyShelf, LogCopy
 from ledger.storage.mapper import to_stored_event
+from ledger.storage.merkle import Frontier, leaf_hash
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 ALPHA = generate_identity("alpha")
@@ -118,6 +128,7 @@ def changed_event(page: LogPage) -> LogPage:
     )
 
 
+TRACKED = OriginRow(origin="bravo", incarnation=UUID(int=5), position=7, root="01" * 32)
 LIES = {
     "an event was changed": changed_event,
     "two events changed places": lambda page: msgspec.structs.replace(
@@ -126,6 +137,15 @@ LIES = {
     "the root is another one": lambda page: msgspec.structs.replace(page, root="0" * 64),
     "the checkpoint is another server's": lambda page: msgspec.structs.replace(
         page, checkpoint=page.checkpoint.replace("alpha", "bravo")
+    ),
+    "it took in an event from itself": lambda page: msgspec.structs.replace(
+        page, events=(CopiedEvent(page.events[0].plain, "alpha", 1), *page.events[1:])
+    ),
+    "one tracking row stands there twice": lambda page: msgspec.structs.replace(
+        page, origins=(TRACKED, TRACKED)
+    ),
+    "nothing is the beginning of another history": lambda page: msgspec.structs.replace(
+        page, is_other_history=True
     ),
     "it goes nowhere": lambda page: msgspec.structs.replace(
         page,
@@ -159,6 +179,83 @@ def test_beginning_of_another_history_is_refused_in_the_middle_of_the_log(origin
     assert copy.recorder.head().position == 0
     other.log.close()
     liar.log.close()
+
+
+def signed_page(*plains: bytes) -> tuple[CopyState, LogPage]:
+    """A log of these events as alpha itself would sign and show it."""
+    root = Frontier().append(map(leaf_hash, plains)).root()
+    head = LogHead(UUID(int=9), len(plains), root)
+    word = own_word(ALPHA)(head)
+    state = CopyState(
+        name="", incarnation=head.incarnation, position=head.position, root=root.hex(),
+        checkpoint=word,
+    )  # fmt: skip
+    events = tuple(CopiedEvent(msgspec.Raw(plain), None, None) for plain in plains)
+    page = LogPage(
+        after_position=0, through_position=len(plains), root=root.hex(), events=events,
+        checkpoint=word,
+    )  # fmt: skip
+    return state, page
+
+
+def started(recorded_by: str) -> bytes:
+    return encode(
+        ServerStarted(
+            originator_id=server_stream_id(recorded_by, UUID(int=9)),
+            originator_version=1,
+            recorded_at=AT,
+            recorded_by=recorded_by,
+            incarnation=UUID(int=9),
+            software_version="1",
+        )
+    )
+
+
+SIGNED_LIES = {
+    "what another server recorded came from nowhere": ([started("bravo")], "came from nowhere"),
+    "an event is none": ([b'{"event":"server-started"}'], "no valid header"),
+    "an event stands there twice": ([started("alpha")] * 2, "there already"),
+}
+
+
+@pytest.mark.parametrize(("plains", "what"), SIGNED_LIES.values(), ids=SIGNED_LIES.keys())
+def test_log_that_no_server_can_have_is_its_servers_fault_and_not_committed(
+    origin, copy, plains, what
+):
+    state, page = signed_page(*plains)
+    origin.spoil = lambda _page: page
+    with pytest.raises(PeerError, match=what):
+        fetch(origin, copy, state)
+    assert copy.recorder.head().position == 0
+    origin.spoil = lambda page: page
+    assert fetch(origin, copy).events == 10
+
+
+def cosigned(server: str, size: int, signer: ServerIdentity, witness: ServerIdentity):
+    """What a witness keeps when it has signed a checkpoint of this server's log."""
+    checkpoint = Checkpoint(log_name(server, UUID(int=9)), size, b"r" * 32)
+    note = sign_checkpoint(checkpoint, signer)
+    note = with_cosignatures(note, [cosign(note, witness.server_id, witness, AT)])
+    return CosignedRow(
+        log=checkpoint.log, witness=witness.server_id, size=size, note=note.to_text()
+    )
+
+
+def test_cosigned_checkpoint_is_kept_only_when_the_logs_server_had_a_part_in_it(origin, copy):
+    mallory = generate_identity("alpha")
+    bravo = generate_identity("bravo")
+    right = [cosigned("alpha", 4, ALPHA, bravo), cosigned("bravo", 3, bravo, ALPHA)]
+    wrong = [
+        cosigned("alpha", 9, mallory, bravo),
+        cosigned("bravo", 9, bravo, mallory),
+        cosigned("charlie", 9, bravo, bravo),
+        msgspec.structs.replace(right[0], size=9),
+        msgspec.structs.replace(right[1], note="no checkpoint"),
+    ]
+    origin.spoil = lambda page: msgspec.structs.replace(page, cosigned=(*wrong, *right))
+    fetch(origin, copy)
+    kept = {(row.log, row.witness, row.size) for row in copy.cosigned.all()}
+    assert kept == {(row.log, row.witness, row.size) for row in right}
 
 
 def test_log_that_somebody_else_signed_is_not_even_begun(copy, tmp_path):
@@ -251,7 +348,7 @@ def test_crash_while_the_copy_changes_its_incarnation_leaves_a_checkpoint_that_f
     def commit(_appends):
         raise PowerCutError
 
-    copy.recorder.commit = commit
+    copy.recorder.commit_whole = commit
     with pytest.raises(PowerCutError):
         fetch(origin, copy)
     assert copy.checkpoint.read(copy.recorder.head()) is not None

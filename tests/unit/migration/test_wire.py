@@ -163,3 +163,9 @@ def test_blob_that_is_not_what_its_digest_says_is_refused():
     damaged = SMALL[:-1] + b"!"
     with pytest.raises(PeerError, match="damaged on its way"):
         decode_batch(damaged, "alpha")
+
+
+@pytest.mark.parametrize("text", [b'[{}, "bravo", null]', b"[{}, null, 5]"])
+def test_copied_event_has_an_origin_and_a_position_there_or_neither(text):
+    with pytest.raises(msgspec.ValidationError, match="or neither"):
+        msgspec.json.decode(text, type=wire.CopiedEvent)
