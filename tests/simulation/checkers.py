@@ -22,7 +22,7 @@ from ledger.storage.stored_form import decode as decode_stored_form
 from ledger.storage.stored_form import intact_prefix, read_metadata
 from projections.mailboxes import MESSAGE
 from projections.replay import replay_mailboxes
-from tests.simulation.callers import homes_know_who_called, nobody_is_named_in_a_log
+from tests.simulation.callers import homes_know_who_called
 from tests.simulation.cosignatures import no_history_changes_unseen, witnesses_signed_what_was
 from tests.simulation.logs import event_of, profiles_of
 from tests.simulation.mirrors import copies_equal_their_logs, lagging_copies
@@ -604,7 +604,6 @@ ON_STORES: Final[tuple[Callable[[Remains], Findings], ...]] = (
     no_voice_vanishes,
     no_voice_is_only_in_a_nameless_blob,
     mailboxes_list_each_message_once,
-    nobody_is_named_in_a_log,
 )
 """What can be asked of any stores: also of those that real servers left."""
 

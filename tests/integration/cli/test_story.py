@@ -93,8 +93,7 @@ def test_server_that_is_away_is_named(sites, message):
     said = sites["bravo"].vmledger("message", "show", message).out
     assert "charlie is AWAY" in said
     assert "the story may lack steps" in said
-    # The key of the call has not travelled with its message.
-    assert "a call from somebody whose key is not here for 2001: busy" in said
+    assert "a call from +15550100 for 2001: busy" in said
 
 
 @pytest.mark.timeout(300)
