@@ -1,7 +1,7 @@
 """The copy of another server's log, with its blobs: a directory that looks like a backup.
 
     checkpoint         the log's signed word on what is in here
-    checkpoint.next    the same once more, or for what is being committed now
+    checkpoint.next    the same with its SHA-256, or that of what is being committed now
     ledger.sqlite      the log: every event byte for byte, at its own position
     blobs/             what its events name
 
@@ -13,6 +13,7 @@ Source: claim 10; C2SP tlog-checkpoint.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Sequence
 from datetime import datetime
@@ -34,6 +35,7 @@ LOG_FILE: Final = "ledger.sqlite"
 BLOBS: Final = "blobs"
 CHECKPOINT_FILE: Final = "checkpoint"
 _NEXT: Final = "checkpoint.next"
+_SUM_CHARACTERS: Final = 64
 CURRENT_COPY: Final = "current"
 
 
@@ -55,7 +57,7 @@ class CheckpointFile:
             self.settle(last)
         # A crash after this and before the commit leaves a checkpoint of what is not there: it does
         # not fit the head, the one beside it does.
-        write_durably(self._files, self._directory / _NEXT, note.encode())
+        write_durably(self._files, self._directory / _NEXT, (note + _sum(note)).encode())
 
     def settle(self, note: str) -> None:
         """What was staged, this note, is committed now.
@@ -66,18 +68,29 @@ class CheckpointFile:
         write_durably(self._files, self._directory / CHECKPOINT_FILE, note.encode())
 
     def read(self, head: LogHead) -> str | None:
-        """Give the checkpoint for just this head, or None. Signatures are the caller's to check."""
+        """Give the checkpoint for just this head, or None. Signatures are the caller's to check.
+
+        The one that has a checksum comes first: a bit that flipped in a signature shows only there.
+        """
         return self._reads(_NEXT, head) or self._reads(CHECKPOINT_FILE, head)
 
     def _reads(self, name: str, head: LogHead) -> str | None:
         try:
             text = self._files.read(self._directory / name).decode()
+            if name == _NEXT:
+                text, told = text[:-_SUM_CHARACTERS], text[-_SUM_CHARACTERS:]
+                if told != _sum(text):
+                    return None
             _, checkpoint = parse_checkpoint(text)
             _, incarnation = read_log_name(checkpoint.log)
         except (FileNotFoundError, UnicodeDecodeError, LedgerError):
             return None
         found = (incarnation, checkpoint.size, checkpoint.root)
         return text if found == (head.incarnation, head.position, head.root) else None
+
+
+def _sum(note: str) -> str:
+    return hashlib.sha256(note.encode()).hexdigest()
 
 
 class KeptCopy(Protocol):

@@ -362,13 +362,15 @@ class World(Remains):
         await self.reconfigure(self.layout.without(name, heir), pause_s=0.2)
 
     def _is_empty(self, name: str, heir: str) -> bool:
-        """May this server leave? It runs, is healthy, and nothing that it took is still there."""
+        """May this server leave? It runs, is healthy, and nothing waits there, or for it."""
         if self.listener(name) is None or heir not in self.machines or name in self.left:
             return False
         machine, view = self.machines[name], self.view(name)
         is_home = any(home == name for _, home in view.homes.values())
         waits = view.waiting() or list(view.held()) or machine.recordings_in_spool()
-        return not is_home and not waits and not self.told.went_back(name)
+        views = [self.view(other) for other in self.machines]
+        is_waited_for = any(v.sent_to.get(m) == name for v in views for m in v.waiting())
+        return not is_home and not waits and not is_waited_for and not self.told.went_back(name)
 
     def rot(self, machine: Machine) -> None:
         """Flip a bit in one of the machine's files."""

@@ -355,10 +355,15 @@ def test_crash_while_the_copy_changes_its_incarnation_leaves_a_checkpoint_that_f
 
 
 @pytest.mark.parametrize("name", ["checkpoint", "checkpoint.next"])
-def test_copy_is_of_use_when_one_of_its_two_checkpoint_files_rots(origin, copy, name):
+def test_copy_is_of_use_whichever_bit_flips_in_one_of_its_two_checkpoint_files(origin, copy, name):
     fetch(origin, copy)
-    (copy.directory / name).write_text("rotten")
-    assert copy.checkpoint.read(copy.recorder.head()) == origin.state().checkpoint
+    file, head = copy.directory / name, copy.recorder.head()
+    sound = file.read_bytes()
+    for place in range(8 * len(sound)):
+        rotten = bytearray(sound)
+        rotten[place // 8] ^= 1 << place % 8
+        file.write_bytes(rotten)
+        assert copy.checkpoint.read(head) == origin.state().checkpoint
 
 
 def test_checkpoint_that_rotted_is_signed_anew_though_nothing_else_is_new(origin, copy):
