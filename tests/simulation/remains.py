@@ -15,7 +15,7 @@ from ledger.ids import message_stream_id
 from ledger.mailbox import mailbox_of
 from ledger.storage.event_log import LogEntry
 from tests.simulation.logs import LogView, event_of
-from tests.simulation.promises import Told
+from tests.simulation.promises import Done, Told
 
 
 class Remains:
@@ -74,6 +74,11 @@ class Remains:
 
     def unknown_actions(self) -> Iterator[str]:
         """What a user was told is recorded, and the message's home has not heard of."""
+        for name, done in self.untold_actions():
+            yield f"{name} does not know what {done.by} did to message {done.message_id}"
+
+    def untold_actions(self) -> Iterator[tuple[str, Done]]:
+        """Give each of them, with the home that has not heard of it."""
         for done in self.told.actions:
             if self.told.went_back(done.server, done.at_s):
                 continue
@@ -90,7 +95,7 @@ class Remains:
                     continue
                 entries = [e for one in streams for e in machine.image.streams.get(one, ())]
                 if not any(done.by.encode() in entry.plain for entry in entries):
-                    yield f"{name} does not know what {done.by} did to message {done.message_id}"
+                    yield name, done
 
     def unknown_profiles(self) -> list[str]:
         """What some server has not heard of greetings and PINs.

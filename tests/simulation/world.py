@@ -362,7 +362,10 @@ class World(Remains):
         await self.reconfigure(self.layout.without(name, heir), pause_s=0.2)
 
     def _is_empty(self, name: str, heir: str) -> bool:
-        """May this server leave? It runs, is healthy, and nothing waits there, or for it."""
+        """May this server leave? It runs, is healthy, and nothing waits there, or for it.
+
+        Nor is anything left to tell of it: what users did there is known where their messages are.
+        """
         if self.listener(name) is None or heir not in self.machines or name in self.left:
             return False
         machine, view = self.machines[name], self.view(name)
@@ -370,7 +373,9 @@ class World(Remains):
         waits = view.waiting() or list(view.held()) or machine.recordings_in_spool()
         views = [self.view(other) for other in self.machines]
         is_waited_for = any(v.sent_to.get(m) == name for v in views for m in v.waiting())
-        return not is_home and not waits and not is_waited_for and not self.told.went_back(name)
+        is_told = all(done.server != name for _, done in self.untold_actions())
+        is_idle = not is_home and not waits and not is_waited_for
+        return is_idle and is_told and not self.told.went_back(name)
 
     def rot(self, machine: Machine) -> None:
         """Flip a bit in one of the machine's files."""
