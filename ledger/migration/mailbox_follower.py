@@ -52,6 +52,8 @@ _LOG: Final = logging.getLogger(__name__)
 
 _RETRY_S: Final = 5.0
 _MOST_RETRY_S: Final = 3600.0
+_WITHOUT_SOUND: Final = frozenset({RefusalReason.AUDIO_MISSING, RefusalReason.AUDIO_CORRUPT})
+"""Why a message was set aside before it was sent: its recording is not here as it was."""
 _AT_A_TIME: Final = 200
 """Messages that are sent away in one append: it bounds how long others wait for the log."""
 _NEW_INCARNATION: Final = str(IncarnationStarted.__struct_config__.tag)
@@ -163,6 +165,9 @@ class MailboxFollower:
         home = self._homes.name_of_home(journey.mailbox)
         if home is None:
             _LOG.error("action=no-home message=%s mailbox=%s", journey.message_id, journey.mailbox)
+        elif home == self._homes.this_server and journey.refused in _WITHOUT_SOUND:
+            # To deliver it here would show a message that nobody can play.
+            _LOG.error("action=held message=%s home=%s", journey.message_id, home)
         elif (home != journey.home and self._may_not_have(journey)) or self._is_unaware(journey):
             with contextlib.suppress(CallerError):  # it arrived in the meantime
                 await self._settlement.requeue(journey.call_id, journey.message_id, MAILBOX_MOVED)

@@ -184,7 +184,7 @@ async def _recover_lost(process: Process) -> None:
         clock=clock,
         new_id=new_id_factory(clock.now, process.rng.randbytes),
     )
-    was_healed = world.is_healed
+    may_give_up = world.is_healed and _is_everybody_there(world, peers)
     if machine.image.entries and not folder.is_open:
         _end_recovery(world, machine)  # it died when it had just finished
         return
@@ -198,10 +198,7 @@ async def _recover_lost(process: Process) -> None:
             world.recover(machine.id, machine.recovers_from or ())
         raise
     except NotFoundError:
-        is_everybody_there = all(
-            world.listener(name) is not None or world.machines[name].is_lost for name in peers
-        )
-        if not (was_healed and is_everybody_there):
+        if not (may_give_up and _is_everybody_there(world, peers)):
             raise TransientError("nobody who was asked knows anything: later again") from None
         folder.finish()  # the operator gives up, and starts with nothing
         if any(_is_holder(world, machine.id, name) for name in names):
@@ -210,6 +207,10 @@ async def _recover_lost(process: Process) -> None:
         assert machine.burnt is not None
         _check_recovered(world, machine, machine.burnt, report)
     _end_recovery(world, machine)
+
+
+def _is_everybody_there(world: World, names: Sequence[str]) -> bool:
+    return all(world.listener(name) is not None or world.machines[name].is_lost for name in names)
 
 
 def _end_recovery(world: World, machine: Machine) -> None:
@@ -252,7 +253,8 @@ def _check_recovered(
     reached = {source.name for source in report.sources if not source.problem}
     went_back = sum(name == machine.id for _, name in world.told.restored) > 1
     for mirror, said in machine.acknowledged.items():
-        if mirror not in reached or world.told.went_back(mirror):
+        is_cloned = any(clone.id == mirror for clone in world.clones)  # which of them said it?
+        if mirror not in reached or is_cloned or world.told.went_back(mirror):
             continue
         position = said.position
         is_back = (
