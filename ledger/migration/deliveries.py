@@ -11,12 +11,13 @@ import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
-from ledger.errors import LedgerError
+from ledger.errors import ConflictError, CorruptionError, LedgerError, NotFoundError
 from ledger.events import ServerId, decode
-from ledger.migration.audience import SENDS, TRIGGERS
+from ledger.migration.audience import SENDS, TRIGGERS, stored_of
 from ledger.migration.link import PeerLink
 from ledger.migration.mailbox_follower import MailboxFollower
 from ledger.migration.origin import OriginParts, PeerStatus, PeerWorker
@@ -123,10 +124,29 @@ class Deliveries:
     async def requeue(self, call_id: UUID, message_id: UUID) -> None:
         """Ship a held or refused message again, to the home that the configuration names now.
 
-        Raises NotFoundError or ConflictError as `Settlement.requeue`.
+        Raises NotFoundError or ConflictError as `Settlement.requeue`; also ConflictError when this
+        server is that home and has not got the recording.
         """
+        await self._expect_sound(call_id, message_id)
         home = await self._parts.settlement.requeue(call_id, message_id, OPERATOR)
         _LOG.info("action=requeued message=%s home=%s", message_id, home)
+
+    async def _expect_sound(self, call_id: UUID, message_id: UUID) -> None:
+        """Deliver nothing here that nobody can play; what goes elsewhere is looked at there."""
+        parts = self._parts
+        entries = (await parts.log.read_streams([call_id])).get(call_id, [])
+        events = [decode(entry.plain, f"position {entry.position}") for entry in entries]
+        stored = stored_of(message_id, events)
+        if stored is None or parts.homes.name_of_home(stored.mailbox) != parts.homes.this_server:
+            return
+        location = (await parts.log.locate_blobs([stored.blob])).get(stored.blob)
+        try:
+            await parts.offload(partial(parts.blobs.get, stored.blob, location))
+        except (NotFoundError, CorruptionError) as error:
+            raise ConflictError(
+                f"message {message_id} is to be delivered on this server, and its recording is not "
+                "here as it was; restore that from a backup, then try again"
+            ) from error
 
     def _note_migrated(self, home: ServerId, messages: Iterable[UUID]) -> None:
         for message_id in messages:
