@@ -52,7 +52,7 @@ class LogRow(msgspec.Struct, frozen=True, kw_only=True):
     leaf_hash: str
     """Its hash in the Merkle tree (RFC 9162), hexadecimal."""
     event: str
-    """The event itself: its JSON, byte for byte as it is hashed; who called is sealed in it."""
+    """The event itself: its JSON, byte for byte as it is hashed; who called may be sealed in it."""
 
 
 class CallRow(msgspec.Struct, frozen=True, kw_only=True):

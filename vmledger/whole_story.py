@@ -87,7 +87,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     positions: dict[str, int]
     """Where it stands in the log of each server that holds it and was asked."""
     fields: dict[str, Any]
-    """The event itself; who called is sealed in it."""
+    """The event itself; who called may be sealed in it."""
 
 
 class WholeStory(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,6 +25,15 @@ ODD_VALUES: tuple[Any, ...] = (
 )
 
 
+def read_list(data: bytes) -> list[Any] | None:
+    """Give the JSON list that an input is; None when it is anything else."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, list) else None
+
+
 def changed(data: bytes, max_bytes: int, seed: int, raw: RawMutation) -> bytes:
     """Give a changed document; what is no JSON is changed as bytes."""
     rng = random.Random(seed)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from tests.fuzz.documents import read_list
 from tests.fuzz.loops import Unexpected, run_in_loop
 from tests.fuzz.target import Target
 from tests.support.api import make_configuration, wav
@@ -119,11 +120,8 @@ def seeds() -> list[bytes]:
 
 
 def run(data: bytes) -> bool:
-    try:
-        script = json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    if not isinstance(script, list):
+    script = read_list(data)
+    if script is None:
         return False
     requests = [request for request in script[:_MOST_REQUESTS] if isinstance(request, dict)]
     statuses = run_in_loop(_ask_all(_server(), requests))

@@ -55,6 +55,7 @@ from ledger.storage.memory_blobs import MemoryBlobStore
 from ledger.storage.merkle import Frontier, leaf_hash
 from ledger.storage.merkle_proofs import consistency_proof
 from ledger.storage.recorder import Plan
+from tests.fuzz.documents import read_list
 from tests.fuzz.frames import seal
 from tests.fuzz.loops import Unexpected
 from tests.fuzz.target import Target
@@ -357,11 +358,8 @@ def _document(route: Route, body: bytes) -> dict[str, Any]:
 
 
 def run(data: bytes) -> bool:
-    try:
-        script = json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    if not isinstance(script, list):
+    script = read_list(data)
+    if script is None:
         return False
     honest()  # has a loop of its own
     run_sites(_copy(script[:_MOST_ANSWERS]))

@@ -46,6 +46,7 @@ from ledger.migration.wire import (
 from ledger.pin import ScryptCost, make_verifier
 from ledger.storage import stored_form
 from ledger.storage.event_log import LogEntry
+from tests.fuzz.documents import read_list
 from tests.fuzz.frames import seal
 from tests.fuzz.servers import receiver_of
 from tests.fuzz.target import Target
@@ -204,11 +205,8 @@ def _document(batch: Batch) -> dict[str, Any]:
 
 
 def run(data: bytes) -> bool:
-    try:
-        documents = json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    if not isinstance(documents, list):
+    documents = read_list(data)
+    if documents is None:
         return False
     bodies = [_body(one) for one in documents[:_MOST_BATCHES] if isinstance(one, dict)]
     return VirtualLoop().run(_send_all(bodies))

@@ -23,6 +23,7 @@ from ledger.events import MessageMigrated, MigrationRefused, Receipt
 from ledger.migration.link import Route
 from ledger.migration.receipts import sign_receipt, verify_receipt
 from ledger.migration.wire import decode_answer, decode_batch, decode_request
+from tests.fuzz.documents import read_list
 from tests.fuzz.frames import seal
 from tests.fuzz.loops import Unexpected
 from tests.fuzz.target import Target
@@ -135,11 +136,8 @@ def _refusing(accepted: Any) -> Any:
 
 
 def run(data: bytes) -> bool:
-    try:
-        script = json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    if not isinstance(script, list):
+    script = read_list(data)
+    if script is None:
         return False
     run_sites(_ship(script[:_MOST_ANSWERS]))
     return True

@@ -39,6 +39,7 @@ from ledger.migration.link import Route
 from ledger.migration.wire import BlobAnswer, RecallAnswer, decode_answer, decode_request
 from ledger.pin import ScryptCost, make_verifier
 from ledger.storage import stored_form
+from tests.fuzz.documents import read_list
 from tests.fuzz.frames import seal
 from tests.fuzz.loops import Unexpected
 from tests.fuzz.target import Target
@@ -217,11 +218,8 @@ def _first_blob(recalled: dict[str, Any]) -> str:
 
 
 def run(data: bytes) -> bool:
-    try:
-        script = json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    if not isinstance(script, list):
+    script = read_list(data)
+    if script is None:
         return False
     disks()  # has a loop of its own
     run_sites(_recall(script[:_MOST_ANSWERS]))
