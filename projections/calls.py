@@ -67,7 +67,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     status: CallStatus
     """What the switch said of the call."""
     caller: AnyCaller
-    """Who called and who sent the call on, as the call's event has it: sealed."""
+    """Who called and who sent the call on, as the call's event has it: perhaps sealed."""
     redirecting_reason: str | None
     switch_call_id: str | None
     outcome: CallOutcome

@@ -96,8 +96,8 @@ class MailboxEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """When it was first listened to."""
     heard_by: str | None
     caller: AnyCaller | None
-    """As the call's event has it: sealed. Whoever shows it opens it; so no key is needed to fold,
-    and nothing is left here of a caller whose key is destroyed. None: this log never told."""
+    """As the call's event has it. If it is sealed, whoever shows it opens it; so no key is needed
+    to fold, and nothing is left here of it when its key is destroyed. None: this log never told."""
     duration_ms: int
     codec: str
     sample_rate_hz: int

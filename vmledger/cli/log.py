@@ -317,7 +317,8 @@ def prove(
 ) -> None:
     """Make a file that proves to a third party that a message stands in this log.
 
-    It holds the events of the message as they were hashed: who called stays sealed in them.
+    It holds the events of the message as they were hashed, and so the caller's number, if the
+    switch gave one and it is not sealed.
     """
     from vmledger.local_access import record_local_access  # noqa: PLC0415 - takes a second to import
 
