@@ -28,12 +28,14 @@ from ledger.migration.known_homes import load_homes
 from ledger.migration.tls import server_context
 from ledger.migration.witness import Witness
 from ledger.offload import ThreadOffload
+from ledger.sealing import load_master_key
 from ledger.storage.cosigned_checkpoints import MemoryCosignedCheckpoints
 from ledger.storage.disk_room import DiskRoom
 from ledger.storage.group_commit import EventLog
 from ledger.storage.memory import MemoryLogRecorder
 from ledger.storage.memory_blobs import MemoryBlobStore
 from ledger.storage.server_stream import ServerStream
+from ledger.storage.vault import Vault
 from vmledger.connections import Doorkeeper, DoorLimits
 from vmledger.serving import Server, allow_many_files, bind, make_server, serve_until_stopped
 
@@ -66,6 +68,7 @@ class Home:
             homes=load_homes(recorder, config.directory),
             log=log,
             blobs=MemoryBlobStore(),
+            vault=Vault(recorder, load_master_key(config.identity.master_key), os.urandom),
             clock=clock,
             offload=offload,
             rng=random.Random(number),

@@ -251,6 +251,7 @@ def _make_replication(config: Configuration, stores: Stores) -> tuple[Replicatio
         links=links,
         log=stores.log,
         blobs=stores.blobs,
+        vault=stores.vault,
         cursors=stores.cursors,
         checkpoints=stores.checkpoints,
         server_stream=stores.server_stream,

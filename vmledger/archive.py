@@ -32,7 +32,7 @@ from ledger.identity import load_identity
 from ledger.migration.former_events import blob_of
 from ledger.migration.log_fetch import lay_out
 from ledger.migration.log_reading import own_word, read_page
-from ledger.migration.wire import CopiedEvent, LogPage, LogPageRequest
+from ledger.migration.wire import CopiedEvent, KeptKey, LogPage, LogPageRequest
 from ledger.signed_note import parse_note
 from ledger.storage.copy_blobs import copy_blobs
 from ledger.storage.event_log import BlobLocation, LogRecorder
@@ -68,6 +68,8 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     events: tuple[CopiedEvent, ...]
     blobs: tuple[BlobLocation, ...]
     """Where the recordings lie in ``blobs/`` that its events name."""
+    keys: tuple[KeptKey, ...] = ()
+    """Of the calls that begin in it, for who has the server's master key."""
 
 
 class ArchiveReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,6 +183,7 @@ class _Writer:
             checkpoint=page.checkpoint,
             events=page.events,
             blobs=blobs,
+            keys=page.keys,
         )
         compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
         data = compressor.compress(msgspec.json.encode(segment))
@@ -255,7 +258,9 @@ def _add(copy: LogCopy, segment: Segment, file: Path) -> None:
     if segment.after_position != head.position:
         raise _damaged(file, f"position {head.position + 1} is not in the archive")
     try:
-        for result in copy.recorder.commit(list(lay_out(segment.events, segment.blobs))):
+        for result in copy.recorder.commit(
+            list(lay_out(segment.events, segment.blobs, segment.keys))
+        ):
             if isinstance(result, Exception):
                 raise result
         incarnation = _incarnation(segment)

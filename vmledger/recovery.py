@@ -53,6 +53,7 @@ from ledger.migration.log_fetch import (
     no_progress,
 )
 from ledger.migration.log_reading import incarnations_in
+from ledger.migration.travelling_keys import CALL_RECEIVED, is_sealed_call
 from ledger.migration.wire import (
     CopyState,
     LogState,
@@ -62,6 +63,7 @@ from ledger.migration.wire import (
 from ledger.offload import Offload
 from ledger.storage.event_log import Append, LogHead, LogRecorder
 from ledger.storage.mapper import to_stored_event
+from ledger.storage.vault import Vault
 from vmledger.blob_needs import BlobNeeds, needed_blobs
 from vmledger.recovery_folder import RecoveryFolder
 
@@ -111,6 +113,8 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
     other_histories: list[str]
     """Who knows that the log had other events up to ``position`` than those that are recovered."""
     missing: list[MissingBlob]
+    unreadable_calls: int
+    """Sealed calls whose key did not come along, or was wrapped by another master key."""
     sources: list[SourceReport]
     seconds: float
     """How long it took, from the first question on."""
@@ -119,7 +123,8 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
     def is_whole(self) -> bool:
         """Is everything here that was asked for?"""
         is_all = self.is_cut or self.position >= self.known_until
-        return is_all and not self.missing and not self.other_histories
+        is_readable = not self.missing and not self.unreadable_calls
+        return is_all and is_readable and not self.other_histories
 
 
 class _Known(NamedTuple):
@@ -151,6 +156,7 @@ class Recovery:
         folder: RecoveryFolder,
         sources: Sequence[LogSource],
         *,
+        vault: Vault,
         offload: Offload,
         clock: Clock,
         new_id: Callable[[], UUID],
@@ -160,6 +166,7 @@ class Recovery:
         self._target = target
         self._folder = folder
         self._sources = sources
+        self._vault = vault
         self._offload = offload
         self._clock = clock
         self._now = clock.now()
@@ -350,9 +357,21 @@ class Recovery:
             told_by=sorted({one.source for one in ahead}),
             other_histories=sorted(others),
             missing=list(self._name(missing)),
+            unreadable_calls=self._unreadable_calls(end.position),
             sources=[report for _, report in heard.sources],
             seconds=round(self._clock.monotonic_s() - self._began_s, 3),
         )
+
+    def _unreadable_calls(self, end: int) -> int:
+        recorder, count = self._target.recorder, 0
+        for start in range(1, end + 1, _PAGE):
+            stop = min(start + _PAGE - 1, end)
+            entries = recorder.read_topics([CALL_RECEIVED], start, stop)
+            calls = [entry.originator_id for entry in entries if is_sealed_call(entry)]
+            found = self._vault.find(calls) if calls else {}
+            readable = [c for c in calls if c in found and not isinstance(found[c], LedgerError)]
+            count += len(calls) - len(readable)
+        return count
 
     def _name(self, missing: Sequence[str]) -> Iterable[MissingBlob]:
         """Say what the missing blobs belong to, and who had them once."""

@@ -5,6 +5,7 @@ Source: claims 5, 8 and 10.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
@@ -21,10 +22,12 @@ from ledger.migration.log_fetch import LogSource, LogTarget, PeerSource, Progres
 from ledger.migration.log_reading import kept_word, read_blobs, read_kept_state, read_page
 from ledger.migration.wire import Blobs, LogPage, LogPageRequest, LogState, LogStateRequest
 from ledger.offload import Offload, ThreadOffload
+from ledger.sealing import load_master_key
 from ledger.storage.log_copy import LogCopy
 from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_recorder
 from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
+from ledger.storage.vault import Vault
 from vmledger.archive import is_archive, unpack
 from vmledger.data_lock import DataLock
 from vmledger.peer_links import open_link
@@ -94,11 +97,14 @@ async def recover_from(
         stack.callback(offload.close)
         found = _open(config, names, offload, stack)
         folder = RecoveryFolder(config.data)
+        master = load_master_key(config.identity.master_key)  # else nobody could read what comes
+        target = stack.enter_context(open_target(config, folder))
         recovery = Recovery(
             config,
-            stack.enter_context(open_target(config, folder)),
+            target,
             folder,
             found,
+            vault=Vault(target.recorder, master, os.urandom),
             offload=offload,
             clock=SystemClock(),
             new_id=uuid4,

@@ -46,6 +46,7 @@ from ledger.storage.group_commit import EventLog
 from ledger.storage.log_copy import Copies
 from ledger.storage.peer_cursors import CursorStore
 from ledger.storage.server_stream import ServerStream
+from ledger.storage.vault import Vault
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class Replication:
         links: Mapping[ServerId, PeerLink],
         log: EventLog,
         blobs: BlobStore,
+        vault: Vault,
         cursors: CursorStore,
         checkpoints: CosignedCheckpoints,
         server_stream: ServerStream,
@@ -102,6 +104,7 @@ class Replication:
                 homes=homes,
                 log=log,
                 blobs=blobs,
+                vault=vault,
                 clock=clock,
                 offload=offload,
                 rng=rng,
@@ -144,6 +147,7 @@ class Replication:
             homes=homes,
             log=log,
             blobs=blobs,
+            vault=vault,
             clock=clock,
             offload=offload,
             rng=rng,

@@ -2,7 +2,8 @@
 
 Checked: positions have no gap; every event decodes and is the one its row says; the versions of
 every stream follow each other; each event's hash, each kept node of the tree, and the root in the
-log's head are those of the events; every receipt in it is signed by the home that it names, every
+log's head are those of the events; every sealed call has its key, or the note that it was
+destroyed; every receipt in it is signed by the home that it names, every
 checkpoint by its log and its witness, and the root that this log had when others signed for it is
 still the root at that position. So a change is found at its place; and even somebody who rewrote
 events, hashes, nodes and head together would contradict what other servers signed.
@@ -25,7 +26,7 @@ from uuid import UUID
 import msgspec
 
 from ledger.errors import CorruptionError, LedgerError, NotFoundError
-from ledger.events import MessageMigrated, OpaqueEvent, Receipt, decode
+from ledger.events import CallReceived, MessageMigrated, OpaqueEvent, Receipt, decode
 from ledger.migration.receipts import verify_receipt
 from ledger.storage.cosigned_checkpoints import CosignedCheckpoint
 from ledger.storage.event_log import LogEntry, LogRecorder
@@ -144,6 +145,8 @@ class Part:
     """Those that are signed rightly, and where they stand."""
     unchecked_receipts: int = 0
     opaque_events: int = 0
+    sealed_calls: dict[UUID, int] = field(default_factory=dict)
+    """Calls that nobody understands without their keys, and where they begin."""
 
     def note(self, place: str, what: str) -> None:
         """Note a finding."""
@@ -191,6 +194,7 @@ def verify_part(recorder: LogRecorder, start: int, end: int, keys: Keys) -> Part
         part.note(f"position {position}", f"is missing; the log's head says it reaches {end}")
     else:
         _compare_hashes(recorder, start, stop, part)
+    _look_for_keys(recorder, part)
     return part
 
 
@@ -234,6 +238,21 @@ def _check_entry(entry: LogEntry, part: Part, keys: Keys) -> None:
         part.opaque_events += 1
     elif isinstance(event, MessageMigrated):
         _check_receipt(event.receipt, entry.position, part, keys)
+    elif isinstance(event, CallReceived) and isinstance(event.personal, str):
+        part.sealed_calls[event.originator_id] = entry.position
+
+
+def _look_for_keys(recorder: LogRecorder, part: Part) -> None:
+    """What is sealed has a key, or the note that it was destroyed; else it is damaged."""
+    calls = list(part.sealed_calls)
+    found = recorder.read_keys(calls) if calls else {}
+    for call_id, position in part.sealed_calls.items():
+        if call_id not in found:
+            part.note(
+                f"key of call {call_id}",
+                f"is not here, nor a note that it was destroyed; position {position} is sealed "
+                "with it",
+            )
 
 
 def _check_version(entry: LogEntry, part: Part, place: str) -> None:

@@ -50,21 +50,26 @@ class Assembly:
         origin: ServerId,
         held: Mapping[UUID, Sequence[LogEntry]],
         reachable_blobs: Collection[str],
+        reachable_keys: Collection[UUID],
         now: datetime,
     ) -> None:
         """Begin with what is held of the streams concerned.
 
-        ``reachable_blobs`` are those that are here already or came along.
+        ``reachable_blobs`` are those that are here already or came along; ``reachable_keys`` are
+        the calls whose key is, or was here once and is destroyed.
         """
         self._this_server = this_server
         self._origin = origin
         self._now = now
         self._blobs = reachable_blobs
+        self._keys = reachable_keys
         self._held = {s: {e.originator_version: e.plain for e in es} for s, es in held.items()}
         self._foreign: list[ForeignEvent] = []
         self._own: list[MessageDelivered | MessageRequeued] = []
         self.refusals: list[Refusal] = []
         self.needed_blobs: set[str] = set()
+        self.calls: set[UUID] = set()
+        """Those of which something is taken in: their keys are to be kept."""
 
     def add(self, parcel: Examined | Refusal) -> None:
         """Take in one parcel, or note why not."""
@@ -111,8 +116,10 @@ class Assembly:
             self.needed_blobs.update(d for d in parcel.blobs if d in self._blobs)
         else:
             self._expect_blobs(parcel)
+            self._expect_keys(parcel)
             if parcel.message is not None and parcel.kind is StreamKind.MESSAGE:
                 self._expect_stored(parcel.message, new)
+        self.calls.update(parcel.calls)
         self._keep(new)
         if parcel.message is not None and self._comes_to_stay(parcel):
             self._deliver(parcel.message, parcel)
@@ -209,6 +216,12 @@ class Assembly:
                 detail = f"blob {digest} did not come along and is not here"
                 raise RefusedError(RefusalReason.AUDIO_MISSING, detail)
         self.needed_blobs.update(parcel.blobs)
+
+    def _expect_keys(self, parcel: Examined) -> None:
+        for call_id in parcel.sealed_calls:
+            if call_id not in self._keys:
+                detail = f"the key of call {call_id} did not come along and is not here"
+                raise RefusedError(RefusalReason.KEY_MISSING, detail)
 
     def _expect_stored(self, message: MessageStored, new: Sequence[ForeignEvent]) -> None:
         """The event that stored the message is here or comes along; no other is in its place."""

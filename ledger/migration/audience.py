@@ -15,7 +15,7 @@ Source: claims 4 and 8.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
@@ -200,6 +200,8 @@ class Shipment:
     """Digest and size of each blob that it needs: a recording, or what a PIN is checked against."""
     message: MessageStored | None = None
     """The message that it delivers; None for a parcel that only tells more."""
+    calls: tuple[UUID, ...] = ()
+    """Those whose beginning is in the parcel: the receiver needs their keys."""
 
 
 def build_shipment(
@@ -233,7 +235,8 @@ def build_shipment(
     if role_of(event) is Role.FOLLOWS:
         before = [e for entry, e in stay if entry.position < trigger.position]
         is_leaving = destination_of(message_id, before) is not None
-        return Shipment(_parcel(upto, ()), trigger.originator_id) if is_leaving else None
+        parcel, calls = _parcel(upto, ()), calls_in(stream)
+        return Shipment(parcel, trigger.originator_id, calls=calls) if is_leaving else None
     return _delivering(trigger, message_id, events, peer, [*others, *stream])
 
 
@@ -253,7 +256,12 @@ def _delivering(
     # In the order of this log, the trigger last: that is the order in which things happened.
     upto = [entry for entry, _ in story if entry.position <= trigger.position]
     parcel = sorted(upto, key=lambda entry: entry.position)
-    return Shipment(_parcel(parcel, blobs), trigger.originator_id, blobs, message)
+    return Shipment(_parcel(parcel, blobs), trigger.originator_id, blobs, message, calls_in(story))
+
+
+def calls_in(story: Iterable[tuple[LogEntry, AnyEvent]]) -> tuple[UUID, ...]:
+    """Give the calls whose first event is among these: what they seal has the key of the call."""
+    return tuple(entry.originator_id for entry, event in story if isinstance(event, CallReceived))
 
 
 def _since_last_delivery(

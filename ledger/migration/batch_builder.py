@@ -28,6 +28,7 @@ from ledger.migration.audience import (
     build_shipment,
     may_go_to,
 )
+from ledger.migration.travelling_keys import keys_to_send
 from ledger.migration.wire import (
     MAX_BODY_BYTES,
     MAX_DIGESTS,
@@ -41,6 +42,7 @@ from ledger.offload import Offload
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.event_log import BlobLocation, LogEntry
 from ledger.storage.group_commit import EventLog
+from ledger.storage.vault import Vault
 
 _PAGE: Final = 500
 ADVANCE_EVERY: Final = 5000
@@ -104,6 +106,7 @@ class BatchBuilder:
         peer: ServerId,
         log: EventLog,
         blobs: BlobStore,
+        vault: Vault,
         offload: Offload,
         settings: Replication,
         ask_missing: AskMissing,
@@ -112,6 +115,7 @@ class BatchBuilder:
         self._peer = peer
         self._log = log
         self._blobs = blobs
+        self._vault = vault
         self._offload = offload
         self._settings = settings
         self._ask_missing = ask_missing
@@ -228,6 +232,7 @@ class BatchBuilder:
         root = await self._root(through)
         wanted = {digest for s in sent for digest, _ in s.blobs}
         blobs = {d: data for d, data in audio.items() if d in wanted and isinstance(data, bytes)}
+        calls = {call for shipment in sent for call in shipment.calls}
         header = BatchHeader(
             origin=self._homes.this_server,
             home=self._peer,
@@ -239,6 +244,7 @@ class BatchBuilder:
             through_root=root,
             parcels=tuple(shipment.parcel for shipment in sent),
             blobs=tuple(BlobEntry(d, len(data)) for d, data in blobs.items()),
+            keys=await keys_to_send(self._vault, self._offload, calls),
         )
         body = await self._offload(lambda: encode_batch(header, list(blobs.values())))
         return Draft(

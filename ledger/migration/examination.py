@@ -21,6 +21,7 @@ from ledger.configuration import Homes
 from ledger.errors import CallerError, CorruptionError
 from ledger.events import (
     AudioFacts,
+    CallReceived,
     GreetingRecorded,
     MailboxRehomed,
     MessageStored,
@@ -95,6 +96,20 @@ class Examined:
         """Those of its events that give a mailbox a home."""
         told = (foreign.event for foreign in self.events) if self.kind is StreamKind.MAILBOX else ()
         return [event for event in told if home_claim_of(event) is not None]
+
+    @property
+    def calls(self) -> list[UUID]:
+        """Those whose beginning is among its events."""
+        return [call.originator_id for call in self._beginnings]
+
+    @property
+    def sealed_calls(self) -> list[UUID]:
+        """Those of them that nobody understands without their key."""
+        return [call.originator_id for call in self._beginnings if isinstance(call.personal, str)]
+
+    @property
+    def _beginnings(self) -> list[CallReceived]:
+        return [f.event for f in self.events if isinstance(f.event, CallReceived)]
 
     @property
     def is_secret(self) -> bool:

@@ -10,7 +10,8 @@ Source: claims 5 and 8.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -23,8 +24,14 @@ from ledger.events import (
     ServerId,
     decode,
 )
-from ledger.migration.audience import TRAVELLING, profile_blobs
-from ledger.migration.wire import MAX_RECALLED, RecallAnswer, RecalledEvent, TrackedRow
+from ledger.migration.audience import TRAVELLING, calls_in, profile_blobs
+from ledger.migration.wire import (
+    MAX_RECALLED,
+    CallKey,
+    RecallAnswer,
+    RecalledEvent,
+    TrackedRow,
+)
 from ledger.storage.event_log import LogEntry
 from ledger.storage.group_commit import EventLog
 
@@ -37,8 +44,15 @@ _ENOUGH: Final = 1000
 """Events found after which an answer is given."""
 
 
+FindKeys: TypeAlias = Callable[[Collection[UUID]], Awaitable[tuple[CallKey, ...]]]
+
+
 async def former_events(
-    log: EventLog, asker: ServerId, after: int, tracked: tuple[TrackedRow, ...]
+    log: EventLog,
+    asker: ServerId,
+    after: int,
+    tracked: tuple[TrackedRow, ...],
+    find_keys: FindKeys,
 ) -> RecallAnswer:
     """Give what ``asker`` recorded and this log holds, in a stretch behind ``after``."""
     head = await log.head()
@@ -55,6 +69,7 @@ async def former_events(
         is_last=through >= head.position,
         tracked=tracked,
         events=tuple(_recalled(entry, asker) for entry in entries),
+        keys=await find_keys(calls_in((entry, _event_of(entry)) for entry in entries)),
     )
 
 

@@ -42,6 +42,7 @@ from ledger.migration.protocol import HOME_TABLE, LIVE_FOR_S, HomeAction, relate
 from ledger.migration.receipts import sign_receipt
 from ledger.migration.safe_positions import SafePositions
 from ledger.migration.stories import FindCall, StoryTeller, knows_no_call
+from ledger.migration.travelling_keys import keys_to_keep, keys_to_send
 from ledger.migration.wire import (
     MAX_BLOB_ANSWER_BYTES,
     VERSION,
@@ -80,10 +81,12 @@ from ledger.migration.wire import (
 )
 from ledger.migration.witness import Witness
 from ledger.offload import Offload
+from ledger.sealing import WrappedKey
 from ledger.storage.blob_store import BlobStore, NewBlob
 from ledger.storage.event_log import Append, BlobLocation, LogHead, PeerTracking, tracking_name
 from ledger.storage.group_commit import EventLog
 from ledger.storage.peer_cursors import HomeMark
+from ledger.storage.vault import Vault
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -126,6 +129,7 @@ class Receiver:
         homes: Homes,
         log: EventLog,
         blobs: BlobStore,
+        vault: Vault,
         clock: Clock,
         offload: Offload,
         rng: random.Random,
@@ -143,6 +147,7 @@ class Receiver:
         self._homes = homes
         self._log = log
         self._blobs = blobs
+        self._vault = vault
         self._clock = clock
         self._offload = offload
         self._witness = witness
@@ -268,7 +273,8 @@ class Receiver:
         """Give back what the sender recorded and is held here: its own log has forgotten it."""
         self._expect_addressed(sender, request.origin, request.home)
         rows = await self._rows(sender)
-        return await former_events(self._log, sender, request.after_position, rows)
+        find_keys = partial(keys_to_send, self._vault, self._offload)
+        return await former_events(self._log, sender, request.after_position, rows, find_keys)
 
     async def log_stretch(self, sender: ServerId, request: LogRequest) -> LogAnswer:
         """Give the hashes of a stretch of this log, for a peer that holds its own against it."""
@@ -339,7 +345,7 @@ class Receiver:
         self, batch: Batch, examined: Sequence[Examined | Refusal], rows: Sequence[TrackedRow]
     ) -> Accepted:
         header = batch.header
-        assembly, here = await self._assemble(batch, examined)
+        assembly, here, known = await self._assemble(batch, examined)
         new = [
             NewBlob(digest, data)
             for digest, data in batch.blobs.items()
@@ -349,7 +355,8 @@ class Receiver:
         await self._keep_secrets([blob for blob in new if blob.digest in secret])
         locations = await self._keep_blobs([blob for blob in new if blob.digest not in secret])
         # A crash before this commit leaves an orphan pack; after it, only the answer is lost.
-        head = await self._commit(header, assembly, locations, rows)
+        keys = keys_to_keep(self._vault, header.keys, assembly.calls - known)
+        head = await self._commit(header, assembly, locations, keys, rows)
         for event in assembly.foreign_events:
             self._homes.learn(event)
         reached = _reached(header, tracked_of(rows, header.incarnation))
@@ -368,24 +375,26 @@ class Receiver:
 
     async def _assemble(
         self, batch: Batch, examined: Sequence[Examined | Refusal]
-    ) -> tuple[Assembly, frozenset[str]]:
-        """Compare with what is held; give the assembly and those of its blobs that are here."""
+    ) -> tuple[Assembly, frozenset[str], frozenset[UUID]]:
+        """Compare with what is held; say which blobs and keys are here already."""
         parcels = [parcel for parcel in examined if isinstance(parcel, Examined)]
         here = self._homes.this_server
         own = {message_stream_id(p.message_id, here) for p in parcels if p.message_id}
         told = {foreign.event.originator_id for p in parcels for foreign in p.events}
         held = await self._log.read_streams(list(told | own))
         blobs = await self._held_blobs(dict.fromkeys(d for p in parcels for d in p.blobs))
+        keys = frozenset(await self._log.read_keys({call for p in parcels for call in p.calls}))
         assembly = Assembly(
             this_server=self._homes.this_server,
             origin=batch.header.origin,
             held=held,
             reachable_blobs=blobs | batch.blobs.keys(),
+            reachable_keys=keys | {key.call_id for key in batch.header.keys},
             now=self._clock.now(),
         )
         for parcel in examined:
             assembly.add(parcel)
-        return assembly, blobs
+        return assembly, blobs, keys
 
     async def _keep_blobs(self, blobs: Sequence[NewBlob]) -> Sequence[BlobLocation]:
         return await self._offload(lambda: self._blobs.put_pack(blobs)) if blobs else ()
@@ -404,6 +413,7 @@ class Receiver:
         header: BatchHeader,
         assembly: Assembly,
         locations: Sequence[BlobLocation],
+        keys: Sequence[WrappedKey],
         rows: Sequence[TrackedRow],
     ) -> LogHead:
         known = tracked_of(rows, header.incarnation)
@@ -416,7 +426,7 @@ class Receiver:
                 root=bytes.fromhex(header.through_root),
             )
         events = assembly.stored_events
-        if not events and tracking is None:
+        if not (events or keys) and tracking is None:
             return await self._log.head()
         appended = await self._log.append(
             Append(
@@ -425,6 +435,7 @@ class Receiver:
                 blob_locations=locations,
                 origin=header.origin,
                 origin_positions=assembly.origin_positions,
+                keys=keys,
             )
         )
         return appended.head

@@ -34,12 +34,14 @@ from ledger.events import DomainEvent, OpaqueEvent, PinChanged, ServerId, decode
 from ledger.identity import Verifier, verify_signature
 from ledger.migration.former_events import blob_of
 from ledger.migration.link import PeerClient
+from ledger.migration.travelling_keys import CALL_RECEIVED
 from ledger.migration.wire import (
     MAX_DIGESTS,
     Blobs,
     CopiedEvent,
     CopyState,
     CosignedRow,
+    KeptKey,
     LogPage,
     LogPageRequest,
     LogState,
@@ -47,6 +49,7 @@ from ledger.migration.wire import (
     OriginRow,
 )
 from ledger.offload import Offload
+from ledger.sealing import WrappedKey
 from ledger.storage.blob_store import BlobStore, NewBlob
 from ledger.storage.cosigned_checkpoints import CosignedCheckpoint, CosignedCheckpoints
 from ledger.storage.event_log import (
@@ -252,7 +255,7 @@ class LogFetch:
         locations = await fetch_blobs(self._source, self._target, digests, self._offload, self.done)
         is_cut = kept < len(page.events)
         prepared = _Prepared(
-            appends=list(_runs(page.events[:kept], stored, locations)),
+            appends=list(_runs(page.events[:kept], stored, locations, page.keys)),
             through=after + kept,
             checkpoint=page.checkpoint if not is_cut else None,
             cosigned=page.cosigned if not is_cut else (),
@@ -437,7 +440,9 @@ def _missing(target: LogTarget, digests: Sequence[str]) -> list[str]:
     return [d for d in unpacked if d not in seen or not target.blobs.has(d)]
 
 
-def lay_out(events: Sequence[CopiedEvent], locations: Iterable[BlobLocation]) -> Iterator[Append]:
+def lay_out(
+    events: Sequence[CopiedEvent], locations: Iterable[BlobLocation], keys: Iterable[KeptKey]
+) -> Iterator[Append]:
     """Make of a log's events what puts them into a copy of it, just as they are.
 
     Raises CorruptionError for what is no event.
@@ -447,14 +452,19 @@ def lay_out(events: Sequence[CopiedEvent], locations: Iterable[BlobLocation]) ->
         StoredEvent(e.originator_id, e.originator_version, e.topic, bytes(copied.plain))
         for e, copied in zip(read, events, strict=True)
     ]
-    return _runs(events, stored, locations)
+    return _runs(events, stored, locations, keys)
 
 
 def _runs(
-    events: Sequence[CopiedEvent], stored: Sequence[StoredEvent], locations: Iterable[BlobLocation]
+    events: Sequence[CopiedEvent],
+    stored: Sequence[StoredEvent],
+    locations: Iterable[BlobLocation],
+    keys: Iterable[KeptKey],
 ) -> Iterator[Append]:
     """Lay out events in runs of one origin each, as the log keeps them."""
+    begun = {e.originator_id for e in stored if e.topic == CALL_RECEIVED}
     left = list(locations)
+    left_keys = [WrappedKey(key.call_id, key.wrapped) for key in keys if key.call_id in begun]
     start = 0
     while start < len(events):
         origin = events[start].origin
@@ -467,8 +477,9 @@ def _runs(
             blob_locations=left,
             origin=origin,
             origin_positions=positions,
+            keys=left_keys,
         )
-        left, start = [], stop
+        left, left_keys, start = [], [], stop
     if left:
         yield Append([], blob_locations=left)
 

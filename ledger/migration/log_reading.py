@@ -19,12 +19,14 @@ from ledger.checkpoint import Checkpoint, log_name, sign_checkpoint
 from ledger.errors import CorruptionError, NotFoundError, PeerError
 from ledger.events import IncarnationStarted, ServerId, decode
 from ledger.identity import ServerIdentity
+from ledger.migration.travelling_keys import CALL_RECEIVED
 from ledger.migration.wire import (
     MAX_COPIED,
     Blobs,
     CopiedEvent,
     CopyState,
     CosignedRow,
+    KeptKey,
     LogPage,
     LogPageRequest,
     OriginRow,
@@ -139,6 +141,7 @@ def read_page(
             CopiedEvent(msgspec.Raw(entry.plain), entry.origin, entry.origin_position)
             for entry in entries
         ),
+        keys=_keys_of(recorder, entries),
         checkpoint=vouch(reached) if through else None,
         origins=tuple(tracked) if is_last else (),
         cosigned=tuple(
@@ -148,6 +151,12 @@ def read_page(
         if is_last
         else (),
     )
+
+
+def _keys_of(recorder: LogRecorder, entries: Sequence[LogEntry]) -> tuple[KeptKey, ...]:
+    calls = [entry.originator_id for entry in entries if entry.topic == CALL_RECEIVED]
+    keys = recorder.read_keys(calls) if calls else {}
+    return tuple(KeptKey(key.key_id, key.wrapped) for key in keys.values())
 
 
 def _bounded(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:

@@ -59,6 +59,7 @@ from ledger.offload import Offload
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.group_commit import EventLog
 from ledger.storage.peer_cursors import CursorStore
+from ledger.storage.vault import Vault
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class OriginParts:
     homes: Homes
     log: EventLog
     blobs: BlobStore
+    vault: Vault
     clock: Clock
     offload: Offload
     rng: random.Random
@@ -125,6 +127,7 @@ class PeerWorker:
             peer=peer.id,
             log=parts.log,
             blobs=parts.blobs,
+            vault=parts.vault,
             offload=parts.offload,
             settings=parts.settings,
             ask_missing=self._client.missing,

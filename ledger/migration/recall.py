@@ -50,6 +50,7 @@ from ledger.migration.recalled_streams import (
     streams_to_read,
     take,
 )
+from ledger.migration.travelling_keys import keys_to_keep
 from ledger.migration.wire import RecallAnswer, TrackedRow
 from ledger.storage.event_log import Append
 from ledger.storage.mapper import to_stored_event
@@ -184,7 +185,10 @@ class Recall:
                 # A crash before this commit leaves blobs that no event names; the same answer is
                 # asked for again. After it, the next stretch is.
                 await self._parts.log.append(
-                    Append([*(one.stored for one in taken.new), *own_events])
+                    Append(
+                        [*(one.stored for one in taken.new), *own_events],
+                        keys=keys_to_keep(self._parts.vault, answer.keys, taken.calls),
+                    )
                 )
             except IntegrityError:
                 continue  # Somebody else wrote to one of the streams: look again.

@@ -22,6 +22,7 @@ import msgspec
 
 from ledger.errors import CorruptionError, PeerError
 from ledger.events import (
+    CallReceived,
     DomainEvent,
     MailboxOpened,
     MailboxRehomed,
@@ -55,6 +56,11 @@ class Taken:
     """Stream -> how many of the peer's events were left where they are."""
     differing: set[UUID] = field(default_factory=set)
     """Of those: streams that the log tells otherwise."""
+
+    @property
+    def calls(self) -> set[UUID]:
+        """Those that come back from their beginning: they need their keys."""
+        return {f.event.originator_id for f in self.new if isinstance(f.event, CallReceived)}
 
     def leave(self, calls: set[UUID]) -> None:
         """Leave these calls, and their messages, to the peer: it has no sound of them any more."""

@@ -25,6 +25,7 @@ import zstandard
 
 from ledger.errors import PeerError
 from ledger.events import MAX_POSITION, Digest, Position, Receipt, ServerId
+from ledger.sealing import KEY_BYTES
 from ledger.storage.peer_cursors import MAX_MARKS, HomeMark
 
 VERSION: Final = 1
@@ -45,6 +46,8 @@ MAX_RECALLED: Final = 20_000
 """Most events in one answer to a server that asks for its own."""
 MAX_COPIED: Final = 2000
 """Most events in one page of a log that is copied."""
+MAX_WRAPPED_BYTES: Final = 1024
+"""Longest key of a call as a log's server keeps it."""
 MAX_BLOB_ANSWER_BYTES: Final = 10 * 1024 * 1024
 """Largest blob that is given back."""
 
@@ -92,6 +95,24 @@ class BlobEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     size_bytes: Size
 
 
+class CallKey(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The key of a call, on its way to a server that is sent the call's events."""
+
+    call_id: UUID
+    secret: Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
+
+    def __repr__(self) -> str:
+        return f"CallKey({self.call_id})"
+
+
+class KeptKey(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The key of a call as a log's server keeps it: only that server's master key opens it."""
+
+    call_id: UUID
+    wrapped: Annotated[bytes, msgspec.Meta(max_length=MAX_WRAPPED_BYTES)] | None
+    """None: it was destroyed."""
+
+
 class BatchHeader(Message, frozen=True, kw_only=True):
     """A piece of an origin's log, as far as it concerns one home."""
 
@@ -111,6 +132,8 @@ class BatchHeader(Message, frozen=True, kw_only=True):
     """The Merkle root of the origin's log at ``through_position``."""
     parcels: Annotated[tuple[Parcel, ...], msgspec.Meta(max_length=MAX_PARCELS)] = ()
     blobs: Annotated[tuple[BlobEntry, ...], msgspec.Meta(max_length=MAX_BLOBS)] = ()
+    keys: Annotated[tuple[CallKey, ...], msgspec.Meta(max_length=MAX_PARCELS)] = ()
+    """Of the calls that the parcels tell of, those that the origin has."""
 
 
 class Batch(NamedTuple):
@@ -315,6 +338,8 @@ class RecallAnswer(Message, frozen=True, kw_only=True, tag="recalled"):
     """How far the peer had taken in each incarnation of the asking server's log."""
     events: Annotated[tuple[RecalledEvent, ...], msgspec.Meta(max_length=MAX_RECALLED)]
     """Whole streams, as far as the peer has them, in the order of its log."""
+    keys: Annotated[tuple[CallKey, ...], msgspec.Meta(max_length=MAX_RECALLED)] = ()
+    """Of the calls among them, those that the peer has."""
 
 
 class BlobAnswer(Message, frozen=True, kw_only=True, tag="blob"):
@@ -393,6 +418,8 @@ class LogPage(Message, frozen=True, kw_only=True, tag="log-page"):
     is_other_history: bool = False
     """What the one who asks holds already is not the beginning of this log; nothing is given."""
     events: Annotated[tuple[CopiedEvent, ...], msgspec.Meta(max_length=MAX_COPIED)] = ()
+    keys: Annotated[tuple[KeptKey, ...], msgspec.Meta(max_length=MAX_COPIED)] = ()
+    """Of the calls whose first event is among them."""
     checkpoint: Note | None = None
     """Signed by the log, for ``through_position``."""
     origins: tuple[OriginRow, ...] = ()
@@ -536,6 +563,8 @@ class RefusalReason:
     """The recording is not in the origin's store, and not at the home."""
     AUDIO_CORRUPT: Final = "audio-corrupt"
     """The recording in the origin's store is not what it was."""
+    KEY_MISSING: Final = "key-missing"
+    """What the origin sent is sealed, and neither of the two has its key."""
     REJECTED: Final = "rejected"
     """The peer cannot bear the message, and cannot say why."""
     TOO_LARGE: Final = "too-large"

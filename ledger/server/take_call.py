@@ -11,10 +11,12 @@ from eventsourcing.persistence import IntegrityError
 
 from ledger.call_status import decide_status
 from ledger.call_transfer import TransferDecision, decide_transfer
+from ledger.caller import seal_caller
 from ledger.events import (
     Caller,
     CallReceived,
     ReachabilityEvidence,
+    Sealed,
     Stamp,
     TransferDecided,
 )
@@ -37,9 +39,9 @@ async def take_call(parts: ServerParts, report: CallReport) -> CallDecision:
     decided = _transfer_decided(call_id, decision, stamp)
     # The key is in the commit of the first event of its call: neither is ever there alone. Of two
     # that report one call at the same time, only the winner's key is kept.
-    _, wrapped = parts.vault.new_key(call_id)
-    # Not sealed with it yet: keys do not travel, and the message's home has to show who called.
-    received = _call_received(call_id, report, _caller(report), stamp)
+    key, wrapped = parts.vault.new_key(call_id)
+    sealed = seal_caller(_caller(report), key, parts.vault.random_bytes)
+    received = _call_received(call_id, report, sealed, stamp)
     events = [to_stored_event(event) for event in (received, decided)]
     try:
         await parts.log.append(Append(events, keys=[wrapped]))
@@ -74,7 +76,7 @@ def _caller(report: CallReport) -> Caller:
     )
 
 
-def _call_received(call_id: UUID, report: CallReport, caller: Caller, stamp: Stamp) -> CallReceived:
+def _call_received(call_id: UUID, report: CallReport, caller: Sealed, stamp: Stamp) -> CallReceived:
     return CallReceived(
         originator_id=call_id,
         originator_version=1,

@@ -14,9 +14,10 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from ledger.caller import CallerState, SeenCaller, open_caller
-from ledger.errors import CallerError, CorruptionError
+from ledger.errors import CorruptionError, LedgerError
 from ledger.events import AnyCaller, Caller, Sealed
 from ledger.sealing import MessageKey
+from ledger.storage.vault import FoundKey
 
 _ERASED: Final = SeenCaller(state=CallerState.ERASED)
 _SEALED: Final = SeenCaller(state=CallerState.SEALED)
@@ -26,7 +27,7 @@ _DAMAGED: Final = SeenCaller(state=CallerState.DAMAGED)
 class Keys(Protocol):
     """Finds keys: a `ledger.storage.vault.Vault`."""
 
-    def keys(self, call_ids: Iterable[UUID]) -> dict[UUID, MessageKey | None]:
+    def find(self, call_ids: Iterable[UUID]) -> dict[UUID, FoundKey]:
         """Give those that are here; None for one that was destroyed."""
 
 
@@ -44,32 +45,15 @@ class Callers:
         """
         asked = list(callers)
         sealed = {call_id for call_id, caller in asked if isinstance(caller, str)}
-        keys = self._find(sealed) if sealed else {}
+        keys = self._keys.find(sealed) if sealed else {}
         return [_see(call_id, caller, keys) for call_id, caller in asked]
 
     def see_one(self, call_id: UUID, caller: AnyCaller | None) -> SeenCaller:
         """Say who made this call."""
         return self.see([(call_id, caller)])[0]
 
-    def _find(self, call_ids: Iterable[UUID]) -> Mapping[UUID, MessageKey | Exception | None]:
-        try:
-            return self._keys.keys(call_ids)
-        except (CallerError, CorruptionError):
-            # One of them is damaged, or from another master key: the others need not suffer.
-            return {call_id: key for one in call_ids for call_id, key in self._find_one(one)}
 
-    def _find_one(self, call_id: UUID) -> Iterable[tuple[UUID, MessageKey | Exception | None]]:
-        try:
-            return self._keys.keys([call_id]).items()
-        except (CallerError, CorruptionError) as error:
-            return [(call_id, error)]
-
-
-def _see(
-    call_id: UUID,
-    caller: AnyCaller | None,
-    keys: Mapping[UUID, MessageKey | Exception | None],
-) -> SeenCaller:
+def _see(call_id: UUID, caller: AnyCaller | None, keys: Mapping[UUID, FoundKey]) -> SeenCaller:
     if not isinstance(caller, str):
         return SeenCaller(state=CallerState.KNOWN, caller=caller or Caller())
     if call_id not in keys:
@@ -78,8 +62,8 @@ def _see(
     return _ERASED if key is None else _opened(caller, key)
 
 
-def _opened(caller: Sealed, key: MessageKey | Exception) -> SeenCaller:
-    if isinstance(key, Exception):
+def _opened(caller: Sealed, key: MessageKey | LedgerError) -> SeenCaller:
+    if isinstance(key, LedgerError):
         return _DAMAGED
     try:
         return SeenCaller(state=CallerState.KNOWN, caller=open_caller(caller, key))

@@ -6,7 +6,8 @@ events are read that it does not have yet, after both have shown the same Merkle
 that it has. The copy changes in one transaction: killed half-way, nothing happened.
 
 Where blobs lie is not copied: a copy has its audio in a store of its own, and its maker says where.
-Nor are the keys of sealed messages: what is erased here must be erased in every copy.
+The keys of calls are copied as they stand here, wrapped: what was destroyed since is gone from the
+copy too once it is brought up to date.
 
 Source: claim 10; RFC 9162 section 2.1.
 """
@@ -30,7 +31,6 @@ from ledger.storage.schema import (
     BLOB_LOCATION,
     EVENTS,
     LOG_HEAD,
-    MESSAGE_KEY,
     METADATA,
     ROW_SUM,
     TREE_NODE,
@@ -66,7 +66,7 @@ def copy_log(
         for rows in _pages(old, _nodes_after(before)):
             _insert(new, TREE_NODE, rows)
         for table in METADATA.sorted_tables:
-            if table.name not in APPEND_ONLY and table not in (BLOB_LOCATION, MESSAGE_KEY):
+            if table.name not in APPEND_ONLY and table is not BLOB_LOCATION:
                 which = _of_the_log(table)
                 new.execute(table.delete().where(which))
                 for rows in _pages(old, sa.select(table).where(which)):

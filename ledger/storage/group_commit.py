@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Final, TypeAlias
@@ -24,6 +24,7 @@ from uuid import UUID
 from ledger.errors import TransientError
 from ledger.events import DomainEvent
 from ledger.offload import Offload
+from ledger.sealing import WrappedKey
 from ledger.storage.event_log import (
     Append,
     Appended,
@@ -251,6 +252,12 @@ class EventLog:
         """Read streams of messages with all that tell of those messages before."""
         read = self.recorder.read_streams
         return await self._offload(partial(read_with_earlier, read, list(streams)))
+
+    async def read_keys(self, call_ids: Collection[UUID]) -> dict[UUID, WrappedKey]:
+        """See `LogRecorder.read_keys`."""
+        if not call_ids:
+            return {}
+        return await self._offload(partial(self.recorder.read_keys, list(call_ids)))
 
     async def read_topics(self, topics: Sequence[str], start: int, stop: int) -> list[LogEntry]:
         """Read the entries of some kinds; see `LogRecorder.read_topics`."""

@@ -12,12 +12,17 @@ Source: claim 10 (storage interface module).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeAlias
 from uuid import UUID
 
-from ledger.errors import NotFoundError
+from ledger.errors import CallerError, CorruptionError, LedgerError, NotFoundError
 from ledger.ids import RandomBytes
 from ledger.sealing import MasterKey, MessageKey, WrappedKey, new_message_key
 from ledger.storage.event_log import LogRecorder
+
+FoundKey: TypeAlias = MessageKey | LedgerError | None
+"""A key; why it cannot be opened (another master key wrapped it, or it is damaged); or None: it was
+destroyed."""
 
 
 class ErasedError(NotFoundError):
@@ -47,16 +52,30 @@ class Vault:
         """Give what has to be committed so that these keys are gone, were they ever here or not."""
         return tuple(WrappedKey(call_id, None) for call_id in call_ids)
 
+    def find(self, call_ids: Iterable[UUID]) -> dict[UUID, FoundKey]:
+        """Give what is here of the keys of these calls; unknown ones are left out."""
+        found = self._log.read_keys(list(call_ids))
+        return {call_id: self._open(key) for call_id, key in found.items()}
+
     def keys(self, call_ids: Iterable[UUID]) -> dict[UUID, MessageKey | None]:
         """Give the keys of these calls: None for one that was destroyed; unknown ones are left out.
 
         Raises CallerError when another master key wrapped one, CorruptionError when one is damaged.
         """
-        found = self._log.read_keys(list(call_ids))
-        return {
-            call_id: None if key.wrapped is None else self._master.unwrap(key)
-            for call_id, key in found.items()
-        }
+        keys: dict[UUID, MessageKey | None] = {}
+        for call_id, key in self.find(call_ids).items():
+            if isinstance(key, LedgerError):
+                raise key
+            keys[call_id] = key
+        return keys
+
+    def _open(self, key: WrappedKey) -> FoundKey:
+        if key.wrapped is None:
+            return None
+        try:
+            return self._master.unwrap(key)
+        except (CallerError, CorruptionError) as error:
+            return error
 
     def key(self, call_id: UUID) -> MessageKey:
         """Give the key of this call.

@@ -33,6 +33,7 @@ def receiver_of(site: Site) -> Receiver:
         homes=load_homes(site.disk.recorder, site.directory),
         log=log,
         blobs=site.disk.blobs,
+        vault=site.make_vault(),
         clock=clock,
         offload=offload,
         rng=random.Random(1),

@@ -1,13 +1,15 @@
 """An archive is written beside the running server, and a lost server comes back from it."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from ledger.sealing import new_master_key
 from tests.support.api import wav
 from tests.support.command_line import CommandLine
-from tests.support.pair import Client, eventually, write_pair
+from tests.support.pair import CALLER, Client, eventually, write_pair
 from tests.support.processes import Servers
 
 KEYS = {"server.key", "tls.key", "tls.crt", "master.key"}
@@ -63,6 +65,25 @@ def test_lost_server_comes_back_from_a_directory(archived, kind):
         client = Client(servers["alpha"])
         eventually(lambda: sorted(client.mailbox("1001")) == sorted(left))
         assert client.audio("1001", left[0]) == wav(1200, level=3)
+        assert client.callers("1001") == {("known", CALLER)}
+
+
+def test_recovery_with_another_master_key_says_that_nobody_can_read_the_calls(archived):
+    run, archive, _, left = archived
+    lose(run.config)
+    file = run.config.parent / "data" / "master.key"
+    right = file.read_bytes()
+    file.unlink()
+    try:
+        refused = run("recover", run.config.parent, "--from", archive, code=2)
+        assert "master.key" in refused.err
+        new_master_key(file, os.urandom)
+        done = run("recover", run.config.parent, "--from", archive, "--json", code=1).json
+        assert f"{len(left)} calls cannot be read" in done["statement"]
+    finally:
+        file.unlink(missing_ok=True)
+        file.write_bytes(right)
+        file.chmod(0o600)
 
 
 def test_damage_to_an_archive_is_found_and_named(archived, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -20,11 +21,13 @@ from ledger.configuration import load_configuration
 from ledger.events import MessageStored, decode
 from ledger.migration.wire import LogPage, LogPageRequest
 from ledger.offload import ThreadOffload
+from ledger.sealing import load_master_key
 from ledger.storage.log_copy import LogCopy
 from ledger.storage.open_recorder import open_recorder
+from ledger.storage.vault import Vault
 from tests.support.api import wav
 from tests.support.command_line import CommandLine
-from tests.support.pair import Client, eventually, set_keys
+from tests.support.pair import CALLER, Client, eventually, set_keys
 from tests.support.processes import Servers, free_ports
 from vmledger.cluster import write_cluster
 from vmledger.recovery import Recovery
@@ -212,6 +215,8 @@ def test_lost_server_comes_back_from_its_mirror_with_all_that_was_acknowledged(s
     for message in sorted(safe)[:10]:
         extension = next(e for e, found in held.items() if message in found)
         assert clients[extension].audio(extension, message) == died[message]
+    for extension, client in clients.items():
+        assert client.callers(extension) == {("known", CALLER)}, "every key came along"
     eventually(lambda: is_copied(files))
     assert len(copies_of_alpha(files)) == 1, "the same copy goes on"
     after = alpha.leave("3001", wav(1500, level=9))
@@ -372,6 +377,9 @@ def recover_half(config_file: Path, copy: Path) -> int:
                 target,
                 folder,
                 [Half()],
+                vault=Vault(
+                    target.recorder, load_master_key(config.identity.master_key), os.urandom
+                ),
                 offload=offload,
                 clock=SystemClock(),
                 new_id=uuid4,

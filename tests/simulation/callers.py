@@ -1,19 +1,21 @@
-"""Who calls in a simulation, and what must be known of that: all of it, at home."""
+"""Who calls in a simulation, and what must be known of that: all at home, nothing in a log."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from ledger.caller import CallerState
 from ledger.events import AnyCaller, Caller, CallReceived
 from ledger.storage.callers import Callers
+from ledger.storage.event_log import LogEntry
 from ledger.storage.vault import Vault
 from tests.simulation.logs import event_of
 from tests.simulation.server import Machine
 
 if TYPE_CHECKING:
+    from tests.simulation.remains import Remains
     from tests.simulation.world import World
 
 NUMBER: Final = "+49301234"
@@ -24,6 +26,28 @@ NAME: Final = "Ann Unmistakable"
 def caller_of(call_id: UUID) -> Caller:
     """Give who made a call: another number for each."""
     return Caller(number=f"{NUMBER}{call_id.int % 10**6:06}", name=NAME)
+
+
+def nobody_is_named_in_a_log(world: Remains) -> Iterator[str]:
+    """No event of any log, or of a copy of one, holds a caller's number or name as it is."""
+    signs = NUMBER.encode(), NAME.encode()
+    for name, machine in world.all_machines.items():
+        for entry in _entries(machine):
+            if any(sign in entry.plain for sign in signs) or _is_open(entry):
+                yield f"position {entry.position} of {name} names who called"
+
+
+def _entries(machine: Any) -> Iterator[LogEntry]:
+    yield from machine.image.entries
+    for kept in getattr(machine, "copies", {}).values():
+        yield from kept.image.entries
+
+
+def _is_open(entry: LogEntry) -> bool:
+    if entry.topic != "call-received":
+        return False
+    event = event_of(entry)
+    return isinstance(event, CallReceived) and isinstance(event.personal, Caller)
 
 
 def homes_know_who_called(world: World) -> Iterator[str]:

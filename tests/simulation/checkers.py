@@ -22,7 +22,7 @@ from ledger.storage.stored_form import decode as decode_stored_form
 from ledger.storage.stored_form import intact_prefix, read_metadata
 from projections.mailboxes import MESSAGE
 from projections.replay import replay_mailboxes
-from tests.simulation.callers import homes_know_who_called
+from tests.simulation.callers import homes_know_who_called, nobody_is_named_in_a_log
 from tests.simulation.cosignatures import no_history_changes_unseen, witnesses_signed_what_was
 from tests.simulation.logs import event_of, profiles_of
 from tests.simulation.mirrors import copies_equal_their_logs, lagging_copies
@@ -204,20 +204,11 @@ def every_message_has_its_sound(world: Remains) -> Findings:
 
 
 def every_call_has_its_key(world: World) -> Findings:
-    """At the server that took it, from the commit of its first event on, and it can be unwrapped.
-
-    A log that was fetched back from others comes without: keys do not travel yet.
-    """
+    """Wherever it is told of, also after a recovery, and it can be unwrapped."""
     for name, machine in world.machines.items():
-        if world.told.went_back(name):
-            continue
-        taken = [
-            entry.originator_id
-            for entry in machine.image.entries
-            if entry.topic == "call-received" and entry.origin is None
-        ]
-        for call_id in set(taken) - machine.vault.keys(taken).keys():
-            yield f"{name} took call {call_id} and has no key of it"
+        calls = [e.originator_id for e in machine.image.entries if e.topic == "call-received"]
+        for call_id in set(calls) - machine.vault.keys(calls).keys():
+            yield f"{name} has call {call_id} and no key of it"
 
 
 def damage_is_noticed(world: Remains) -> Findings:
@@ -604,6 +595,7 @@ ON_STORES: Final[tuple[Callable[[Remains], Findings], ...]] = (
     no_voice_vanishes,
     no_voice_is_only_in_a_nameless_blob,
     mailboxes_list_each_message_once,
+    nobody_is_named_in_a_log,
 )
 """What can be asked of any stores: also of those that real servers left."""
 

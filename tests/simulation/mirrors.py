@@ -24,6 +24,7 @@ from ledger.storage.log_copy import CURRENT_COPY, CheckpointFile
 from ledger.storage.memory import LogImage
 from ledger.storage.merkle import Frontier
 from ledger.storage.recorder import Head
+from ledger.storage.vault import Vault
 from tests.simulation.disk import Crashed, VirtualFiles
 from tests.simulation.logs import event_of
 from tests.simulation.network import SimulatedLink
@@ -180,6 +181,7 @@ async def _recover_lost(process: Process) -> None:
         target,
         folder,
         sources,
+        vault=Vault(target.recorder, machine.master, process.rng.randbytes),
         offload=offload,
         clock=clock,
         new_id=new_id_factory(clock.now, process.rng.randbytes),

@@ -34,6 +34,10 @@ def set_keys(config: Path, **values: object) -> None:
     config.write_text(text)
 
 
+CALLER = "+15550177"
+"""Who makes every call."""
+
+
 class Client:
     """An operator's and a switch's view of one server."""
 
@@ -45,7 +49,7 @@ class Client:
 
     def report(self, extension: str) -> str:
         """Report a call nobody answered; gives where its recording goes."""
-        body = {"called_extension": extension, "status": "no-answer"}
+        body = {"called_extension": extension, "status": "no-answer", "caller_number": CALLER}
         answer = self.http.post("/v1/calls", json=body)
         assert answer.status_code == 201, answer.text
         return answer.headers["location"]
@@ -68,6 +72,12 @@ class Client:
         """List the messages of a mailbox, the newest first."""
         answer = self.http.get(f"/v1/mailboxes/{extension}")
         return [message["message_id"] for message in answer.json()["messages"]]
+
+    def callers(self, extension: str) -> set[tuple[str, str | None]]:
+        """Say how the callers of a mailbox's messages are shown: state and number."""
+        answer = self.http.get(f"/v1/mailboxes/{extension}", params={"limit": 1000})
+        shown = answer.json()["messages"]
+        return {(message["caller_state"], message["caller_number"]) for message in shown}
 
     def audio(self, extension: str, message_id: str) -> bytes:
         headers = {"Accept": "audio/wav"}

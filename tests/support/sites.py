@@ -14,6 +14,7 @@ from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ledger.caller import SeenCaller, seal_caller
 from ledger.configuration import Directory, Limits, Replication, ServerEntry, parse_claim
 from ledger.errors import TransientError
 from ledger.events import (
@@ -41,13 +42,18 @@ from ledger.migration.origin import OriginParts
 from ledger.migration.reachability import Observers, Reachability
 from ledger.migration.settlement import Settlement
 from ledger.migration.witness import Witness
+from ledger.sealing import MasterKey
 from ledger.storage import stored_form
+from ledger.storage.callers import Callers
 from ledger.storage.cosigned_checkpoints import MemoryCosignedCheckpoints
+from ledger.storage.event_log import Append
 from ledger.storage.group_commit import EventLog
+from ledger.storage.mapper import to_stored_event
 from ledger.storage.memory import MemoryLogRecorder
 from ledger.storage.memory_blobs import MemoryBlobStore
 from ledger.storage.peer_cursors import MemoryCursorStore
 from ledger.storage.server_stream import ServerStream
+from ledger.storage.vault import Vault
 from tests.simulation.loop import VirtualLoop
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -70,6 +76,9 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
                 await _RUNNING.pop().stop()
 
     return VirtualLoop().run(whole())
+
+
+CALLER = Caller(number="100")
 
 
 class VirtualClock:
@@ -173,9 +182,15 @@ class Site:
     def new_id(self) -> UUID:
         return uuid7(int(self.clock.now().timestamp() * 1000), self.rng.randbytes(10))
 
+    def make_vault(self) -> Vault:
+        """Open its keys, by a master key that outlives its disk."""
+        master = MasterKey(hashlib.sha256(self.id.encode()).digest())
+        return Vault(self.disk.recorder, master, random.Random(self.id).randbytes)
+
     async def start(self) -> None:
         clock, offload = self.clock, self.offload
         self.log = EventLog(self.disk.recorder, offload)
+        self.vault = self.make_vault()
         self.homes = load_homes(self.disk.recorder, self.directory)
         self.reachability = Reachability(self.links, self.settings, clock)
         incarnations = Incarnations(self.id, self.log, clock, self.new_id)
@@ -193,6 +208,7 @@ class Site:
             homes=self.homes,
             log=self.log,
             blobs=self.disk.blobs,
+            vault=self.vault,
             clock=clock,
             offload=offload,
             rng=self.rng,
@@ -208,6 +224,7 @@ class Site:
             homes=self.homes,
             log=self.log,
             blobs=self.disk.blobs,
+            vault=self.vault,
             clock=clock,
             offload=offload,
             rng=self.rng,
@@ -262,6 +279,7 @@ class Site:
             "recorded_by": self.id,
         }
         target = home or self.home_of(extension)
+        key, wrapped = self.vault.new_key(call_id)
         message = MessageStored(
             **common,
             originator_version=3,
@@ -280,30 +298,35 @@ class Site:
                 duration_ms=1,
             ),
         )
-        await self.log.append_events(
-            [
-                CallReceived(
-                    **common,
-                    originator_version=1,
-                    called_extension=extension,
-                    context="default",
-                    status=CallStatus.BUSY,
-                    personal=Caller(number="100"),
-                ),
-                TransferDecided(
-                    **common,
-                    originator_version=2,
-                    to_voicemail=True,
-                    reason=DecisionReason.CALLED_PARTY_BUSY,
-                    mailbox=mailbox,
-                    home=target,
-                    is_remote=True,
-                    is_reachable=True,
-                ),
-                message,
-            ]
-        )
+        events = [
+            CallReceived(
+                **common,
+                originator_version=1,
+                called_extension=extension,
+                context="default",
+                status=CallStatus.BUSY,
+                personal=seal_caller(CALLER, key, self.vault.random_bytes),
+            ),
+            TransferDecided(
+                **common,
+                originator_version=2,
+                to_voicemail=True,
+                reason=DecisionReason.CALLED_PARTY_BUSY,
+                mailbox=mailbox,
+                home=target,
+                is_remote=True,
+                is_reachable=True,
+            ),
+            message,
+        ]
+        await self.log.append(Append([to_stored_event(e) for e in events], keys=[wrapped]))
         return message
+
+    def caller_of(self, call_id: UUID) -> SeenCaller:
+        """Say who called, as this server shows it."""
+        received = decode(self.disk.recorder.read_streams([call_id])[call_id][0].plain)
+        assert isinstance(received, CallReceived)
+        return Callers(self.vault).see_one(call_id, received.personal)
 
     def home_of(self, extension: str) -> str:
         entry = self.directory.home_of(MailboxAddress(extension))

@@ -13,6 +13,7 @@ import pytest
 from ledger import events as e
 from ledger.identity import generate_identity
 from ledger.migration.receipts import sign_receipt
+from ledger.sealing import WrappedKey
 from ledger.storage.compression import compress, decompress
 from ledger.storage.event_log import Append
 from ledger.storage.mapper import to_stored_event
@@ -65,7 +66,8 @@ def log_file(tmp_path_factory) -> Path:
     for number, start in enumerate(range(1, history.position + 1, 100)):
         page = history.log.read(start, 100)
         stored = [to_stored_event(e.decode(entry.plain)) for entry in page]
-        recorder.commit([Append(stored)])
+        keys = history.log.read_keys([entry.originator_id for entry in page])
+        recorder.commit([Append(stored, keys=list(keys.values()))])
         recorder.commit([Append([to_stored_event(receipt_event(recorder, number))])])
     recorder.close()
     return path
@@ -178,6 +180,29 @@ def test_several_changes_are_all_found(copy):
     for position in (7, 350, 680):
         change(copy, "UPDATE events SET state = ? WHERE position = ?", b"rot", position)
     assert {"position 7", "position 350", "position 680"} <= places(copy)
+
+
+def test_sealed_call_without_key_is_damage_and_with_a_destroyed_one_is_not(tmp_path):
+    with closing(open_recorder(f"sqlite:///{tmp_path / 'ledger.sqlite'}")) as recorder:
+        for call_id, keys in (
+            (UUID(int=1), [WrappedKey(UUID(int=1), b"key")]),
+            (UUID(int=2), [WrappedKey(UUID(int=2), None)]),
+            (UUID(int=3), []),
+        ):
+            received = e.CallReceived(
+                originator_id=call_id,
+                originator_version=1,
+                recorded_at=START,
+                recorded_by="alpha",
+                called_extension="1001",
+                context="default",
+                status=e.CallStatus.BUSY,
+                personal="c2VhbGVk",
+            )
+            recorder.commit([Append([to_stored_event(received)], keys=keys)])
+        found = verify_log(recorder, server="alpha")
+    assert [finding.place for finding in found.findings] == [f"key of call {UUID(int=3)}"]
+    assert "position 3 is sealed" in found.findings[0].what
 
 
 def test_receipt_that_nobody_signed_is_found(copy):

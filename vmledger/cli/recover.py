@@ -119,6 +119,11 @@ def state(report: RecoveryReport) -> str:
         lacks.append(f"another history of this log is known to {told}, and is not recovered")
     if report.missing:
         lacks.append(f"{len(report.missing)} recordings are missing")
+    if report.unreadable_calls:
+        lacks.append(
+            f"{report.unreadable_calls} calls cannot be read: their keys are missing, or another "
+            "master key wrapped them; 'vmledger log verify' names them"
+        )
     return f"{through}, {'; '.join(lacks) or 'nothing missing'}"
 
 

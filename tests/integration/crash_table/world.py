@@ -230,6 +230,7 @@ class Site:
             now_s=clock.monotonic_s,
             new_name=lambda: f"{self._rng.getrandbits(64):016x}",
         )
+        vault = Vault(self.recorder, self._master, self._keys.randbytes)
         self.homes = load_homes(self.recorder, self.config.directory)
         stream = ServerStream(self.id, log, clock)
         peer = next(site for site in self._world.sites.values() if site is not self)
@@ -240,6 +241,7 @@ class Site:
             links={peer.id: Link(self._world, self, peer)},
             log=log,
             blobs=blobs,
+            vault=vault,
             cursors=CountedCursors(self._cursors, self.steps),
             checkpoints=CountedCheckpoints(self._checkpoints, self.steps),
             server_stream=stream,
@@ -256,9 +258,14 @@ class Site:
                 mailboxes=MailboxStates(log),
                 blobs=blobs,
                 spool=Spool(
-                    SPOOL, files=files, monotonic_s=clock.monotonic_s, now_s=clock.monotonic_s
+                    SPOOL,
+                    files=files,
+                    monotonic_s=clock.monotonic_s,
+                    now_s=clock.monotonic_s,
+                    random_bytes=self._keys.randbytes,
+                    find_key=vault.key,
                 ),
-                vault=Vault(self.recorder, self._master, self._keys.randbytes),
+                vault=vault,
                 clock=clock,
                 offload=offload,
                 new_id=self.new_id,

@@ -1,7 +1,10 @@
 """Mailboxes through the HTTP API: what is in them, now and then, and what users do."""
 
+from uuid import UUID
+
 import pytest
 
+from ledger.storage.event_log import Append
 from tests.support.api import some_id, wav
 from vmledger.access import Scope
 
@@ -21,6 +24,36 @@ def test_a_message_shows_in_its_mailbox_at_once(api):
     assert message["caller_state"] == "known"
     assert (message["digest"], message["custody"]) == (stored["digest"], "alpha")
     assert page["counts"]["new"] == 1
+
+
+def test_a_caller_whose_key_is_destroyed_is_erased_everywhere_and_at_any_past_moment(api):
+    kept, erased = api.leave_message("1190"), api.leave_message("1190")
+    recorder = api.program.stores.recorder
+    then = recorder.head().position
+    (destroyed,) = recorder.commit(
+        [Append([], keys=api.program.stores.vault.destroy([UUID(erased["call_id"])]))]
+    )
+    assert not isinstance(destroyed, Exception)
+    expected = {
+        kept["call_id"]: ("known", "+4930123"),
+        erased["call_id"]: ("erased", None),
+    }
+    for path, name in (
+        ("/v1/mailboxes/1190", "messages"),
+        (f"/v1/mailboxes/1190?position={then}", "messages"),
+        ("/v1/calls?extension=1190", "calls"),
+    ):
+        shown = api.operator.get(path).json()[name]
+        assert {s["call_id"]: (s["caller_state"], s["caller_number"]) for s in shown} == expected
+    story = api.operator.get(f"/v1/messages/{erased['message_id']}/story").json()
+    assert "somebody who was erased" in story["steps"][0]["text"]
+
+
+def test_no_event_of_the_log_names_who_called(api):
+    api.leave_message("1191")
+    log = api.operator.get("/v1/log").text
+    assert "call-received" in log
+    assert "4930123" not in log
 
 
 def test_a_message_that_waits_here_shows_in_its_mailbox_as_pending(api):

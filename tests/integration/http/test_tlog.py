@@ -4,7 +4,6 @@
 """
 
 import base64
-import json
 from hashlib import sha256
 
 import pytest
@@ -105,7 +104,13 @@ def test_proof_of_a_message_holds_for_whoever_has_the_servers_key(api):
         "message-stored",
         "message-delivered",
     ]
-    assert json.loads(proof.events[0].event)["personal"]["number"] == "+4930123"
+
+
+def test_proof_names_nobody_who_called(api):
+    message = api.leave_message("1006")
+    answer = api.operator.get(f"/v1/log/proof/{message['message_id']}")
+    assert "call-received" in answer.text
+    assert "4930123" not in answer.text
 
 
 def test_there_is_no_proof_of_an_unknown_message(api):

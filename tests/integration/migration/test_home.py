@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from ledger.caller import CallerState
 from ledger.events import (
     BackupVerified,
     MailboxOpened,
@@ -15,10 +16,12 @@ from ledger.events import (
     MessageMigrated,
     MigrationRefused,
     PinChanged,
+    decode,
     encode,
 )
 from ledger.ids import server_stream_id
 from ledger.migration.link import Route
+from ledger.migration.travelling_keys import keys_to_send
 from ledger.migration.wire import (
     Accepted,
     BatchHeader,
@@ -34,10 +37,10 @@ from ledger.migration.wire import (
     encode_batch,
     encode_request,
 )
-from ledger.storage.event_log import LogEntry
+from ledger.storage.event_log import Append, LogEntry
 from ledger.storage.merkle import EMPTY_ROOT
 from ledger.storage.peer_cursors import HomeMark
-from tests.support.sites import START, Site, eventually, make_sites, run
+from tests.support.sites import CALLER, START, InPlace, Site, eventually, make_sites, run
 
 INCARNATION = UUID(int=77)
 
@@ -65,6 +68,10 @@ def parcel_of(entries: list[LogEntry], **changes: Any) -> Parcel:
     return Parcel(events=tuple(WireEvent(p, msgspec.Raw(d)) for p, d in events), **fields)
 
 
+def parcel_call(parcel: Parcel) -> UUID:
+    return decode(bytes(parcel.events[0].plain)).originator_id
+
+
 async def send(
     alpha: Site,
     bravo: Site,
@@ -86,6 +93,7 @@ async def send(
         "after_root": EMPTY_ROOT.hex(),
         "through_position": max((p.position for p in parcels), default=1),
         "through_root": "a" * 64,
+        "keys": await keys_to_send(alpha.vault, InPlace(), _calls_in(parcels)),
     } | changes
     header = BatchHeader(
         parcels=tuple(parcels),
@@ -94,6 +102,11 @@ async def send(
     )
     body = encode_batch(header, list(blobs.values()))
     return decode_answer(await bravo.receiver.handle(sender, Route.BATCH, body), "bravo")
+
+
+def _calls_in(parcels: list[Parcel]) -> set[UUID]:
+    plains = (msgspec.json.decode(e.plain) for parcel in parcels for e in parcel.events)
+    return {UUID(plain["originator_id"]) for plain in plains}
 
 
 async def contact(bravo: Site, *marks: HomeMark) -> ContactAnswer:
@@ -358,6 +371,82 @@ def test_recording_that_the_home_lost_is_healed_by_the_next_one_that_comes():
             == (parcel.blobs[0])
         )
         assert len(bravo.delivered()) == 1
+
+    run(main())
+
+
+def test_call_comes_with_its_key_which_only_the_master_key_of_its_home_opens():
+    async def main():
+        alpha, bravo = await only()
+        entries = await call_at(alpha)
+        call_id = entries[0].originator_id
+        await send(alpha, bravo, [parcel_of(entries)])
+        assert bravo.caller_of(call_id) == alpha.caller_of(call_id)
+        assert bravo.caller_of(call_id).caller == CALLER
+        assert bravo.log.recorder.read_keys([call_id]) != alpha.log.recorder.read_keys([call_id])
+
+    run(main())
+
+
+def test_sealed_call_is_refused_while_neither_has_its_key_and_nothing_of_it_is_kept():
+    async def main():
+        alpha, bravo = await only()
+        parcel = parcel_of(await call_at(alpha))
+        answer = await send(alpha, bravo, [parcel], keys=())
+        assert [refused.reason for refused in answer.refusals] == ["key-missing"]
+        assert bravo.disk.recorder.head().position == 0
+        assert (await send(alpha, bravo, [parcel], through_position=4)).refusals == ()
+        assert len(bravo.delivered()) == 1
+
+    run(main())
+
+
+def test_key_of_a_refused_message_is_not_kept():
+    async def main():
+        alpha, bravo = await only()
+        entries = await call_at(alpha)
+        answer = await send(alpha, bravo, [parcel_of(entries)], blobs={})
+        assert [refused.reason for refused in answer.refusals] == ["audio-missing"]
+        assert bravo.disk.recorder.image.keys == {}
+
+    run(main())
+
+
+def test_key_that_the_home_lost_is_healed_by_the_next_one_that_comes():
+    async def main():
+        alpha, bravo = await only()
+        parcel = parcel_of(await call_at(alpha))
+        await send(alpha, bravo, [parcel])
+        bravo.disk.recorder.image.keys.clear()
+        await send(alpha, bravo, [parcel])
+        assert bravo.caller_of(parcel_call(parcel)).state is CallerState.KNOWN
+        assert len(bravo.delivered()) == 1
+
+    run(main())
+
+
+def test_key_that_the_home_destroyed_stays_so_when_its_message_comes_again():
+    async def main():
+        alpha, bravo = await only()
+        parcel = parcel_of(await call_at(alpha))
+        call_id = parcel_call(parcel)
+        await send(alpha, bravo, [parcel])
+        await bravo.log.append(Append([], keys=bravo.vault.destroy([call_id])))
+        assert (await send(alpha, bravo, [parcel], through_position=4)).refusals == ()
+        assert bravo.caller_of(call_id).state is CallerState.ERASED
+
+    run(main())
+
+
+def test_key_that_does_not_open_at_the_origin_is_not_sent():
+    async def main():
+        alpha, bravo = await only()
+        parcel = parcel_of(await call_at(alpha))
+        keys = alpha.disk.recorder.image.keys
+        wrapped = keys[parcel_call(parcel)]
+        keys[parcel_call(parcel)] = wrapped[:-1] + bytes([wrapped[-1] ^ 1])
+        answer = await send(alpha, bravo, [parcel])
+        assert [refused.reason for refused in answer.refusals] == ["key-missing"]
 
     run(main())
 

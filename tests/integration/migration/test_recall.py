@@ -21,7 +21,7 @@ from ledger.migration.link import PeerClient, Route
 from ledger.migration.wire import decode_answer, encode_answer
 from ledger.pin import ScryptCost, make_verifier
 from tests.integration.migration.test_profile_parcels import stored as stored_form
-from tests.support.sites import Site, eventually, make_sites, quiet, run
+from tests.support.sites import CALLER, Site, eventually, make_sites, quiet, run
 
 
 async def started(*names: str) -> list[Site]:
@@ -88,6 +88,7 @@ def test_message_that_only_its_home_remembers_is_known_here_again_and_not_double
         assert {e.origin for e in after} == {None}
         assert len(bravo.delivered()) == 2
         assert alpha.audio_of(second) == b"two"
+        assert alpha.caller_of(second.originator_id).caller == CALLER
 
     run(main())
 

@@ -55,19 +55,27 @@ def test_somebody_who_reads_does_not_keep_keys_from_being_destroyed(tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_copy_of_a_log_holds_no_keys(kind: str, tmp_path: Path, postgres: Postgres) -> None:
+def test_copy_of_a_log_holds_its_keys_as_they_stand_and_drops_those_that_were_destroyed_since(
+    kind: str, tmp_path: Path, postgres: Postgres
+) -> None:
     source = f"sqlite:///{tmp_path / 'log.sqlite'}"
     if kind == "postgres":
         source = postgres.new_database()
-    target = f"sqlite:///{tmp_path / 'copy.sqlite'}"
+    (tmp_path / "copy").mkdir()
+    target = f"sqlite:///{tmp_path / 'copy' / 'copy.sqlite'}"
+    keys = [WrappedKey(CALLS[0], b"secret" * 9), WrappedKey(CALLS[1], b"other")]
     with contextlib.closing(open_recorder(source)) as log:
-        log.commit([Append([stored_event(1, 1)], keys=[WrappedKey(CALLS[0], b"one")])])
+        log.commit([Append([stored_event(1, 1)], keys=keys)])
+        copy_log(source, target)
+        with contextlib.closing(open_recorder(target)) as copy:
+            assert copy.read_keys(CALLS) == {key.key_id: key for key in keys}
 
-    copy_log(source, target)
+        log.commit([Append([stored_event(1, 2)], keys=[WrappedKey(CALLS[0], None)])])
+        copy_log(source, target)
 
     with contextlib.closing(open_recorder(target)) as copy:
-        assert copy.head().position == 1
-        assert copy.read_keys(CALLS[:1]) == {}
+        assert copy.read_keys(CALLS) == {CALLS[0]: WrappedKey(CALLS[0], None), CALLS[1]: keys[1]}
+    assert b"secret" * 9 not in _bytes_on_disk(tmp_path / "copy")
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

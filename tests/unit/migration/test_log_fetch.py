@@ -11,7 +11,7 @@ import pytest
 
 from ledger.checkpoint import Checkpoint, cosign, log_name, sign_checkpoint, with_cosignatures
 from ledger.errors import PeerError
-from ledger.events import ServerStarted, encode
+from ledger.events import Caller, CallReceived, CallStatus, ServerStarted, encode
 from ledger.identity import ServerIdentity, generate_identity
 from ledger.ids import server_stream_id
 from ledger.migration.log_fetch import LogFetch, LogTarget, OtherHistoryError
@@ -20,10 +20,12 @@ from ledger.migration.wire import (
     CopiedEvent,
     CopyState,
     CosignedRow,
+    KeptKey,
     LogPage,
     LogPageRequest,
     OriginRow,
 )
+from ledger.sealing import WrappedKey
 from ledger.storage.event_log import Append, LogHead, PeerTracking, tracking_name
 from ledger.storage.log_copy import CopyShelf, LogCopy
 from ledger.storage.mapper import to_stored_event
@@ -117,6 +119,40 @@ def test_copy_is_the_log_itself_with_the_servers_word_beside_it(origin, copy):
     assert fetch(origin, copy).events == 5
     assert copy.recorder.head() == origin.recorder.head()
     assert fetch(origin, copy).events == 0
+
+
+CALLS = [UUID(int=n) for n in range(1, 4)]
+
+
+def call_begins(call_id: UUID, *keys: WrappedKey) -> Append:
+    received = CallReceived(
+        originator_id=call_id,
+        originator_version=1,
+        recorded_at=AT,
+        recorded_by="alpha",
+        called_extension="1001",
+        context="default",
+        status=CallStatus.BUSY,
+        personal=Caller(),
+    )
+    return Append([to_stored_event(received)], keys=keys)
+
+
+def test_keys_of_calls_are_copied_as_the_log_keeps_them(origin, copy):
+    kept = WrappedKey(CALLS[0], b"only alpha opens this")
+    destroyed = WrappedKey(CALLS[1], None)
+    origin.recorder.commit(
+        [call_begins(CALLS[0], kept), call_begins(CALLS[1], destroyed), call_begins(CALLS[2])]
+    )
+    fetch(origin, copy)
+    assert copy.recorder.read_keys(CALLS) == {CALLS[0]: kept, CALLS[1]: destroyed}
+
+
+def test_key_of_a_call_that_is_not_in_the_page_is_not_kept(origin, copy):
+    foreign = (KeptKey(CALLS[0], b"of a call that begins elsewhere"),)
+    origin.spoil = lambda page: msgspec.structs.replace(page, keys=foreign)
+    fetch(origin, copy)
+    assert copy.recorder.read_keys(CALLS) == {}
 
 
 def changed_event(page: LogPage) -> LogPage:
