@@ -133,6 +133,7 @@ def rewrite(file: Path) -> None:
     recorder = open_recorder(f"sqlite:///{file}")
     head = recorder.head()
     events = [e.decode(entry.plain) for entry in recorder.read(1, head.position)]
+    keys = recorder.read_keys([event.originator_id for event in events])
     recorder.close()
     new = file.with_name("new.sqlite")
     upgrade(f"sqlite:///{new}", incarnation=head.incarnation)
@@ -142,6 +143,7 @@ def rewrite(file: Path) -> None:
     assert isinstance(call, e.CallReceived)
     events[changed] = msgspec.structs.replace(call, personal=e.Caller(number="666"))
     forged.commit([Append([to_stored_event(event)]) for event in events])
+    forged.commit([Append([], keys=list(keys.values()))])
     forged.close()
     for suffix in ("", "-wal", "-shm"):
         file.with_name(file.name + suffix).unlink(missing_ok=True)

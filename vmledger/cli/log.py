@@ -129,7 +129,8 @@ def verify(
 ) -> None:
     """Read the whole log and hold it against its tree, and what other servers signed of it.
 
-    Every kept key of a message is opened with the master key, too.
+    Every kept key of a call is opened with the master key, too; those in the copy of another
+    server's log only that server can open.
 
     Names the place of whatever is not as it was written, and exits with 1.
     """
@@ -137,15 +138,17 @@ def verify(
     from ledger.storage.row_check import check_rows  # noqa: PLC0415 - as above
 
     loaded = load_config(config)
-    master = load_master_key(loaded.identity.master_key)
+    master = load_master_key(loaded.identity.master_key) if copy_of is None else None
     if copy_of is not None:
         loaded = _copy_as_stores(loaded, copy_of)
+    events = loaded.stores.events
     with (
         open_log(loaded) as recorder,
         open_checkpoints(loaded) as checkpoints,
         progress_bar() as bar,
     ):
         task = bar.add_task("log", total=None)
+        faults = check_rows(events) + (check_keys(events, master) if master is not None else [])
         rows = checkpoints.all()  # before the log is read: none may be newer than its end
         verification = verify_log(
             recorder,
@@ -153,8 +156,8 @@ def verify(
             server=loaded.server,
             keys=server_keys(loaded),
             checkpoints=rows,
-            faults=check_rows(loaded.stores.events) + check_keys(loaded.stores.events, master),
-            url=loaded.stores.events,
+            faults=faults,
+            url=events,
         )
     report = verify_all(loaded) if with_blobs and verification.is_intact else None
     if as_json:

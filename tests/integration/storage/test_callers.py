@@ -84,9 +84,9 @@ def test_keys_of_all_callers_of_a_page_are_asked_for_once(log, vault):
     asked = []
 
     class Counting:
-        def keys(self, call_ids):
+        def find(self, call_ids):
             asked.append(set(call_ids))
-            return vault.keys(asked[-1])
+            return vault.find(asked[-1])
 
     callers = [(call, sealed(log, vault, call)) for call in (HERE, GONE)]
     Callers(Counting()).see([*callers, callers[0], (ELSEWHERE, ANN)])
@@ -95,7 +95,7 @@ def test_keys_of_all_callers_of_a_page_are_asked_for_once(log, vault):
 
 def test_database_that_is_away_is_no_reason_to_call_a_caller_sealed():
     class Away:
-        def keys(self, call_ids):
+        def find(self, call_ids):
             raise TransientError("the database is away")
 
     with pytest.raises(TransientError):
