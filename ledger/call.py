@@ -68,6 +68,7 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     """Content address of the stored form."""
     blob_size_bytes: int
     audio: AudioFacts
+    is_sealed: bool = False
     is_recovered: bool = False
 
 
@@ -135,12 +136,20 @@ def store_message(state: CallState, recording: Recording, stamp: Stamp) -> Messa
         blob=recording.blob,
         blob_size_bytes=recording.blob_size_bytes,
         audio=recording.audio,
+        is_sealed=recording.is_sealed,
         is_recovered=recording.is_recovered,
     )
 
 
 def set_recording_aside(
-    state: CallState, *, digest: str, size_bytes: int, reason: str, place: str, stamp: Stamp
+    state: CallState,
+    *,
+    digest: str,
+    size_bytes: int,
+    is_sealed: bool,
+    reason: str,
+    place: str,
+    stamp: Stamp,
 ) -> RecordingSetAside:
     """Record that the switch handed over audio that cannot be a message, and where it is kept."""
     return RecordingSetAside(
@@ -152,6 +161,7 @@ def set_recording_aside(
         size_bytes=size_bytes,
         reason=reason,
         place=place,
+        is_sealed=is_sealed,
     )
 
 

@@ -143,7 +143,8 @@ class AudioFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a recording: of the bytes as they were received, kept bit for bit."""
 
     digest: Digest
-    """SHA-256 of the received bytes."""
+    """SHA-256 of the received bytes; of a sealed recording the HMAC-SHA-256 of that, under a key
+    derived from its call's: else whoever has a sound could ask a log whether it holds it."""
     size_bytes: int
     """Number of received bytes."""
     container: str
@@ -258,15 +259,19 @@ class TransferDecided(Event, frozen=True, kw_only=True, tag="transfer-decided"):
 class MessageStored(Event, frozen=True, kw_only=True, tag="message-stored"):
     """The message's audio is durable here, and with this event the message is (claims 1, 3, 10)."""
 
+    v: Literal[2] = 2  # type: ignore[assignment]
+    """2: the recording may be sealed."""
     message_id: UUID
     mailbox: str
     home: ServerId
     """Where the message belongs. Other than ``recorded_by``: it will be shipped there."""
     blob: Digest
-    """Content address: SHA-256 of the stored form, a file of zstd frames that decompresses to the
+    """Content address: SHA-256 of the stored form, which decompresses, once it is opened, to the
     received bytes."""
     blob_size_bytes: int
     audio: AudioFacts
+    is_sealed: bool = False
+    """Is the stored form encrypted with the key of the call?"""
     is_recovered: bool = False
     """The recording was interrupted by a crash; what had reached the disk became this message."""
 
@@ -310,12 +315,16 @@ class CallAbandoned(Event, frozen=True, kw_only=True, tag="call-abandoned"):
 class RecordingSetAside(Event, frozen=True, kw_only=True, tag="recording-set-aside"):
     """The switch handed over audio that cannot be a message. Its bytes are kept for a person."""
 
+    v: Literal[2] = 2  # type: ignore[assignment]
+    """2: the recording may be sealed."""
     digest: Digest
-    """SHA-256 of the received bytes."""
+    """Of the received bytes, as in [AudioFacts](#audiofacts)."""
     size_bytes: int
     reason: str
     place: str
     """Path below the server's data directory."""
+    is_sealed: bool = False
+    """Is the file encrypted with the key of the call?"""
 
 
 # --- Message: in the Call stream while pending, in the Message stream at the home ---------------
@@ -401,6 +410,25 @@ class MessageErased(Event, frozen=True, kw_only=True, tag="message-erased"):
     """The message's content is gone for good, on purpose."""
 
     message_id: UUID
+    by: str
+    reason: str
+
+
+# --- Erasure: written by a server that destroys the key of a call ------------------------------
+
+
+class CallErased(Event, frozen=True, kw_only=True, tag="call-erased"):
+    """The key of a call was destroyed: nobody knows who called or hears its recording any more.
+
+    Only event of its stream. Committed with the destruction of the key; whoever is told destroys
+    the key there in the commit that takes this in.
+    """
+
+    call_id: UUID
+    message_ids: tuple[UUID, ...]
+    """Its messages, as far as the server knows them: all of them are erased."""
+    told_to: tuple[ServerId, ...]
+    """Servers that this goes to: those that were sent the call, or all."""
     by: str
     reason: str
 
@@ -654,6 +682,7 @@ DomainEvent: TypeAlias = (
     | MessageRestored
     | MessageForwarded
     | MessageErased
+    | CallErased
     | MailboxOpened
     | GreetingRecorded
     | GreetingRemoved
@@ -699,6 +728,8 @@ Upcast: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTS: Final[dict[tuple[str, int], Upcast]] = {
     # Version 2 may be sealed. What is in clear stays so: it is in every copy, for ever.
     ("call-received", 1): dict,
+    ("message-stored", 1): dict,
+    ("recording-set-aside", 1): dict,
 }
 """(topic, version) -> how its fields become those of the next version."""
 

@@ -91,6 +91,11 @@ def message_stream_id(message_id: UUID, server: str) -> UUID:
     return uuid5(LEDGER_NAMESPACE, f"message:{message_id}:{server}")
 
 
+def erasure_stream_id(call_id: UUID) -> UUID:
+    """Give the stream that tells, on whichever server, that the key of a call was destroyed."""
+    return uuid5(LEDGER_NAMESPACE, f"erasure:{call_id}")
+
+
 def server_stream_id(server: str, incarnation: UUID) -> UUID:
     """Give the stream of a server's own events.
 

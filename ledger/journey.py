@@ -10,7 +10,7 @@ Source: claims 3, 5, 7 and 8.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from uuid import UUID
 
@@ -114,3 +114,19 @@ def journey_of(message_id: UUID, events: Iterable[DomainEvent | OpaqueEvent]) ->
         if getattr(event, "message_id", None) == message_id:
             journey = advance(journey, event)
     return journey
+
+
+def in_care_of(
+    server: ServerId,
+    call: Sequence[DomainEvent | OpaqueEvent],
+    own: Callable[[UUID], Sequence[DomainEvent | OpaqueEvent]],
+) -> list[Journey]:
+    """Give the messages of a call that a server answers for, and are not erased.
+
+    ``call`` is the call's stream as the server has it, ``own`` gives what the server itself wrote
+    of a message as its home.
+    """
+    is_taken_here = bool(call) and call[0].recorded_by == server
+    stored = [event.message_id for event in call if isinstance(event, MessageStored)]
+    found = [journey_of(m, own(m) or (call if is_taken_here else ())) for m in stored]
+    return [j for j in found if j is not None and j.is_here and not j.is_erased]

@@ -138,10 +138,18 @@ def act(
 
 
 def erase(
-    state: MessageState, *, stream: UUID, version: int, by: str, reason: str, stamp: Stamp
+    state: MessageState,
+    *,
+    stream: UUID,
+    version: int,
+    by: str,
+    reason: str,
+    stamp: Stamp,
+    only_in_trash: bool = True,
 ) -> MessageErased | None:
-    """Erase a message that is in the trash, for good; None for one that is not (any more)."""
-    if state.status is not MessageStatus.DELETED:
+    """Erase a message for good; None for one that is erased, or not in the trash (any more)."""
+    is_erased = state.status is MessageStatus.ERASED
+    if is_erased or (only_in_trash and state.status is not MessageStatus.DELETED):
         return None
     return MessageErased(
         originator_id=stream,

@@ -8,13 +8,15 @@ the key is destroyed.
 Nothing here keeps keys or draws randomness: random bytes come in as an argument, so that a
 simulation owns them. Where keys are kept is `ledger.storage.vault`.
 
-Source: NIST SP 800-38D (AES-GCM; section 8.3 for the number of random nonces a key may see).
+Source: NIST SP 800-38D (AES-GCM; section 8.3 for the number of random nonces a key may see); RFC
+2104 (HMAC); RFC 5869 section 2.3 (HKDF-Expand).
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +25,8 @@ from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from ledger.base64_text import decode_base64
 from ledger.errors import CallerError, CorruptionError
@@ -72,6 +76,20 @@ class MessageKey:
             return AESGCM(self.secret).decrypt(nonce, rest, self._bound(purpose))
         except InvalidTag as error:
             raise self._damaged(purpose, "does not open with its key") from error
+
+    @property
+    def digest_key(self) -> bytes:
+        """What `keyed_digest` is made with: it tells which sound it was, and opens nothing."""
+        info = b"vmledger digest key 1\n" + self.key_id.bytes
+        return HKDFExpand(SHA256(), KEY_BYTES, info).derive(self.secret)
+
+    def keyed_digest(self, digest: str) -> str:
+        """Give what stands in events for the SHA-256 of received bytes, both hexadecimal.
+
+        Equal for equal bytes of one call. Without the key nobody can tell from it whether a sound
+        that he has is the one.
+        """
+        return key_digest(self.digest_key, digest)
 
     def _bound(self, purpose: str) -> bytes:
         return b"vmledger sealed 1\n" + self.key_id.bytes + purpose.encode()
@@ -138,6 +156,11 @@ class MasterKey:
     @cached_property
     def _name(self) -> bytes:
         return hashlib.sha256(b"vmledger master key\n" + self.secret).digest()[:_NAME_BYTES]
+
+
+def key_digest(digest_key: bytes, digest: str) -> str:
+    """Make the `MessageKey.keyed_digest` of a SHA-256, by what a proof holds of the key."""
+    return hmac.digest(digest_key, bytes.fromhex(digest), "sha256").hex()
 
 
 def new_message_key(key_id: UUID, random_bytes: RandomBytes) -> MessageKey:

@@ -35,6 +35,7 @@ from ledger.ids import new_id_factory
 from ledger.migration.http_receiver import ReplicationApp
 from ledger.migration.known_homes import load_homes
 from ledger.migration.link import PeerLink
+from ledger.migration.log_sharing import Acknowledged
 from ledger.migration.tls import server_context
 from ledger.offload import ThreadOffload
 from ledger.sealing import load_master_key
@@ -319,6 +320,9 @@ def _make_api(
     def witnesses() -> Sequence[WitnessedUpTo]:
         return read_cosigned(config, identity, stores.recorder, stores.checkpoints).how_far()
 
+    def mirrors() -> Mapping[ServerId, Acknowledged]:
+        return replication.sharing.acknowledged if replication.sharing else {}
+
     callers = Callers(stores.vault)
     questions = Questions(
         config,
@@ -329,7 +333,7 @@ def _make_api(
         live_evidence=replication.reachability.evidence,
         witnesses=witnesses,
         copies=CopyReaders(
-            acknowledged=lambda: replication.sharing.acknowledged if replication.sharing else {},
+            acknowledged=mirrors,
             copied=lambda: replication.mirroring.states if replication.mirroring else (),
         ),
     )
@@ -357,6 +361,8 @@ def _make_api(
             watch=watch,
             doors=doors,
             checkpoints=stores.checkpoints,
+            peer_statuses=replication.deliveries.statuses,
+            mirrors=mirrors,
             reserve=stores.reserve,
         )
     )

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from ledger.errors import CorruptionError
 from ledger.events import (
+    CallErased,
     DomainEvent,
     GreetingRecorded,
     MessageDelivered,
@@ -44,6 +45,8 @@ class BlobNeeds:
         self._keep_for = keep_for
         self._now = now
         self._stored: dict[UUID, tuple[str, int]] = {}
+        self._messages: dict[UUID, list[UUID]] = {}
+        """Of each call: of one that is erased, nobody can open the recordings."""
         self._greetings: set[str] = set()
         self._mailboxes: dict[str, MailboxState] = {}
         self._own_verifiers: dict[UUID, str | None] = {}
@@ -56,9 +59,11 @@ class BlobNeeds:
     def take(self, event: DomainEvent | OpaqueEvent, position: int) -> None:
         """Fold the next event."""
         self._take_profile(event)
+        self._take_erasure(event)
         match event:
             case MessageStored():
                 self._stored[event.message_id] = (event.blob, position)
+                self._messages.setdefault(event.originator_id, []).append(event.message_id)
             case MessageRequeued() | MessageRehomed() if event.message_id in self._stored:
                 if isinstance(event, MessageRehomed) and event.recorded_by == self._this_server:
                     self._at_home.discard(event.message_id)
@@ -69,8 +74,6 @@ class BlobNeeds:
             case MessageDelivered() if event.recorded_by == self._this_server:
                 self._handed_over.pop(event.message_id, None)  # it may have come back
                 self._at_home.add(event.message_id)
-            case MessageErased() if event.recorded_by == self._this_server:
-                self._stored.pop(event.message_id, None)
             case MessageMigrated() if event.recorded_by == self._this_server:
                 safe = max(self._safe.get(event.home, 0), event.receipt.safe_position)
                 self._safe[event.home] = safe
@@ -79,6 +82,13 @@ class BlobNeeds:
                     self._handed_over[event.message_id] = (event.home, event.recorded_at)
             case _:
                 pass
+
+    def _take_erasure(self, event: DomainEvent | OpaqueEvent) -> None:
+        if isinstance(event, MessageErased) and event.recorded_by == self._this_server:
+            self._stored.pop(event.message_id, None)
+        elif isinstance(event, CallErased):
+            for message_id in self._messages.pop(event.call_id, ()):
+                self._stored.pop(message_id, None)
 
     def _take_profile(self, event: DomainEvent | OpaqueEvent) -> None:
         name = mailbox_of(event)

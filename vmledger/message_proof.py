@@ -15,7 +15,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from hashlib import sha256
+from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
@@ -40,10 +41,12 @@ from ledger.events import (
     decode,
 )
 from ledger.migration.receipts import verify_receipt
+from ledger.sealing import MessageKey, key_digest
 from ledger.signed_note import SignedNote
 from ledger.storage.event_log import LogEntry
 from ledger.storage.merkle import ReadHashes, leaf_hash
 from ledger.storage.merkle_proofs import inclusion_proof, verify_inclusion
+from ledger.storage.vault import Vault
 
 FORMAT: Final = "vmledger-message-proof@v1"
 _TLOG_PROOF: Final = "c2sp.org/tlog-proof@v1"
@@ -69,6 +72,9 @@ class MessageProof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Whose log it is."""
     events: tuple[ProvedEvent, ...]
     """The story of the message in that log, in its order."""
+    digest_key: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")] | None = None
+    """By which the recording's digest in the events was made, hexadecimal: it shows whether a sound
+    is the one, and opens nothing. None for a message whose key is not here or is destroyed."""
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +97,9 @@ class ProofReport(msgspec.Struct, frozen=True, kw_only=True):
     root: str
     facts: tuple[Fact, ...]
     audio_digest: str | None
-    """SHA-256 of the recording as it was received."""
+    """What the events hold for the SHA-256 of the recording as it was received."""
+    digest_key: str | None
+    """What that was made with; None when it is not in the file, or the recording is not sealed."""
     witnesses: Mapping[str, datetime]
     """Who else signed that checkpoint, and when: only those whose key was given."""
     receipts: int
@@ -104,6 +112,13 @@ class ProofReport(msgspec.Struct, frozen=True, kw_only=True):
         """Is all of it proved?"""
         return not self.problems
 
+    def is_recording(self, data: bytes) -> bool:
+        """Are these the received bytes of the message, as far as this file tells?"""
+        digest = sha256(data).hexdigest()
+        if self.digest_key is not None:
+            digest = key_digest(bytes.fromhex(self.digest_key), digest)
+        return digest == self.audio_digest
+
 
 # --- Making one -------------------------------------------------------------------------------
 
@@ -114,8 +129,13 @@ def prove_message(
     entries: Sequence[LogEntry],
     note: SignedNote,
     read: ReadHashes,
+    *,
+    key: MessageKey | None = None,
 ) -> MessageProof:
-    """Make the proof of these entries under a signed checkpoint of their log that covers them."""
+    """Make the proof of these entries under a signed checkpoint of their log that covers them.
+
+    ``key`` is that of the message's call, if there is one.
+    """
     size = read_checkpoint(note).size
     return MessageProof(
         format=FORMAT,
@@ -125,7 +145,19 @@ def prove_message(
             ProvedEvent(event=entry.plain.decode(), proof=_tlog_proof(entry, note, size, read))
             for entry in entries
         ),
+        digest_key=key.digest_key.hex() if key is not None else None,
     )
+
+
+def find_key(vault: Vault, call_id: UUID) -> MessageKey | None:
+    """Give the key of a call for its proof; None when it is not here, destroyed or damaged."""
+    key = vault.find([call_id]).get(call_id)
+    return key if isinstance(key, MessageKey) else None
+
+
+def prove_entry(entry: LogEntry, note: SignedNote, read: ReadHashes) -> str:
+    """Give the C2SP tlog-proof of one entry under a signed checkpoint that covers it."""
+    return _tlog_proof(entry, note, read_checkpoint(note).size, read)
 
 
 def _tlog_proof(entry: LogEntry, note: SignedNote, size: int, read: ReadHashes) -> str:
@@ -183,10 +215,26 @@ def check_proof(proof: MessageProof, keys: Mapping[str, bytes]) -> ProofReport:
         root=newest.checkpoint.root.hex(),
         facts=tuple(check.facts),
         audio_digest=check.audio_digest,
+        digest_key=proof.digest_key if check.is_sealed else None,
         witnesses=_witnesses(newest.note, server, keys),
         receipts=check.receipts,
         problems=tuple(check.problems),
     )
+
+
+def check_entry(
+    plain: bytes, proof: str, server: str, keys: Mapping[str, bytes]
+) -> tuple[str, ...]:
+    """Check that one event stands in a server's log; gives why not.
+
+    Raises CallerError for a proof that cannot be understood.
+    """
+    opened = _open(proof, 1)
+    named, incarnation = read_log_name(opened.checkpoint.log)
+    check = _Check(UUID(int=0), keys)
+    check.expect_signed(opened.note, named, incarnation, server)
+    check.expect_in_log(plain, opened)
+    return tuple(check.problems)
 
 
 def _open(text: str, number: int) -> _Opened:
@@ -225,6 +273,7 @@ class _Check:
         self.problems: list[str] = []
         self.facts: list[Fact] = []
         self.audio_digest: str | None = None
+        self.is_sealed = False
         self.receipts = 0
 
     def expect_one_log(self, opened: Sequence[_Opened]) -> None:
@@ -250,12 +299,8 @@ class _Check:
 
     def take(self, plain: bytes, opened: _Opened) -> None:
         """Check one event."""
-        position, checkpoint = opened.index + 1, opened.checkpoint
-        is_in_log = verify_inclusion(
-            leaf_hash(plain), opened.index, checkpoint.size, opened.hashes, checkpoint.root
-        )
-        if not is_in_log:
-            self.problems.append(f"position {position} of the log is not this event")
+        position = opened.index + 1
+        if not self.expect_in_log(plain, opened):
             return
         try:
             event = decode(plain, f"position {position}")
@@ -273,11 +318,21 @@ class _Check:
         )
         self._look_into(event, position)
 
+    def expect_in_log(self, plain: bytes, opened: _Opened) -> bool:
+        """These bytes stand at the place that the proof says."""
+        checkpoint = opened.checkpoint
+        is_in_log = verify_inclusion(
+            leaf_hash(plain), opened.index, checkpoint.size, opened.hashes, checkpoint.root
+        )
+        if not is_in_log:
+            self.problems.append(f"position {opened.index + 1} of the log is not this event")
+        return is_in_log
+
     def _look_into(self, event: DomainEvent | OpaqueEvent, position: int) -> None:
         if getattr(event, "message_id", self._message_id) != self._message_id:
             self.problems.append(f"position {position} is about another message")
         elif isinstance(event, MessageStored):
-            self.audio_digest = event.audio.digest
+            self.audio_digest, self.is_sealed = event.audio.digest, event.is_sealed
         elif isinstance(event, MessageMigrated) and (key := self._keys.get(event.home)):
             try:
                 verify_receipt(event.receipt, key)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from ledger.storage.callers import Callers
+    from ledger.storage.vault import Vault
     from vmledger.read_models import ReadModels
     from vmledger.tokens import TokenStore
 
@@ -49,11 +50,20 @@ def open_callers(config: Configuration, log: LogRecorder) -> Callers:
 
     Raises CallerError when the server's master key cannot be read.
     """
-    from ledger.sealing import load_master_key
     from ledger.storage.callers import Callers
+
+    return Callers(open_vault(config, log))
+
+
+def open_vault(config: Configuration, log: LogRecorder) -> Vault:
+    """Open the keys that stand beside a log that is open.
+
+    Raises CallerError when the server's master key cannot be read.
+    """
+    from ledger.sealing import load_master_key
     from ledger.storage.vault import Vault
 
-    return Callers(Vault(log, load_master_key(config.identity.master_key), os.urandom))
+    return Vault(log, load_master_key(config.identity.master_key), os.urandom)
 
 
 def token_engine(url: str) -> sa.Engine:

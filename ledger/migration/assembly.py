@@ -19,7 +19,9 @@ from uuid import UUID
 from eventsourcing.persistence import StoredEvent
 
 from ledger.events import (
+    CallErased,
     MessageDelivered,
+    MessageErased,
     MessageRequeued,
     MessageStored,
     ServerId,
@@ -27,7 +29,7 @@ from ledger.events import (
     encode,
 )
 from ledger.ids import message_stream_id
-from ledger.journey import Journey, Stage, journey_of
+from ledger.journey import Journey, Stage, in_care_of, journey_of
 from ledger.migration.audience import AnyEvent, Role, StreamKind
 from ledger.migration.examination import Examined, ForeignEvent, RefusedError
 from ledger.migration.wire import Refusal, RefusalReason
@@ -51,25 +53,29 @@ class Assembly:
         held: Mapping[UUID, Sequence[LogEntry]],
         reachable_blobs: Collection[str],
         reachable_keys: Collection[UUID],
+        destroyed_keys: Collection[UUID],
         now: datetime,
     ) -> None:
         """Begin with what is held of the streams concerned.
 
         ``reachable_blobs`` are those that are here already or came along; ``reachable_keys`` are
-        the calls whose key is, or was here once and is destroyed.
+        the calls whose key is or did, ``destroyed_keys`` those whose key was destroyed here.
         """
         self._this_server = this_server
         self._origin = origin
         self._now = now
         self._blobs = reachable_blobs
         self._keys = reachable_keys
+        self._destroyed = destroyed_keys
         self._held = {s: {e.originator_version: e.plain for e in es} for s, es in held.items()}
         self._foreign: list[ForeignEvent] = []
-        self._own: list[MessageDelivered | MessageRequeued] = []
+        self._own: list[MessageDelivered | MessageRequeued | MessageErased] = []
         self.refusals: list[Refusal] = []
         self.needed_blobs: set[str] = set()
         self.calls: set[UUID] = set()
         """Those of which something is taken in: their keys are to be kept."""
+        self.erased_calls: set[UUID] = set()
+        """Those whose keys are to be destroyed."""
 
     def add(self, parcel: Examined | Refusal) -> None:
         """Take in one parcel, or note why not."""
@@ -104,6 +110,8 @@ class Assembly:
             raise parcel.unless_held
         if parcel.role is Role.FOLLOWS and journey is None:
             return  # The message was refused; the whole stream comes again when it is sent again.
+        if parcel.erasure is not None:
+            self._erase(parcel.erasure)
         try:
             new = self._new_events(parcel)
         except RefusedError as conflict:
@@ -159,8 +167,11 @@ class Assembly:
         """How does the message stand here, with all of this batch so far?"""
         if message_id is None:
             return None
-        own = self._held.get(self._own_stream(message_id), {})
-        return journey_of(message_id, [decode(own[version]) for version in sorted(own)])
+        return journey_of(message_id, self._told_in(self._own_stream(message_id)))
+
+    def _told_in(self, stream: UUID) -> list[AnyEvent]:
+        held = self._held.get(stream, {})
+        return [decode(held[version]) for version in sorted(held)]
 
     def _own_stream(self, message_id: UUID) -> UUID:
         return message_stream_id(message_id, self._this_server)
@@ -219,9 +230,31 @@ class Assembly:
 
     def _expect_keys(self, parcel: Examined) -> None:
         for call_id in parcel.sealed_calls:
+            if call_id in self._destroyed and parcel.message is not None:
+                detail = f"call {call_id} was erased here, and this message of it is not known"
+                raise RefusedError(RefusalReason.KEY_DESTROYED, detail)
             if call_id not in self._keys:
                 detail = f"the key of call {call_id} did not come along and is not here"
                 raise RefusedError(RefusalReason.KEY_MISSING, detail)
+
+    def _erase(self, erasure: CallErased) -> None:
+        """Destroy a key, and erase what this server has in its care of the call.
+
+        Never a message that the server which erases did not know of: nobody asked for that.
+        """
+        cared_for = in_care_of(
+            self._this_server,
+            self._told_in(erasure.call_id),
+            lambda message_id: self._told_in(self._own_stream(message_id)),
+        )
+        for journey in cared_for:
+            if journey.message_id not in erasure.message_ids:
+                detail = f"message {journey.message_id} of the call is here, and not erased"
+                raise RefusedError(RefusalReason.STILL_NEEDED, detail)
+        for journey in cared_for:
+            why = {"by": erasure.by, "reason": erasure.reason}
+            self._record(MessageErased, journey.message_id, stream=journey.stream, **why)
+        self.erased_calls.add(erasure.call_id)
 
     def _expect_stored(self, message: MessageStored, new: Sequence[ForeignEvent]) -> None:
         """The event that stored the message is here or comes along; no other is in its place."""
@@ -248,10 +281,14 @@ class Assembly:
         )
 
     def _record(
-        self, kind: type[MessageDelivered | MessageRequeued], message_id: UUID, **fields: Any
+        self,
+        kind: type[MessageDelivered | MessageRequeued | MessageErased],
+        message_id: UUID,
+        stream: UUID | None = None,
+        **fields: Any,
     ) -> None:
-        """Add an event of this server to its own stream of the message."""
-        stream = self._own_stream(message_id)
+        """Add an event of this server, to its own stream of the message or where it is told."""
+        stream = stream or self._own_stream(message_id)
         held = self._held.setdefault(stream, {})
         event = kind(
             originator_id=stream,

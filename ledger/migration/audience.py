@@ -26,6 +26,7 @@ import msgspec
 from ledger.events import (
     EVENT_CLASSES,
     CallAbandoned,
+    CallErased,
     CallReceived,
     DomainEvent,
     Event,
@@ -80,6 +81,8 @@ class StreamKind(Enum):
     """Written by a server that is or was the message's home."""
     MAILBOX = "mailbox"
     """Written by the mailbox's home."""
+    ERASURE = "erasure"
+    """Written by a server that destroyed the key of a call."""
 
 
 class Role(Enum):
@@ -90,7 +93,7 @@ class Role(Enum):
     FOLLOWS = "follows"
     """The reason for a parcel to where the message went."""
     INFORMS = "informs"
-    """The reason for a parcel to every server."""
+    """The reason for a parcel to every server, or to those that the event names."""
     ACCOMPANIES = "accompanies"
     """Travels with others of its stream."""
 
@@ -98,6 +101,7 @@ class Role(Enum):
 _CALL: Final = frozenset({StreamKind.CALL})
 _MESSAGE: Final = frozenset({StreamKind.MESSAGE})
 _MAILBOX: Final = frozenset({StreamKind.MAILBOX})
+_ERASURE: Final = frozenset({StreamKind.ERASURE})
 _EITHER: Final = _CALL | _MESSAGE
 _RULES: Final[dict[type[Event], tuple[frozenset[StreamKind], Role]]] = {
     CallReceived: (_CALL, Role.ACCOMPANIES),
@@ -116,6 +120,7 @@ _RULES: Final[dict[type[Event], tuple[frozenset[StreamKind], Role]]] = {
     MessageRestored: (_EITHER, Role.FOLLOWS),
     MessageForwarded: (_EITHER, Role.FOLLOWS),
     MessageErased: (_EITHER, Role.FOLLOWS),
+    CallErased: (_ERASURE, Role.INFORMS),
     MailboxOpened: (_MAILBOX, Role.INFORMS),
     GreetingRecorded: (_MAILBOX, Role.INFORMS),
     GreetingRemoved: (_MAILBOX, Role.INFORMS),
@@ -168,6 +173,8 @@ def audience_of(event: AnyEvent, destination: ServerId | None) -> Audience:
 
 def may_go_to(event: AnyEvent, peer: ServerId) -> bool:
     """Say without its stream whether `audience_of` this event may be the peer."""
+    if isinstance(event, CallErased):
+        return peer in event.told_to
     return not isinstance(event, SENDS) or event.home == peer
 
 
@@ -202,6 +209,8 @@ class Shipment:
     """The message that it delivers; None for a parcel that only tells more."""
     calls: tuple[UUID, ...] = ()
     """Those whose beginning is in the parcel: the receiver needs their keys."""
+    version: int = 0
+    """The trigger's, in its stream."""
 
 
 def build_shipment(
@@ -256,7 +265,14 @@ def _delivering(
     # In the order of this log, the trigger last: that is the order in which things happened.
     upto = [entry for entry, _ in story if entry.position <= trigger.position]
     parcel = sorted(upto, key=lambda entry: entry.position)
-    return Shipment(_parcel(parcel, blobs), trigger.originator_id, blobs, message, calls_in(story))
+    return Shipment(
+        _parcel(parcel, blobs),
+        trigger.originator_id,
+        blobs,
+        message,
+        calls_in(story),
+        trigger.originator_version,
+    )
 
 
 def calls_in(story: Iterable[tuple[LogEntry, AnyEvent]]) -> tuple[UUID, ...]:

@@ -28,7 +28,7 @@ from ledger.migration.audience import (
     build_shipment,
     may_go_to,
 )
-from ledger.migration.travelling_keys import keys_to_send
+from ledger.migration.travelling_keys import sendable
 from ledger.migration.wire import (
     MAX_BODY_BYTES,
     MAX_DIGESTS,
@@ -42,7 +42,7 @@ from ledger.offload import Offload
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.event_log import BlobLocation, LogEntry
 from ledger.storage.group_commit import EventLog
-from ledger.storage.vault import Vault
+from ledger.storage.vault import FoundKey, Vault
 
 _PAGE: Final = 500
 ADVANCE_EVERY: Final = 5000
@@ -63,6 +63,8 @@ class Delivery:
     stream: UUID
     """In which its journey is told here: its call's, or its own where it was at home."""
     message_id: UUID
+    version: int
+    """Of the event that sends it, in that stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +228,15 @@ class BatchBuilder:
         return taken
 
     async def _draft(self, shipments: Sequence[Shipment], after: int, through: int) -> Draft:
+        calls = {call for shipment in shipments for call in shipment.calls}
+        keys = await self._offload(lambda: self._vault.find(calls)) if calls else {}
+        shipments = [s for s in shipments if not _is_erased(s, keys)]
         audio = await self._load(shipments)
         moved = [left for s in shipments if (left := self._moved(s)) is not None]
         sent, left_out = _sort_out(shipments, audio, moved)
         root = await self._root(through)
         wanted = {digest for s in sent for digest, _ in s.blobs}
         blobs = {d: data for d, data in audio.items() if d in wanted and isinstance(data, bytes)}
-        calls = {call for shipment in sent for call in shipment.calls}
         header = BatchHeader(
             origin=self._homes.this_server,
             home=self._peer,
@@ -244,7 +248,7 @@ class BatchBuilder:
             through_root=root,
             parcels=tuple(shipment.parcel for shipment in sent),
             blobs=tuple(BlobEntry(d, len(data)) for d, data in blobs.items()),
-            keys=await keys_to_send(self._vault, self._offload, calls),
+            keys=sendable({c: keys[c] for s in sent for c in s.calls if c in keys}),
         )
         body = await self._offload(lambda: encode_batch(header, list(blobs.values())))
         return Draft(
@@ -352,11 +356,17 @@ def _size(shipment: Shipment) -> int:
     return sum(size_bytes for _, size_bytes in shipment.blobs)
 
 
+def _is_erased(shipment: Shipment, keys: Mapping[UUID, FoundKey]) -> bool:
+    """Does it bring a message of which nobody can read anything any more? It need not go."""
+    gone = (call for call in shipment.calls if call in keys and keys[call] is None)
+    return shipment.message is not None and any(gone)
+
+
 def _delivery(shipment: Shipment) -> Delivery | None:
     message = shipment.message
     if message is None:
         return None
-    return Delivery(shipment.parcel.position, shipment.stream, message.message_id)
+    return Delivery(shipment.parcel.position, shipment.stream, message.message_id, shipment.version)
 
 
 def _sort_out(

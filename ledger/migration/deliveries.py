@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
-from ledger.errors import ConflictError, CorruptionError, LedgerError, NotFoundError
+from ledger.errors import CallerError, ConflictError, CorruptionError, LedgerError
 from ledger.events import ServerId, decode
 from ledger.migration.audience import SENDS, TRIGGERS, stored_of
 from ledger.migration.link import PeerLink
@@ -142,10 +142,12 @@ class Deliveries:
         location = (await parts.log.locate_blobs([stored.blob])).get(stored.blob)
         try:
             await parts.offload(partial(parts.blobs.get, stored.blob, location))
-        except (NotFoundError, CorruptionError) as error:
+            if stored.is_sealed:
+                await parts.offload(partial(parts.vault.key, call_id))
+        except (CallerError, CorruptionError) as error:
             raise ConflictError(
-                f"message {message_id} is to be delivered on this server, and its recording is not "
-                "here as it was; restore that from a backup, then try again"
+                f"message {message_id} is to be delivered on this server, and its recording or key "
+                f"is not here as it was ({error}); restore that from a backup, then try again"
             ) from error
 
     def _note_migrated(self, home: ServerId, messages: Iterable[UUID]) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
@@ -21,6 +21,7 @@ from ledger.configuration import Homes
 from ledger.errors import CallerError, CorruptionError
 from ledger.events import (
     AudioFacts,
+    CallErased,
     CallReceived,
     GreetingRecorded,
     MailboxRehomed,
@@ -30,7 +31,7 @@ from ledger.events import (
     ServerId,
     decode,
 )
-from ledger.ids import MailboxAddress, message_stream_id
+from ledger.ids import MailboxAddress, erasure_stream_id, message_stream_id
 from ledger.mailbox import home_claim_of
 from ledger.migration.audience import (
     SENDS,
@@ -45,7 +46,11 @@ from ledger.migration.audience import (
 )
 from ledger.migration.wire import Batch, Parcel, Refusal, RefusalReason
 from ledger.pin import read_verifier
+from ledger.sealing import MessageKey
 from ledger.storage import stored_form
+from ledger.storage.sealed_form import unseal
+
+FindKey: TypeAlias = Callable[[UUID], MessageKey | None]
 
 _R: Final = RefusalReason
 _MAX_VERIFIER_BYTES: Final = 4096
@@ -105,11 +110,20 @@ class Examined:
     @property
     def sealed_calls(self) -> list[UUID]:
         """Those of them that nobody understands without their key."""
-        return [call.originator_id for call in self._beginnings if isinstance(call.personal, str)]
+        sealed = {c.originator_id for c in self._beginnings if isinstance(c.personal, str)}
+        if self.message is not None and self.message.is_sealed:
+            sealed.add(self.message.originator_id)
+        return sorted(sealed)
 
     @property
     def _beginnings(self) -> list[CallReceived]:
         return [f.event for f in self.events if isinstance(f.event, CallReceived)]
+
+    @property
+    def erasure(self) -> CallErased | None:
+        """Which call's key is to be destroyed, if that is what it tells."""
+        last = self.events[-1].event
+        return last if isinstance(last, CallErased) else None
 
     @property
     def is_secret(self) -> bool:
@@ -138,28 +152,36 @@ class RefusedError(Exception):
         )
 
 
-def examine_all(batch: Batch, homes: Homes) -> list[Examined | Refusal]:
+def examine_all(batch: Batch, homes: Homes, find_key: FindKey) -> list[Examined | Refusal]:
     """Look at every parcel of a batch, in order.
 
-    What an earlier parcel tells of a mailbox's home counts for the later ones.
+    What an earlier parcel tells of a mailbox's home counts for the later ones. ``find_key`` gives
+    the key of a call, as far as this server has it; those in the batch come first.
     """
+    sent = {key.call_id: MessageKey(key.call_id, key.secret) for key in batch.header.keys}
+
+    def find(call_id: UUID) -> MessageKey | None:
+        return sent.get(call_id) or find_key(call_id)
+
     found: list[Examined | Refusal] = []
     for parcel in batch.header.parcels:
-        examined = _examine_or_refuse(parcel, batch, homes)
+        examined = _examine_or_refuse(parcel, batch, homes, find)
         found.append(examined)
         if isinstance(examined, Examined) and examined.claims:
             homes = homes.after(examined.claims)
     return found
 
 
-def _examine_or_refuse(parcel: Parcel, batch: Batch, homes: Homes) -> Examined | Refusal:
+def _examine_or_refuse(
+    parcel: Parcel, batch: Batch, homes: Homes, find_key: FindKey
+) -> Examined | Refusal:
     try:
-        return _examine(parcel, batch, homes)
+        return _examine(parcel, batch, homes, find_key)
     except RefusedError as refused:
         return refused.at(parcel.position)
 
 
-def _examine(parcel: Parcel, batch: Batch, homes: Homes) -> Examined:
+def _examine(parcel: Parcel, batch: Batch, homes: Homes, find_key: FindKey) -> Examined:
     events = _read_events(parcel)
     last = events[-1].event
     streams = _by_stream(events)
@@ -170,16 +192,18 @@ def _examine(parcel: Parcel, batch: Batch, homes: Homes) -> Examined:
         raise RefusedError(_R.BAD_EVENTS, "events of several streams, and no message to join them")
     message: MessageStored | None = None
     unless_held: RefusedError | None = None
-    if kind is StreamKind.MAILBOX:
+    if kind is StreamKind.ERASURE:
+        _expect_erasure_by(batch.header.origin, last)
+    elif kind is StreamKind.MAILBOX:
         _expect_profile_of_sender(events, batch.header.origin, homes)
         if isinstance(last, GreetingRecorded):
-            _check_audio(batch, last.blob, last.blob_size_bytes, last.audio)
+            _check_greeting(batch, last)
         elif isinstance(last, PinChanged) and last.verifier is not None:
             _check_verifier(batch, last.verifier, last.verifier_size_bytes)
     elif role is Role.DELIVERS:
         message = _message_of(events)
         unless_held = _why_not_ours(message, last, homes)
-        _check_audio(batch, message.blob, message.blob_size_bytes, message.audio)
+        _check_message(batch, message, find_key)
     return Examined(
         position=parcel.position,
         stream=last.originator_id,
@@ -296,6 +320,14 @@ def _why_not_ours(message: MessageStored, last: AnyEvent, homes: Homes) -> Refus
     )
 
 
+def _expect_erasure_by(sender: ServerId, last: AnyEvent) -> None:
+    """It is told by whoever destroyed the key, in the stream for just that."""
+    assert isinstance(last, CallErased)
+    is_in_place = last.originator_id == erasure_stream_id(last.call_id)
+    if last.recorded_by != sender or not is_in_place or last.originator_version != 1:
+        raise RefusedError(_R.BAD_EVENTS, f"this is no erasure of call {last.call_id} by {sender}")
+
+
 def _expect_profile_of_sender(
     events: tuple[ForeignEvent, ...], sender: ServerId, homes: Homes
 ) -> None:
@@ -338,33 +370,64 @@ def _mailbox(name: str) -> MailboxAddress:
         raise RefusedError(_R.BAD_EVENTS, str(error)) from error
 
 
-def _check_audio(batch: Batch, digest: str, size_bytes: int, facts: AudioFacts) -> None:
+def _check_greeting(batch: Batch, greeting: GreetingRecorded) -> None:
     """Compare a stored form with what its event says; nothing to do when it is not sent along."""
-    received = _received(batch, digest, size_bytes, facts.size_bytes)
-    if received is not None and hashlib.sha256(received).hexdigest() != facts.digest:
-        detail = f"blob {digest} does not hold the recording {facts.digest}"
+    stored = _sent(batch, greeting.blob, greeting.blob_size_bytes)
+    if stored is not None:
+        received = _decode(stored, greeting.blob, greeting.audio.size_bytes)
+        _expect_digest(greeting.blob, greeting.audio, hashlib.sha256(received).hexdigest())
+
+
+def _check_message(batch: Batch, message: MessageStored, find_key: FindKey) -> None:
+    """The same for a recording, with the key of its call, if anybody has it."""
+    stored = _sent(batch, message.blob, message.blob_size_bytes)
+    if stored is None:
+        return
+    call_id, blob = message.originator_id, message.blob
+    if not message.is_sealed:
+        received = _decode(stored, blob, message.audio.size_bytes)
+        _expect_digest(blob, message.audio, hashlib.sha256(received).hexdigest())
+        return
+    key = find_key(call_id)
+    if key is None:
+        return  # whether that matters depends on what is held here
+    try:
+        plain = unseal(stored, key, place=f"blob {blob}")
+    except CorruptionError as error:
+        raise RefusedError(_R.BAD_AUDIO, str(error)) from error
+    received = _decode(plain, blob, message.audio.size_bytes)
+    digest = key.keyed_digest(hashlib.sha256(received).hexdigest())
+    _expect_digest(blob, message.audio, digest)
+
+
+def _expect_digest(blob: str, facts: AudioFacts, digest: str) -> None:
+    if digest != facts.digest:
+        detail = f"blob {blob} does not hold the recording {facts.digest}"
         raise RefusedError(_R.BAD_AUDIO, detail)
 
 
 def _check_verifier(batch: Batch, digest: str, size_bytes: int) -> None:
     """See that a blob is what a PIN can be checked against; nothing to do when it is not sent."""
-    document = _received(batch, digest, size_bytes, _MAX_VERIFIER_BYTES)
-    if document is None:
+    stored = _sent(batch, digest, size_bytes)
+    if stored is None:
         return
+    document = _decode(stored, digest, _MAX_VERIFIER_BYTES)
     try:
         read_verifier(document, f"blob {digest}")
     except CorruptionError as error:
         raise RefusedError(_R.BAD_AUDIO, str(error)) from error
 
 
-def _received(batch: Batch, digest: str, size_bytes: int, max_bytes: int) -> bytes | None:
-    """Give what a stored form of a batch holds; None when it is not sent along."""
+def _sent(batch: Batch, digest: str, size_bytes: int) -> bytes | None:
+    """Give a stored form of a batch; None when it is not sent along."""
     stored = batch.blobs.get(digest)
-    if stored is None:
-        return None
-    if len(stored) != size_bytes:
+    if stored is not None and len(stored) != size_bytes:
         detail = f"blob {digest} has {len(stored)} bytes, its event says {size_bytes}"
         raise RefusedError(_R.BAD_AUDIO, detail)
+    return stored
+
+
+def _decode(stored: bytes, digest: str, max_bytes: int) -> bytes:
     try:
         return stored_form.decode(stored, max_bytes=max_bytes, place=f"blob {digest}")
     except CorruptionError as error:

@@ -28,7 +28,7 @@ from eventsourcing.persistence import IntegrityError
 from ledger.clock import Clock
 from ledger.configuration import Homes, Limits
 from ledger.errors import CorruptionError, NotFoundError, PeerError, TransientError
-from ledger.events import BackupVerified, Receipt, ServerId, decode
+from ledger.events import BackupVerified, MessageStored, Receipt, ServerId, decode
 from ledger.identity import ServerIdentity
 from ledger.ids import message_stream_id, server_stream_id
 from ledger.migration.admission import Admission
@@ -81,9 +81,16 @@ from ledger.migration.wire import (
 )
 from ledger.migration.witness import Witness
 from ledger.offload import Offload
-from ledger.sealing import WrappedKey
+from ledger.sealing import MessageKey, WrappedKey
 from ledger.storage.blob_store import BlobStore, NewBlob
-from ledger.storage.event_log import Append, BlobLocation, LogHead, PeerTracking, tracking_name
+from ledger.storage.event_log import (
+    Append,
+    BlobLocation,
+    LogEntry,
+    LogHead,
+    PeerTracking,
+    tracking_name,
+)
 from ledger.storage.group_commit import EventLog
 from ledger.storage.peer_cursors import HomeMark
 from ledger.storage.vault import Vault
@@ -304,7 +311,7 @@ class Receiver:
         _expect_order(header, sender)
         self._expect_addressed(sender, header.origin, header.home)
         origin = self._origins[sender]
-        examined = await self._offload(lambda: examine_all(batch, self._homes))
+        examined = await self._offload(lambda: examine_all(batch, self._homes, self._own_key))
         deadline_s = asyncio.get_running_loop().time() + PREDECESSOR_WAIT_S
 
         def decide(rows: Sequence[TrackedRow]) -> HomeAction:
@@ -323,6 +330,10 @@ class Receiver:
                 origin.turn.notify_all()
                 return accepted
         raise TransientError(f"the log of {sender} is being taken in by another process")
+
+    def _own_key(self, call_id: UUID) -> MessageKey | None:
+        key = self._vault.find([call_id]).get(call_id)
+        return key if isinstance(key, MessageKey) else None
 
     async def _rows_in_turn(
         self,
@@ -355,7 +366,10 @@ class Receiver:
         await self._keep_secrets([blob for blob in new if blob.digest in secret])
         locations = await self._keep_blobs([blob for blob in new if blob.digest not in secret])
         # A crash before this commit leaves an orphan pack; after it, only the answer is lost.
-        keys = keys_to_keep(self._vault, header.keys, assembly.calls - known)
+        keys = [
+            *keys_to_keep(self._vault, header.keys, assembly.calls - known),
+            *self._vault.destroy(assembly.erased_calls),
+        ]
         head = await self._commit(header, assembly, locations, keys, rows)
         for event in assembly.foreign_events:
             self._homes.learn(event)
@@ -382,19 +396,31 @@ class Receiver:
         own = {message_stream_id(p.message_id, here) for p in parcels if p.message_id}
         told = {foreign.event.originator_id for p in parcels for foreign in p.events}
         held = await self._log.read_streams(list(told | own))
+        held |= await self._read_erased([p.erasure.call_id for p in parcels if p.erasure])
         blobs = await self._held_blobs(dict.fromkeys(d for p in parcels for d in p.blobs))
-        keys = frozenset(await self._log.read_keys({call for p in parcels for call in p.calls}))
+        keys = await self._log.read_keys({c for p in parcels for c in (*p.calls, *p.sealed_calls)})
         assembly = Assembly(
             this_server=self._homes.this_server,
             origin=batch.header.origin,
             held=held,
             reachable_blobs=blobs | batch.blobs.keys(),
-            reachable_keys=keys | {key.call_id for key in batch.header.keys},
+            reachable_keys=keys.keys() | {key.call_id for key in batch.header.keys},
+            destroyed_keys={call for call, key in keys.items() if key.wrapped is None},
             now=self._clock.now(),
         )
         for parcel in examined:
             assembly.add(parcel)
-        return assembly, blobs, keys
+        return assembly, blobs, frozenset(keys)
+
+    async def _read_erased(self, calls: Sequence[UUID]) -> dict[UUID, list[LogEntry]]:
+        """Read what is held of calls that are to be erased, and of their messages."""
+        held = await self._log.read_streams(calls) if calls else {}
+        events = (decode(entry.plain) for entries in held.values() for entry in entries)
+        here = self._homes.this_server
+        own = [
+            message_stream_id(e.message_id, here) for e in events if isinstance(e, MessageStored)
+        ]
+        return held | (await self._log.read_streams(own) if own else {})
 
     async def _keep_blobs(self, blobs: Sequence[NewBlob]) -> Sequence[BlobLocation]:
         return await self._offload(lambda: self._blobs.put_pack(blobs)) if blobs else ()

@@ -34,7 +34,7 @@ from ledger.events import DomainEvent, OpaqueEvent, PinChanged, ServerId, decode
 from ledger.identity import Verifier, verify_signature
 from ledger.migration.former_events import blob_of
 from ledger.migration.link import PeerClient
-from ledger.migration.travelling_keys import CALL_RECEIVED
+from ledger.migration.travelling_keys import CALL_RECEIVED, destroyed_by
 from ledger.migration.wire import (
     MAX_DIGESTS,
     Blobs,
@@ -465,6 +465,7 @@ def _runs(
     begun = {e.originator_id for e in stored if e.topic == CALL_RECEIVED}
     left = list(locations)
     left_keys = [WrappedKey(key.call_id, key.wrapped) for key in keys if key.call_id in begun]
+    left_keys += destroyed_by((e.topic, e.state) for e in stored)
     start = 0
     while start < len(events):
         origin = events[start].origin

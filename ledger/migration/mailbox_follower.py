@@ -52,8 +52,10 @@ _LOG: Final = logging.getLogger(__name__)
 
 _RETRY_S: Final = 5.0
 _MOST_RETRY_S: Final = 3600.0
-_WITHOUT_SOUND: Final = frozenset({RefusalReason.AUDIO_MISSING, RefusalReason.AUDIO_CORRUPT})
-"""Why a message was set aside before it was sent: its recording is not here as it was."""
+_WITHOUT_SOUND: Final = frozenset(
+    {RefusalReason.AUDIO_MISSING, RefusalReason.AUDIO_CORRUPT, RefusalReason.KEY_MISSING}
+)
+"""Why a message was set aside: its recording is not here as it was, or nobody here can open it."""
 _AT_A_TIME: Final = 200
 """Messages that are sent away in one append: it bounds how long others wait for the log."""
 _NEW_INCARNATION: Final = str(IncarnationStarted.__struct_config__.tag)

@@ -45,12 +45,13 @@ from ledger.migration.link import PeerClient, PeerLink
 from ledger.migration.origin import OriginParts
 from ledger.migration.protocol import OwnLog
 from ledger.migration.recalled_streams import (
+    erase,
     read_recalled,
     restate,
     streams_to_read,
     take,
 )
-from ledger.migration.travelling_keys import keys_to_keep
+from ledger.migration.travelling_keys import destroyed_by, keys_to_keep
 from ledger.migration.wire import RecallAnswer, TrackedRow
 from ledger.storage.event_log import Append
 from ledger.storage.mapper import to_stored_event
@@ -163,7 +164,10 @@ class Recall:
             if not (taken.new or left or answer.is_last):
                 return
             stamp = Stamp(at=self._parts.clock.now(), by=this_server)
-            restated = restate(taken, streams, held, own, stamp)
+            restated = [
+                *restate(taken, streams, held, own, stamp),
+                *erase(taken, held, stamp),
+            ]
             recalled = LogRecalled(
                 originator_id=server_stream,
                 originator_version=len(held.get(server_stream, ())) + 1,
@@ -187,7 +191,10 @@ class Recall:
                 await self._parts.log.append(
                     Append(
                         [*(one.stored for one in taken.new), *own_events],
-                        keys=keys_to_keep(self._parts.vault, answer.keys, taken.calls),
+                        keys=[
+                            *keys_to_keep(self._parts.vault, answer.keys, taken.calls),
+                            *destroyed_by((one.event.topic, one.plain) for one in taken.new),
+                        ],
                     )
                 )
             except IntegrityError:

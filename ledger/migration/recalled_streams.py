@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -22,16 +23,25 @@ import msgspec
 
 from ledger.errors import CorruptionError, PeerError
 from ledger.events import (
+    CallErased,
     CallReceived,
     DomainEvent,
     MailboxOpened,
     MailboxRehomed,
     MessageDelivered,
+    MessageErased,
+    MessageStored,
     ServerId,
     Stamp,
     decode,
 )
-from ledger.ids import MailboxAddress, mailbox_stream_id
+from ledger.ids import (
+    MailboxAddress,
+    erasure_stream_id,
+    mailbox_stream_id,
+    message_stream_id,
+)
+from ledger.journey import in_care_of
 from ledger.mailbox import Said, mailbox_of, subject_of
 from ledger.migration.audience import AnyEvent, stored_of
 from ledger.migration.examination import ForeignEvent, RefusedError, kind_of
@@ -113,7 +123,21 @@ def streams_to_read(
         for name in mailboxes
         for incarnation in incarnations
     }
-    return streams.keys() | calls | own
+    return streams.keys() | calls | own | _erasing(told, this_server)
+
+
+def _erasing(told: Iterable[AnyEvent], this_server: ServerId) -> set[UUID]:
+    """Give the streams that say whether what comes back was erased, and what is in care of it."""
+    found: set[UUID] = set()
+    for event in told:
+        if isinstance(event, CallReceived):
+            found.add(erasure_stream_id(event.originator_id))
+        if isinstance(event, MessageStored):
+            found.add(message_stream_id(event.message_id, this_server))
+        if isinstance(event, CallErased):
+            found |= {message_stream_id(one, this_server) for one in event.message_ids}
+            found.add(event.call_id)
+    return found
 
 
 def take(streams: Mapping[UUID, Sequence[ForeignEvent]], held: Held) -> Taken:
@@ -134,6 +158,43 @@ def take(streams: Mapping[UUID, Sequence[ForeignEvent]], held: Held) -> Taken:
         else:
             taken.new += new
     return taken
+
+
+def erase(taken: Taken, held: Held, stamp: Stamp) -> list[DomainEvent]:
+    """Erase what this server has in its care of calls whose key is destroyed.
+
+    Either the message came back, or the word that it is erased.
+    """
+    streams: dict[UUID, list[AnyEvent]] = {
+        stream: [decode(entry.plain) for entry in entries] for stream, entries in held.items()
+    }
+    for foreign in taken.new:
+        streams.setdefault(foreign.event.originator_id, []).append(foreign.event)
+    told = [event for events in streams.values() for event in events]
+    erasures = {event.call_id: event for event in told if isinstance(event, CallErased)}
+    new: list[DomainEvent] = []
+    for call_id, erasure in erasures.items():
+        own = partial(_own_stream, streams, stamp.by)
+        for journey in in_care_of(stamp.by, streams.get(call_id, ()), own):
+            events = streams[journey.stream]
+            erased = MessageErased(
+                originator_id=journey.stream,
+                originator_version=len(events) + 1,
+                recorded_at=stamp.at,
+                recorded_by=stamp.by,
+                message_id=journey.message_id,
+                by=erasure.by,
+                reason=erasure.reason,
+            )
+            events.append(erased)
+            new.append(erased)
+    return new
+
+
+def _own_stream(
+    streams: Mapping[UUID, Sequence[AnyEvent]], this_server: ServerId, message_id: UUID
+) -> Sequence[AnyEvent]:
+    return streams.get(message_stream_id(message_id, this_server), ())
 
 
 def restate(

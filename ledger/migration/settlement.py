@@ -156,6 +156,8 @@ class Settlement:
             journey = journey_of(message_id, events)
             if journey is None or journey.mailbox not in self._homes.rehomed:
                 return []
+            if journey.is_erased:
+                return []
             if journey.refused != RefusalReason.NOT_MY_MAILBOX:
                 return []
             if _is_over(stream, own, streams):
@@ -230,6 +232,10 @@ def settle(
         journey = journey_of(delivery.message_id, writer.events)
         if journey is None or journey.stage is Stage.AT_HOME:
             continue  # It came back since then: what another home says of it is old.
+        if delivery.version < since_last_delivery(writer.events)[0].originator_version:
+            continue  # It came back and left again, as a log that went back was told meanwhile.
+        if journey.is_erased and outcome.receipt is None:
+            continue  # Nobody wants it to go anywhere any more.
         if outcome.receipt is not None:
             _settle_migrated(outcome, outcome.receipt, journey, writer)
         else:
@@ -246,6 +252,8 @@ def requeue(
         raise NotFoundError(f"message {message_id} was not taken here; ask the server that did")
     if journey.stage is not Stage.LEAVING:
         raise ConflictError(f"message {message_id} has arrived at its home {journey.home}")
+    if journey.is_erased:
+        raise ConflictError(f"message {message_id} is erased")
     home = homes.name_of_home(journey.mailbox)
     if home is None:
         raise NotFoundError(
@@ -265,7 +273,7 @@ def hand_over(
         journey = journey_of(known.message_id, streams.get(known.stream, ()))
         message = stored_of(known.message_id, streams.get(known.call_id, ()))
         home = homes.name_of_home(known.mailbox)
-        is_to_go = home not in (None, stamp.by)
+        is_to_go = home not in (None, stamp.by) and not (journey and journey.is_erased)
         if journey is None or journey.stage is not Stage.AT_HOME or message is None or not is_to_go:
             continue
         _Writer(streams[known.stream], stamp, new).add(

@@ -10,20 +10,21 @@ Source: claims 4, 7 and 8.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 from uuid import UUID
 
 from ledger.errors import LedgerError
-from ledger.events import CallReceived, decode
+from ledger.events import CallErased, CallReceived, decode
 from ledger.migration.wire import CallKey
 from ledger.offload import Offload
 from ledger.sealing import MessageKey, WrappedKey
 from ledger.storage.event_log import LogEntry
-from ledger.storage.vault import Vault
+from ledger.storage.vault import FoundKey, Vault
 
 _LOG: Final = logging.getLogger(__name__)
 
+_CALL_ERASED: Final = str(CallErased.__struct_config__.tag)
 CALL_RECEIVED: Final = str(CallReceived.__struct_config__.tag)
 """Topic of the event with which a call, and its key, begins."""
 
@@ -41,11 +42,21 @@ async def keys_to_send(
 
     Whether the others matter is for the receiver to say: it may have them.
     """
-    found = await offload(lambda: vault.find(calls)) if calls else {}
+    return sendable(await offload(lambda: vault.find(calls)) if calls else {})
+
+
+def sendable(found: Mapping[UUID, FoundKey]) -> tuple[CallKey, ...]:
+    """Give those that can be sent of the keys that are here."""
     for call_id, key in found.items():
         if isinstance(key, LedgerError):
             _LOG.error("action=key-not-sent call=%s error=%s", call_id, key)
     return tuple(CallKey(c, k.secret) for c, k in found.items() if isinstance(k, MessageKey))
+
+
+def destroyed_by(events: Iterable[tuple[str, bytes]]) -> list[WrappedKey]:
+    """Give the keys that are destroyed with the commit of these events (topic and JSON)."""
+    told = (decode(plain) for topic, plain in events if topic == _CALL_ERASED)
+    return [WrappedKey(e.call_id, None) for e in told if isinstance(e, CallErased)]
 
 
 def keys_to_keep(

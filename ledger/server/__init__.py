@@ -5,6 +5,7 @@ Source: claims 1-8.
 
 from ledger.server.act_on_message import NotInCustodyError
 from ledger.server.change_mailbox import NotHomeError
+from ledger.server.erasure import Erased, Erasing
 from ledger.server.parts import Deliveries, ReachabilityJudge, ServerParts
 from ledger.server.pin_guesses import PinLockedError
 from ledger.server.record_message import TooLargeError
@@ -15,6 +16,8 @@ __all__ = [
     "CallDecision",
     "CallReport",
     "Deliveries",
+    "Erased",
+    "Erasing",
     "NotHomeError",
     "NotInCustodyError",
     "PinLockedError",

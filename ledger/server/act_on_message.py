@@ -5,7 +5,7 @@ Source: claims 3 and 7.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -18,7 +18,8 @@ from ledger.ids import message_stream_id
 from ledger.journey import journey_of
 from ledger.message import Action, MessageState
 from ledger.server.parts import ServerParts
-from ledger.storage.event_log import LogEntry
+from ledger.storage.event_log import Append, LogEntry
+from ledger.storage.mapper import to_stored_event
 from ledger.storage.message_streams import in_log_order
 
 _ATTEMPTS: Final = 10
@@ -36,6 +37,10 @@ Decide: TypeAlias = Callable[[MessageState, UUID, int, Stamp], DomainEvent | Non
 """Makes the next event of a message, for a stream and version; None: nothing is to change."""
 
 
+Complete: TypeAlias = Callable[[DomainEvent], Awaitable[Append]]
+"""Says what is committed with the next event of a message, the event itself included."""
+
+
 async def act_on_message(
     parts: ServerParts, call_id: UUID, message_id: UUID, action: Action, by: str
 ) -> None:
@@ -47,33 +52,32 @@ async def act_on_message(
     def decide(state: MessageState, stream: UUID, version: int, stamp: Stamp) -> DomainEvent | None:
         return message.act(state, action, stream=stream, version=version, by=by, stamp=stamp)
 
-    await _change(parts, call_id, message_id, decide)
+    await change_message(parts, call_id, message_id, decide)
 
 
-async def erase_message(
-    parts: ServerParts, call_id: UUID, message_id: UUID, by: str, reason: str
+async def alone(event: DomainEvent) -> Append:
+    """Commit nothing with it."""
+    return Append([to_stored_event(event)])
+
+
+async def change_message(
+    parts: ServerParts,
+    call_id: UUID,
+    message_id: UUID,
+    decide: Decide,
+    complete: Complete = alone,
 ) -> bool:
-    """Erase a message that is in the trash, for good; durable on return.
+    """Record what is decided of a message that this server answers for; durable on return.
 
-    False, and nothing happened, when it is not in the trash (any more). Its sound is collected by
-    'blobs gc'. Raises as `act_on_message` does.
+    ``complete`` adds what has to be committed with it. False when nothing was to change. Raises as
+    `act_on_message`, and what ``decide`` and ``complete`` raise.
     """
-
-    def decide(state: MessageState, stream: UUID, version: int, stamp: Stamp) -> DomainEvent | None:
-        return message.erase(
-            state, stream=stream, version=version, by=by, reason=reason, stamp=stamp
-        )
-
-    return await _change(parts, call_id, message_id, decide)
-
-
-async def _change(parts: ServerParts, call_id: UUID, message_id: UUID, decide: Decide) -> bool:
     for _ in range(_ATTEMPTS):
         event = await _next(parts, call_id, message_id, decide)
         if event is None:
             return False
         try:
-            await parts.log.append_events([event])
+            await parts.log.append(await complete(event))
         except IntegrityError:
             continue
         return True
@@ -85,16 +89,17 @@ async def _next(
 ) -> DomainEvent | None:
     own = message_stream_id(message_id, parts.config.server)
     streams = await parts.log.read_with_earlier([call_id, own])
-    state = message.project(message_id, _events(in_log_order(streams)))
+    state = message.project(message_id, events_of(in_log_order(streams)))
     if state is None:
         raise NotFoundError(f"message {message_id} is not known here")
     stream = own if own in streams else call_id
     version = len(streams[stream]) + 1
-    _expect_custody(parts, message_id, _events(streams[stream]))
+    _expect_custody(parts, message_id, events_of(streams[stream]))
     return decide(state, stream, version, Stamp(at=parts.clock.now(), by=parts.config.server))
 
 
-def _events(entries: Iterable[LogEntry]) -> list[DomainEvent | OpaqueEvent]:
+def events_of(entries: Iterable[LogEntry]) -> list[DomainEvent | OpaqueEvent]:
+    """Read the events of entries."""
     return [decode(entry.plain, f"position {entry.position}") for entry in entries]
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Final, Protocol
 from uuid import UUID
 
+import msgspec
+
 from ledger.audio.errors import AudioError
 from ledger.audio.probe import AudioLimits, probe
 from ledger.call import CallState, set_recording_aside, store_message
@@ -23,6 +25,7 @@ from ledger.call import Recording as StoredRecording
 from ledger.errors import CallerError, ConflictError, TransientError
 from ledger.events import AudioFacts, MessageDelivered, MessageStored, Stamp
 from ledger.ids import MailboxAddress, message_id_of, message_stream_id
+from ledger.sealing import MessageKey
 from ledger.server.parts import ServerParts
 from ledger.server.streams import Events, change_call, load_call
 from ledger.storage.spool import FinishedRecording, Recording
@@ -59,6 +62,10 @@ class SpooledAudio(Protocol):
     def received_bytes_count(self) -> int:
         """Number of received bytes."""
 
+    @property
+    def key(self) -> MessageKey | None:
+        """What it is sealed with; None: it is not."""
+
 
 async def record_message(
     parts: ServerParts, call_id: UUID, audio: AsyncIterator[bytes], content_type: str | None
@@ -79,8 +86,10 @@ async def record_message(
         started_at=parts.clock.now(),
         content_type=content_type,
     )
-    recording = await _open_recording(parts, metadata)
+    key = await _find_key(parts, call_id)
+    recording = await _open_recording(parts, metadata, key)
     try:
+        await _expect_not_erased(parts, call_id)
         is_whole = await _receive(parts, recording, audio)
         finished = await parts.offload(recording.finish)
         if not is_whole:
@@ -90,7 +99,8 @@ async def record_message(
     finally:
         # Of a recording that did not become a message, the file stays: it is recovered later.
         recording.close()
-    return await _deliver(parts, message, _patience_s(parts, state))
+    patience_s = _patience_s(parts, state)
+    return await _deliver(parts, message, finished.received_digest, patience_s)
 
 
 def _patience_s(parts: ServerParts, state: CallState) -> float:
@@ -111,6 +121,7 @@ async def keep_message(
 
     Gives the message as it stands in the log, also when it already stood there.
     """
+    facts = msgspec.structs.replace(facts, digest=_digest_of(spooled))
     # A crash before this line's sync leaves the spool file; after it, also an orphan blob.
     await parts.offload(partial(parts.blobs.put_file, spooled.blob_digest, spooled.path))
     recording = StoredRecording(
@@ -118,6 +129,7 @@ async def keep_message(
         blob=spooled.blob_digest,
         blob_size_bytes=spooled.blob_size_bytes,
         audio=facts,
+        is_sealed=spooled.key is not None,
         is_recovered=is_recovered,
     )
     stamp = Stamp(at=parts.clock.now(), by=parts.config.server)
@@ -128,6 +140,12 @@ async def keep_message(
     await parts.offload(partial(parts.spool.discard, spooled.path))
     stored = next((e for e in events if isinstance(e, MessageStored)), None)
     return stored or _known(state, facts)
+
+
+def _digest_of(spooled: SpooledAudio) -> str:
+    """Give what stands in events for the received bytes."""
+    digest = spooled.received_digest
+    return digest if spooled.key is None else spooled.key.keyed_digest(digest)
 
 
 def _known(state: CallState, facts: AudioFacts) -> MessageStored:
@@ -172,9 +190,34 @@ def _limits(parts: ServerParts, mailbox: MailboxAddress) -> AudioLimits:
     )
 
 
-async def _open_recording(parts: ServerParts, metadata: RecordingMetadata) -> Recording:
+async def _find_key(parts: ServerParts, call_id: UUID) -> MessageKey | None:
+    """Give the call's key; None for a call from before there were keys."""
+    found = await parts.offload(lambda: parts.vault.keys([call_id]))
+    if call_id not in found:
+        return None
+    if found[call_id] is None:
+        raise _erased(call_id)
+    return found[call_id]
+
+
+async def _expect_not_erased(parts: ServerParts, call_id: UUID) -> None:
+    """Look once more, now that nobody can erase the call before it has its message."""
+    key = (await parts.log.read_keys([call_id])).get(call_id)
+    if key is not None and key.wrapped is None:
+        raise _erased(call_id)
+
+
+def _erased(call_id: UUID) -> ConflictError:
+    return ConflictError(
+        f"call {call_id} was erased and takes no recording; report a new call for a new message"
+    )
+
+
+async def _open_recording(
+    parts: ServerParts, metadata: RecordingMetadata, key: MessageKey | None
+) -> Recording:
     try:
-        return await parts.offload(partial(parts.spool.open, metadata.call_id, metadata))
+        return await parts.offload(partial(parts.spool.open, metadata.call_id, metadata, key))
     except ConflictError as error:
         # A switch whose connection broke comes back before this side has noticed: soon it works.
         raise TransientError(error.message, retry_after_s=_BUSY_RETRY_S) from error
@@ -229,8 +272,9 @@ async def set_aside(parts: ServerParts, call_id: UUID, spooled: SpooledAudio, re
         lambda state: (
             set_recording_aside(
                 state,
-                digest=spooled.received_digest,
+                digest=_digest_of(spooled),
                 size_bytes=spooled.received_bytes_count,
+                is_sealed=spooled.key is not None,
                 reason=reason,
                 place=place,
                 stamp=stamp,
@@ -240,7 +284,9 @@ async def set_aside(parts: ServerParts, call_id: UUID, spooled: SpooledAudio, re
     return place
 
 
-async def _deliver(parts: ServerParts, message: MessageStored, patience_s: float) -> StoredMessage:
+async def _deliver(
+    parts: ServerParts, message: MessageStored, received_digest: str, patience_s: float
+) -> StoredMessage:
     """Send a message for an available home at once (claim 4); else it waits here (claim 3)."""
     is_remote = message.home != parts.config.server
     is_at_home = not is_remote or await parts.deliveries.deliver_now(
@@ -251,7 +297,7 @@ async def _deliver(parts: ServerParts, message: MessageStored, patience_s: float
         call_id=message.originator_id,
         mailbox=message.mailbox,
         home=message.home,
-        digest=message.audio.digest,
+        digest=received_digest,
         duration_ms=message.audio.duration_ms,
         custody=message.home if is_at_home else parts.config.server,
         is_pending=not is_at_home,

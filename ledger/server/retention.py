@@ -14,8 +14,9 @@ from ledger import mailbox as mailboxes
 from ledger.errors import ConflictError
 from ledger.ids import MailboxAddress
 from ledger.message import Action
-from ledger.server.act_on_message import act_on_message, erase_message
+from ledger.server.act_on_message import act_on_message
 from ledger.server.change_mailbox import change_mailbox, home_of
+from ledger.server.erasure import Erasing, erase_message
 from ledger.server.parts import ServerParts
 
 RULE = "retention"
@@ -53,7 +54,7 @@ async def trash_by_rule(
     parts: ServerParts, mailbox: MailboxAddress, call_id: UUID, message_id: UUID
 ) -> None:
     """Move a message to the trash because a rule says so; raises ConflictError for a held one."""
-    await _expect_free(parts, mailbox)
+    await expect_free(parts, mailbox)
     await act_on_message(parts, call_id, message_id, Action.DELETE, RULE)
 
 
@@ -64,11 +65,13 @@ async def erase_by_rule(
 
     Raises ConflictError for a held one.
     """
-    await _expect_free(parts, mailbox)
-    return await erase_message(parts, call_id, message_id, RULE, reason)
+    await expect_free(parts, mailbox)
+    erasing = Erasing(RULE, reason, is_told_to_all=False, only_in_trash=True)
+    return await erase_message(parts, call_id, message_id, erasing) is not None
 
 
-async def _expect_free(parts: ServerParts, mailbox: MailboxAddress) -> None:
+async def expect_free(parts: ServerParts, mailbox: MailboxAddress) -> None:
+    """Raise ConflictError when a legal hold stops what is to be done; NotHomeError elsewhere."""
     home_of(parts, mailbox)
     if await is_held(parts, mailbox):
         raise ConflictError(f"mailbox {mailbox} is under a legal hold")

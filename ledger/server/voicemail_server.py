@@ -30,9 +30,10 @@ from ledger.events import (
 from ledger.ids import MailboxAddress
 from ledger.mailbox import GreetingKind
 from ledger.message import Action
-from ledger.server import retention
+from ledger.server import erasure, retention
 from ledger.server.accesses import Accesses
 from ledger.server.act_on_message import act_on_message
+from ledger.server.erasure import Erased, Erasing
 from ledger.server.greetings import record_greeting, remove_greeting
 from ledger.server.parts import ServerParts
 from ledger.server.pin_guesses import PinGuesses
@@ -197,6 +198,20 @@ class VoicemailServer:
     async def trash_by_rule(self, mailbox: MailboxAddress, call_id: UUID, message_id: UUID) -> None:
         """Move a message to the trash because a rule says so, unless it is held."""
         await retention.trash_by_rule(self.parts, mailbox, call_id, message_id)
+
+    async def erase_message(self, call_id: UUID, message_id: UUID, erasing: Erasing) -> Erased:
+        """Erase a message for good, and the key of its call with the last one of it."""
+        erased = await erasure.erase_message(self.parts, call_id, message_id, erasing)
+        assert erased is not None, "it need not be in the trash"
+        return erased
+
+    async def erase_call(self, call_id: UUID, erasing: Erasing) -> Erased:
+        """Erase a call that left no message."""
+        return await erasure.erase_call(self.parts, call_id, erasing)
+
+    async def is_erased(self, call_id: UUID) -> bool:
+        """Was the key of this call destroyed here?"""
+        return await erasure.is_erased(self.parts, call_id)
 
     async def erase_by_rule(
         self, mailbox: MailboxAddress, call_id: UUID, message_id: UUID, reason: str

@@ -129,6 +129,21 @@ def open_recording(
     return decode_sealed(data, key, max_bytes=max_bytes, place=place)
 
 
+def open_prefix(data: bytes, find_key: FindKey) -> tuple[bytes, bool]:
+    """Give what is whole of a recording that may be cut anywhere, and whether it is cut.
+
+    Raises what ``find_key`` raises; a file that is no recording gives nothing.
+    """
+    stored, length_bytes = data, len(data)
+    if is_sealed(data):
+        prefix = sealed_prefix(data, find_key(read_key_id(data)))
+        stored = prefix.plain
+        length_bytes = prefix.length_bytes if prefix.is_finished else 0
+    intact = intact_prefix(stored)
+    is_cut = length_bytes < len(data) or intact.length_bytes < len(stored)
+    return intact.received, is_cut
+
+
 def mend_sealed(sealed: bytes, key: MessageKey, random_bytes: RandomBytes) -> MendedRecording:
     """Make a left-over a finished sealed form again, and say what it holds. Never raises.
 

@@ -123,13 +123,30 @@ class Spool:
             self.release(path)
             raise
 
+    def reserve(self, call_id: UUID) -> None:
+        """Keep a call from being recorded, until it is freed.
+
+        Raises ConflictError while it is being recorded, or was and is not dealt with yet.
+        """
+        path = self._path(call_id)
+        self.claim(path)
+        if self.files.exists(path):
+            self.release(path)
+            raise ConflictError(
+                f"a recording of call {call_id} is being dealt with; try again soon"
+            )
+
+    def free(self, call_id: UUID) -> None:
+        """Let it be recorded again."""
+        self.release(self._path(call_id))
+
     def interrupted(self, idle_for_s: float = 0.0) -> list[InterruptedRecording]:
         """Give what was left behind, the oldest call first, each cut after its last whole frame.
 
         Only what nobody works on and was not written to for that long. Each is claimed: `release`
         it, whatever became of it. What is cut off is kept in ``set-aside``. May be called again
-        after a crash in it. One that cannot be mended now (the disk is full, say, or its key is not
-        here) is logged, left out, and met again next time.
+        after a crash in it. One that cannot be mended now (the disk is full, say) is logged, left
+        out, and met again next time; one whose key is not here, or was destroyed, is set aside.
         """
         paths = sorted(f.path for f in self.files.list(self.directory))
         claimed = [p for p in paths if p.suffix == _SUFFIX and self._claim_idle(p, idle_for_s)]
@@ -140,10 +157,23 @@ class Spool:
         tail = self._free_name(path.name.removesuffix(_SUFFIX), ".torn")
         try:
             return mend(self.files, path, tail, self._find_key, self.random_bytes)
+        except NotFoundError as error:
+            # The log went back behind its call, or the call was erased: nobody can hear it.
+            _LOG.error("action=recording-set-aside file=%s error=%s", path, error)
+            self._set_aside_unheard(path, error.message)
+            return None
         except (LedgerError, FileNotFoundError) as error:
             _LOG.error("action=recording-not-recovered file=%s error=%s", path, error)
             self.release(path)
             return None
+
+    def _set_aside_unheard(self, path: Path, reason: str) -> None:
+        try:
+            self.set_aside(path, reason)
+        except LedgerError as error:
+            _LOG.error("action=recording-not-set-aside file=%s error=%s", path, error)
+        finally:
+            self.release(path)
 
     def claim(self, path: Path) -> None:
         """Keep others off a file; raises ConflictError when somebody works on it already."""

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from ledger.errors import CorruptionError
 from ledger.ids import RandomBytes
+from ledger.sealing import MessageKey
 from ledger.storage.files import Files, write_durably
 from ledger.storage.sealed_form import is_sealed, read_key_id
 from ledger.storage.sealed_recording import FindKey, mend_sealed
@@ -42,6 +43,8 @@ class InterruptedRecording:
     """Length of what was set apart; 0 when nothing was torn (a finished recording, for one)."""
     tail: Path | None
     """Where that is kept: a torn tail or, of a sealed recording, the whole left-over."""
+    key: MessageKey | None
+    """What it is sealed with; None: it is not."""
 
     @property
     def received_bytes_count(self) -> int:
@@ -59,6 +62,7 @@ class _Whole(NamedTuple):
     stored: bytes
     """Its frames, readable."""
     received: bytes
+    key: MessageKey | None
 
 
 def mend(
@@ -85,19 +89,21 @@ def mend(
         blob_size_bytes=len(whole.file),
         cut_bytes=len(whole.torn),
         tail=tail_path if whole.torn else None,
+        key=whole.key,
     )
 
 
 def _unsealed(data: bytes) -> _Whole:
     received, length_bytes = intact_prefix(data)
     whole = data[:length_bytes]
-    return _Whole(whole, data[length_bytes:], whole, received)
+    return _Whole(whole, data[length_bytes:], whole, received, None)
 
 
 def _sealed(data: bytes, find_key: FindKey, random_bytes: RandomBytes) -> _Whole:
-    mended = mend_sealed(data, find_key(read_key_id(data)), random_bytes)
+    key = find_key(read_key_id(data))
+    mended = mend_sealed(data, key, random_bytes)
     torn = data if mended.is_cut else b""
-    return _Whole(mended.sealed, torn, mended.stored, mended.received)
+    return _Whole(mended.sealed, torn, mended.stored, mended.received, key)
 
 
 def _call_id(path: Path) -> UUID | None:

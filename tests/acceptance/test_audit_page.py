@@ -29,6 +29,7 @@ OURS = (
     "What would another policy have done?",
     "What is old, and what must stay?",
     "Ask your own questions",
+    "Who wants to be forgotten?",
 )
 
 

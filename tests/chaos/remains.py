@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +13,13 @@ from ledger.configuration import Configuration
 from ledger.errors import CorruptionError
 from ledger.identity import verify_signature
 from ledger.ids import MailboxAddress, mailbox_stream_id
+from ledger.sealing import load_master_key
 from ledger.storage.memory import LogImage
 from ledger.storage.merkle import Frontier, frontier_at, leaf_hash
 from ledger.storage.open_blob_store import blob_directory, open_blob_store
 from ledger.storage.open_recorder import open_recorder
 from ledger.storage.recorder import Head
+from ledger.storage.vault import Vault
 from projections.store import ProjectionStore
 from tests.chaos.cluster import Cluster
 from tests.simulation.checkers import Findings
@@ -42,6 +45,8 @@ class StoredMachine:
         self.image = LogImage(Head(self.reader.head().incarnation, Frontier()))
         self._blobs = open_blob_store(config.stores.blobs)
         self._spool = config.data / "spool"
+        master = load_master_key(config.identity.master_key)
+        self.vault = Vault(self.reader, master, os.urandom)
 
     def refresh(self) -> None:
         """Read what the log has got since."""

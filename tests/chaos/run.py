@@ -12,13 +12,13 @@ from uuid import UUID
 
 import httpx
 
-from ledger.storage.stored_form import intact_prefix
 from tests.chaos import faults, remains
 from tests.chaos.cluster import SERVERS, Cluster, running_cluster
 from tests.chaos.people import NOMADS, PATIENCE_S, SETTLED, Crowd
 from tests.chaos.remains import RealRemains
 from tests.simulation.checkers import ON_STORES, check_all, promises_during_the_run
 from tests.simulation.promises import Told
+from tests.simulation.sounds import intact_in
 from tests.support.processes import ServerDiedError
 
 SETTLES_WITHIN_S = 180.0
@@ -85,6 +85,7 @@ class Run:
         self._down_until_s: dict[str, float] = {}
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
+        self._spooled: list[tuple[float, str, UUID, bytes]] = []
         self._began_s = time.monotonic()
 
     @property
@@ -107,11 +108,17 @@ class Run:
         return True
 
     def _note_spool(self, server: str) -> None:
+        """Keep what its spool holds: it is opened at the end, the database may be away now."""
         for path in (self.cluster.data(server) / "spool").glob("*.zst"):
-            received = intact_prefix(path.read_bytes()).received
+            self._spooled.append((self.now_s, server, UUID(path.stem), path.read_bytes()))
+
+    def open_spooled(self, left: RealRemains) -> None:
+        """Hear what was in a spool when its server died: it must not have vanished."""
+        for at_s, server, call_id, stored in self._spooled:
+            received = intact_in(stored, left.machines[server].vault)
             if received:
                 self.tally.count("recordings cut short by a death")
-                self.told.spooled.append((self.now_s, server, UUID(path.stem), received))
+                self.told.spooled.append((at_s, server, call_id, received))
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -256,6 +263,7 @@ def check(chaos: Run, left: RealRemains) -> list[str]:
     """Look at what stopped servers left; gives what is wrong with it."""
     left.refresh()
     left.note_profile_streams(NOMADS + SETTLED)
+    chaos.open_spooled(left)
     failures = check_all(left, (promises_during_the_run, *ON_STORES, *remains.CHECKERS))
     if chaos.settled_after_s is None:
         failures.append(f"nothing settled within {SETTLES_WITHIN_S:.0f} s of peace")

@@ -61,7 +61,7 @@ def homes_know_who_called(world: World) -> Iterator[str]:
 
 def _at_home(world: World, name: str, machine: Machine) -> Iterator[tuple[UUID, AnyCaller]]:
     calls = {event.call_id for _, event in world.view(name).delivered}
-    for call_id in calls & world.told.accepted.keys():
+    for call_id in calls & world.told.accepted.keys() - world.told.erased:
         for entry in machine.image.streams.get(call_id, ()):
             event = event_of(entry)
             if isinstance(event, CallReceived):

@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from ledger.errors import CorruptionError, LedgerError, NotFoundError, PeerError
-from ledger.events import GreetingRecorded, MessageDelivered, MessageStored, PinChanged
+from ledger.events import (
+    CallErased,
+    GreetingRecorded,
+    MessageDelivered,
+    MessageStored,
+    PinChanged,
+)
 from ledger.mailbox import GreetingKind, mailbox_of
 from ledger.migration.receipts import verify_receipt
 from ledger.pin import matches, read_verifier
 from ledger.storage.merkle import Frontier, leaf_hash
 from ledger.storage.stored_form import decode as decode_stored_form
-from ledger.storage.stored_form import intact_prefix, read_metadata
 from projections.mailboxes import MESSAGE
 from projections.replay import replay_mailboxes
 from tests.simulation.callers import homes_know_who_called, nobody_is_named_in_a_log
@@ -29,6 +34,7 @@ from tests.simulation.mirrors import copies_equal_their_logs, lagging_copies
 from tests.simulation.people import PINS
 from tests.simulation.remains import Remains
 from tests.simulation.server import Machine
+from tests.simulation.sounds import call_of, heard_in, intact_in, is_sound_of
 from tests.simulation.tables import tables_equal_replay
 
 if TYPE_CHECKING:
@@ -154,13 +160,13 @@ def _same_recording(world: Remains, accepted: AcceptedCall) -> list[str]:
         for _, event in world.view(name).delivered
         if event.call_id == accepted.call_id
         and (stored := world.view(name).stored.get(event.message_id)) is not None
-        and stored.audio.digest == hashlib.sha256(accepted.call.audio).hexdigest()
+        and is_sound_of(stored, accepted.call.audio, world.machines[name].vault)
     ]
 
 
 def _is_excused(world: Remains, accepted: AcceptedCall) -> bool:
     """Is its loss no fault, or shown to the operator?"""
-    if accepted.call_id in world.told.lost_with_its_disk:
+    if accepted.call_id in world.told.lost_with_its_disk | world.told.erased:
         return True
     if f"{accepted.call.extension}@default" in world.words_lost():
         return True
@@ -188,8 +194,10 @@ def every_message_has_its_sound(world: Remains) -> Findings:
     for name, machine in world.machines.items():
         for _, event in world.view(name).delivered:
             stored = world.view(name).stored[event.message_id]
+            if event.call_id in world.told.erased:
+                continue  # see `what_is_erased_stays_so`
             try:
-                sound = decode_stored_form(machine.read_blob(stored.blob))
+                sound = heard_in(machine.read_blob(stored.blob), machine.vault)
             except LedgerError as error:
                 is_named = stored.blob in machine.named_missing
                 if not machine.is_rotten(stored.blob) and not (is_named and world.told.rotted):
@@ -198,9 +206,23 @@ def every_message_has_its_sound(world: Remains) -> Findings:
             if event.message_id in world.told.poison and event.origin == name:
                 continue  # it came home by itself: nobody else was to be kept from it
             wanted = expected.get(event.message_id)
-            digest = hashlib.sha256(sound).hexdigest()
-            if digest != stored.audio.digest or (wanted is not None and sound != wanted):
+            is_right = is_sound_of(stored, sound, machine.vault)
+            if not is_right or (wanted is not None and sound != wanted):
                 yield f"{name} plays another sound for message {event.message_id}"
+
+
+def what_is_erased_stays_so(world: Remains) -> Findings:
+    """Where a log tells that a call is erased its key is gone, and whoever is told knows it."""
+    for name, call_id in world.untold_erasures():
+        yield f"{name} was not told that call {call_id} is erased"
+    for name, machine in world.all_machines.items():
+        copies = [kept.image for kept in getattr(machine, "copies", {}).values()]
+        for image in (machine.image, *copies):
+            calls = [event_of(e) for e in image.entries if e.topic == "call-erased"]
+            for event in calls:
+                assert isinstance(event, CallErased)
+                if image.keys.get(event.call_id, b"") is not None:
+                    yield f"{name} has the key of call {event.call_id}, which is erased"
 
 
 def every_call_has_its_key(world: World) -> Findings:
@@ -232,7 +254,8 @@ def custody_is_with_one_server(world: Remains) -> Findings:
     for name in world.machines:
         view = world.view(name)
         for message_id in world.lost_at_home(view):
-            if view.stored[message_id].originator_id not in world.told.lost_with_its_disk:
+            call_id = view.stored[message_id].originator_id
+            if call_id not in world.told.lost_with_its_disk | world.told.erased:
                 yield f"{name} holds a receipt for {message_id}, which is not at its home"
         for message_id in view.waiting():
             for home in world.machines.keys() - {name}:
@@ -477,6 +500,8 @@ def no_voice_vanishes(world: Remains) -> Findings:
         machine = world.all_machines[name]
         if world.told.went_back(name, at_s) or (name, call_id) in world.told.rotted:
             continue
+        if call_id in world.told.erased:
+            continue
         sounds = [*_sounds_of_call(world, name, call_id), *_set_aside(machine)]
         if not any(sound.startswith(received) for sound in sounds):
             yield f"{len(received)} bytes of call {call_id} vanished from the spool of {name}"
@@ -489,12 +514,12 @@ def no_voice_is_only_in_a_nameless_blob(world: Remains) -> Findings:
         for digest, stored in machine.loose_blobs():
             if digest in named:
                 continue
-            call_id = read_metadata(stored).call_id
-            if (name, call_id) in world.told.rotted:
+            call_id = call_of(stored)
+            if (name, call_id) in world.told.rotted or call_id in world.told.erased:
                 continue
-            sound = decode_stored_form(stored)
+            sound = intact_in(stored, machine.vault)
             sounds = [*_sounds_of_call(world, name, call_id), *_set_aside(machine)]
-            if call_id in world.told.lost_with_its_disk:
+            if call_id in world.told.lost_with_its_disk | world.told.erased:
                 continue  # recalled while the log that was asked went back as well
             if call_id in world.told.no_calls or _is_recalled(world, name, call_id, sound):
                 continue
@@ -506,8 +531,9 @@ def _is_recalled(world: Remains, name: str, call_id: UUID, sound: bytes) -> bool
     """Did a log that went back recall the message with this sound, or just its sound so far?"""
     views = [world.view(one) for one in world.machines]
     messages = (message for view in views for message in view.stored.values())
-    digests = {m.audio.digest for m in messages if m.originator_id == call_id}
-    return world.told.went_back(name) and hashlib.sha256(sound).hexdigest() in digests
+    vault = world.machines[name].vault
+    of_call = (m for m in messages if m.originator_id == call_id)
+    return world.told.went_back(name) and any(is_sound_of(m, sound, vault) for m in of_call)
 
 
 def _sounds_of_call(world: Remains, name: str, call_id: UUID) -> Iterator[bytes]:
@@ -516,9 +542,10 @@ def _sounds_of_call(world: Remains, name: str, call_id: UUID) -> Iterator[bytes]
         if message.originator_id == call_id and not machine.is_rotten(message.blob):
             # What its home holds safely may be collected here.
             holders = [machine, *(m for m in world.machines.values() if m is not machine)]
-            stored = next((b for m in holders if (b := _blob_at(m, message.blob))), None)
+            found = ((m, b) for m in holders if (b := _blob_at(m, message.blob)))
+            holder, stored = next(found, (machine, None))
             if stored is not None:
-                yield decode_stored_form(stored)
+                yield heard_in(stored, holder.vault)
             elif not world.told.went_back(name):
                 raise NotFoundError(f"the sound of message {message.message_id} is nowhere")
 
@@ -532,7 +559,7 @@ def _blob_at(machine: Machine, blob: str) -> bytes | None:
 
 def _set_aside(machine: Machine) -> Iterator[bytes]:
     for stored in machine.recordings_set_aside():
-        yield intact_prefix(stored).received
+        yield intact_in(stored, machine.vault)
 
 
 def mailboxes_list_each_message_once(world: Remains) -> Findings:
@@ -547,7 +574,12 @@ def mailboxes_list_each_message_once(world: Remains) -> Findings:
     for message_id, count in listed.items():
         if count > 1 and message_id not in moved_and_revived:
             yield f"message {message_id} is listed on {count} servers"
-    delivered = {e.message_id for n in world.machines for _, e in world.view(n).delivered}
+    delivered = {
+        e.message_id
+        for n in world.machines
+        for _, e in world.view(n).delivered
+        if e.call_id not in world.told.erased
+    }
     for message_id in delivered - listed.keys():
         yield f"message {message_id} was delivered and is listed nowhere"
 
@@ -604,6 +636,7 @@ CHECKERS: Final[tuple[Callable[[World], Findings], ...]] = (
     everything_settles,
     *ON_STORES,
     every_call_has_its_key,
+    what_is_erased_stays_so,
     tables_equal_their_replay,
     homes_know_who_called,
     copies_equal_their_logs,

@@ -70,6 +70,17 @@ class Act(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Erase(Step):
+    """An operator erases one of the messages so far, wherever it is."""
+
+    which: float
+    by: str
+
+    async def strike(self, world: World) -> None:
+        await people.erase(world, self.which, self.by)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Crash(Step):
     """A server crashes right before or after one of its next writes."""
 

@@ -10,6 +10,7 @@ from ledger.events import (
     DomainEvent,
     IncarnationStarted,
     MessageDelivered,
+    MessageErased,
     MessageMigrated,
     MessageRehomed,
     MessageRequeued,
@@ -30,6 +31,7 @@ _CONCERN_MESSAGES = frozenset(
         "message-requeued",
         "message-rehomed",
         "migration-refused",
+        "message-erased",
         "incarnation-started",
     }
 )
@@ -156,6 +158,9 @@ class LogView:
                 is_there = event.message_id in self.migrated and event.reason == "more-told"
                 if not is_there or event.message_id in self.refused:
                     self._send(event.message_id, event.home, event.recorded_by)
+            case MessageErased() if entry.origin is None:
+                self._open.pop(event.message_id, None)
+                self.refused.pop(event.message_id, None)
             case MigrationRefused() if entry.origin is None:
                 self.refused[event.message_id] = event
                 self.ever_refused.setdefault(event.message_id, []).append(event)

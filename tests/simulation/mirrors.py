@@ -285,6 +285,8 @@ def _check_recovered(
         event = event_of(entry) if entry.topic == "message-stored" else None
         if not isinstance(event, MessageStored) or entry.origin is not None:
             continue
+        if event.originator_id in world.told.erased:
+            continue
         is_here = machine.disk.is_durable(machine.path_of(event.blob))
         if not is_here and event.blob not in named and event.message_id not in migrated:
             world.told.broken.append(

@@ -20,7 +20,7 @@ from ledger.events import AudioFacts, CallStatus, DomainEvent, Stamp
 from ledger.ids import MailboxAddress, mailbox_stream_id, message_stream_id
 from ledger.mailbox import GreetingKind
 from ledger.message import Action
-from ledger.server import CallReport, NotHomeError, NotInCustodyError, StoredMessage
+from ledger.server import CallReport, Erasing, NotHomeError, NotInCustodyError, StoredMessage
 from ledger.server.streams import change_call
 from ledger.storage.blob_care import gc
 from ledger.storage.spool import SYNC_INTERVAL_S
@@ -115,6 +115,33 @@ async def act(world: World, which: float, action: Action, by: str) -> None:
             extension, call_id = accepted.call.extension, accepted.call_id
             done = Done(world.now_s, name, extension, call_id, message_id, by)
             world.told.actions.append(done)
+        return
+
+
+async def erase(world: World, which: float, by: str) -> None:
+    """An operator erases a message, at the server that answers for it."""
+    if not world.told.accepted:
+        return
+    accepted = list(world.told.accepted.values())[int(which * len(world.told.accepted))]
+    message_id = accepted.message.message_id
+    first = (accepted.message.home, accepted.call.server)
+    for name in dict.fromkeys((*first, *world.machines)):
+        process = world.listener(name)
+        if process is None:
+            continue
+        # Noted before the answer: a server that dies meanwhile may have done it.
+        world.told.erased.add(accepted.call_id)
+        try:
+            await process.ask(
+                process.server.erase_message(
+                    accepted.call_id, message_id, Erasing(by, "an operator was asked to")
+                )
+            )
+        except (NotFoundError, NotInCustodyError):
+            continue  # this server does not answer for it
+        except (LedgerError, Unanswered):
+            return
+        world.network.note("erased", accepted.call_id, name)
         return
 
 

@@ -14,9 +14,9 @@ from ledger.migration.wire import Accepted, Answer
 from ledger.server import StoredMessage
 from ledger.storage.event_log import LogEntry, tracking_name
 from ledger.storage.memory import LogImage
-from ledger.storage.stored_form import intact_prefix, read_metadata
 from tests.simulation.logs import event_of
 from tests.simulation.server import DATA, Machine, Process
+from tests.simulation.sounds import call_of, intact_in
 
 if TYPE_CHECKING:
     from tests.simulation.faults import Call
@@ -57,6 +57,8 @@ class Told:
     """(machine, call or stream): of which sound a bit flipped in a file; None: of a pack."""
     rots: Counter[str] = field(default_factory=Counter)
     """How many bits flipped on a machine's disk."""
+    erased: set[UUID] = field(default_factory=set)
+    """Calls whose message somebody tried to erase: perhaps it is."""
     poison: set[UUID] = field(default_factory=set)
     """Messages that no home can take."""
     no_calls: set[UUID] = field(default_factory=set)
@@ -94,7 +96,7 @@ def check_promise(world: World, process: Process) -> None:
     machine = process.machine
     entries = machine.image.entries
     for entry in entries[machine.checked_until :]:
-        is_stored = entry.topic == "message-stored"
+        is_stored = entry.topic == "message-stored" and entry.originator_id not in world.told.erased
         if is_stored and not (
             has_durable_sound(machine, entry) or is_recalled(world, machine, entry)
         ):
@@ -122,7 +124,7 @@ def check_receipt(world: World, process: Process, answer: Answer) -> None:
 def sound_of(stored: bytes) -> UUID | None:
     """Give the call (or the mailbox's stream) of a stored form; None for a pack of many."""
     try:
-        return read_metadata(stored).call_id
+        return call_of(stored)
     except CorruptionError:
         return None
 
@@ -132,7 +134,7 @@ def note_spool(world: World, machine: Machine) -> None:
     for path, inode in machine.disk.durable_names.items():
         is_recording = path.parent == DATA / "spool" and path.suffix == ".zst"
         if is_recording and machine.disk.names.get(path) is inode:
-            received = intact_prefix(bytes(inode.content[: inode.synced_bytes])).received
+            received = intact_in(bytes(inode.content[: inode.synced_bytes]), machine.vault)
             if received:
                 world.told.spooled.append((world.now_s, machine.id, UUID(path.stem), received))
 

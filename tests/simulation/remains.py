@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
-from ledger.events import OpaqueEvent
+from ledger.events import CallErased, OpaqueEvent
 from ledger.ids import message_stream_id
 from ledger.mailbox import mailbox_of
 from ledger.storage.event_log import LogEntry
@@ -56,13 +56,13 @@ class Remains:
             return False
         if self.told.moves and (self.homes_in_doubt() or self.left_behind()):
             return False
-        if any(self.unknown_actions()):
+        if any(self.unknown_actions()) or self.untold_erasures():
             return False
         if any(self.follows_by_itself(v, m) for v in views.values() for m in v.refused):
             return False
         arrived = {call for n in self.all_machines for call in self.view(n).delivered_calls}
         held = {call for view in views.values() for call in view.held_calls()}
-        wanted = self.told.accepted.keys() - self.told.lost_with_its_disk
+        wanted = self.told.accepted.keys() - self.told.lost_with_its_disk - self.told.erased
         return wanted <= arrived | held
 
     def follows_by_itself(self, view: LogView, message_id: UUID) -> bool:
@@ -71,6 +71,36 @@ class Remains:
             return False
         extension = view.stored[message_id].mailbox.partition("@")[0]
         return not self.is_moved_by_file(extension)
+
+    def untold_erasures(self) -> list[tuple[str, UUID]]:
+        """Give the calls whose key is destroyed somewhere, with who was to be told and was not.
+
+        Where a message of it waits that is not erased, the key is kept, and shown to be.
+        """
+        known = {name: self._erasures_at(name) for name in self.machines}
+        told = {
+            (name, event.call_id)
+            for events in known.values()
+            for event in events.values()
+            for name in event.told_to
+            if name in self.machines and event.recorded_by in self.machines
+        }
+        return sorted(
+            (name, call)
+            for name, call in told
+            if call not in known[name] and not self._has_care_of(name, call)
+        )
+
+    def _erasures_at(self, name: str) -> dict[UUID, CallErased]:
+        image = self.machines[name].image
+        found = (event_of(e) for e in image.entries if e.topic == "call-erased")
+        return {event.call_id: event for event in found if isinstance(event, CallErased)}
+
+    def _has_care_of(self, name: str, call_id: UUID) -> bool:
+        view = self.view(name)
+        at_home = {event.call_id for _, event in view.delivered}
+        held = {*view.held_calls(), *(view.stored[m].originator_id for m in view.waiting())}
+        return call_id in at_home | held
 
     def unknown_actions(self) -> Iterator[str]:
         """What a user was told is recorded, and the message's home has not heard of."""
@@ -164,7 +194,7 @@ class Remains:
             for _, event in view.delivered:
                 home = view.homes.get(event.mailbox)
                 is_elsewhere = home is not None and home[1] in self.machines and home[1] != name
-                if event.mailbox in lost:
+                if event.mailbox in lost or event.call_id in self.told.erased:
                     continue
                 if is_elsewhere and event.message_id not in view.refused:
                     found.append((name, event.message_id))
@@ -176,7 +206,9 @@ class Remains:
         return [
             message_id
             for message_id, receipts in view.migrated.items()
-            if message_id not in there[receipts[-1].home] and message_id not in view.refused
+            if message_id not in there[receipts[-1].home]
+            and message_id not in view.refused
+            and view.stored[message_id].originator_id not in self.told.erased
         ]
 
     def view(self, name: str) -> LogView:

@@ -24,6 +24,7 @@ from tests.simulation.faults import (
     Crash,
     Cut,
     Echo,
+    Erase,
     FailSync,
     Full,
     Greet,
@@ -398,6 +399,26 @@ def draw_moves(seed: int, draw: Draw, moving: float) -> list[Step]:
     return [*moves, *calls, *acts, *faults]
 
 
+ERASING = 0.12
+"""How often messages are erased in a run."""
+
+
+def draw_erasures(seed: int, draw: Draw) -> list[Step]:
+    """Draw perhaps erasures, and what they have to stand; from a source of their own."""
+    rng = random.Random(f"erasures/{seed}")
+    if rng.random() >= ERASING:
+        return []
+    draw.rng = rng
+    erasures: list[Step] = [
+        Erase(at_s=draw.when(), which=rng.random(), by=f"operator-{rng.getrandbits(32):08x}")
+        for _ in range(rng.randint(1, 3))
+    ]
+    calls: list[Step] = [draw.call() for _ in range(rng.randint(0, 2))]
+    kinds = (Draw.restore, Draw.crash, Draw.cut, Draw.kill, Draw.storm)
+    faults = [step for _ in range(rng.choice((0, 1, 1, 2))) for step in rng.choice(kinds)(draw)]
+    return [*erasures, *calls, *faults]
+
+
 SCENES = 0.15
 """How often something that takes several faults in one order happens in a run."""
 
@@ -467,6 +488,7 @@ def draw_schedule(seed: int, moving: float = MOVING) -> Schedule:
     steps += draw_scene(seed, draw)
     disaster, mirrors = draw_disaster(seed, draw)
     steps += disaster
+    steps += draw_erasures(seed, draw)
     return Schedule(
         seed,
         draw.count,

@@ -329,15 +329,15 @@ class Process:
         self.recorder = SimulatedRecorder(machine)
         log = EventLog(self.recorder, offload)
         self.log = log
+        # Draws from its own source, so that a key changes nothing of the luck of a schedule.
+        keys = random.Random(f"{self.world.seed}/keys/{self.name}")
+        vault = self.vault = Vault(self.recorder, machine.master, keys.randbytes)
         blobs, spool = self.world.stores(self, clock)
         directory: Directory = config.directory
         self.homes = load_homes(self.recorder, directory)
         new_id = new_id_factory(clock.now, self.rng.randbytes)
         links = {p.id: SimulatedLink(self, p.id, self.world.network) for p in directory.peers}
         stream = ServerStream(config.server, log, clock)
-        # Draws from its own source, so that a key changes nothing of the luck of a schedule.
-        keys = random.Random(f"{self.world.seed}/keys/{self.name}")
-        vault = Vault(self.recorder, machine.master, keys.randbytes)
         self._changes: asyncio.Queue[ReachabilityEvidence] = asyncio.Queue()
         self._stream = stream
         reachability = Reachability(

@@ -395,7 +395,12 @@ class World(Remains):
             new_name=lambda: f"{process.rng.getrandbits(64):016x}",
         )
         spool = Spool(
-            DATA / "spool", files=files, now_s=lambda: self.now_s, monotonic_s=clock.monotonic_s
+            DATA / "spool",
+            files=files,
+            now_s=lambda: self.now_s,
+            monotonic_s=clock.monotonic_s,
+            random_bytes=process.vault.random_bytes,
+            find_key=process.vault.key,
         )
         return blobs, spool
 

@@ -52,6 +52,8 @@ from ledger.storage.mapper import to_stored_event
 from ledger.storage.memory import MemoryLogRecorder
 from ledger.storage.memory_blobs import MemoryBlobStore
 from ledger.storage.peer_cursors import MemoryCursorStore
+from ledger.storage.sealed_form import seal
+from ledger.storage.sealed_recording import open_recording
 from ledger.storage.server_stream import ServerStream
 from ledger.storage.vault import Vault
 from tests.simulation.loop import VirtualLoop
@@ -268,9 +270,9 @@ class Site:
         """Store a message as a server does: audio first, then its events."""
         call_id, now = self.new_id(), self.clock.now()
         mailbox = f"{extension}@default"
-        stored = stored_form.encode(
-            audio, stored_form.RecordingMetadata(call_id=call_id, server=self.id, started_at=now)
-        )
+        key, wrapped = self.vault.new_key(call_id)
+        metadata = stored_form.RecordingMetadata(call_id=call_id, server=self.id, started_at=now)
+        stored = seal(stored_form.encode(audio, metadata), key, self.vault.random_bytes)
         blob = hashlib.sha256(stored).hexdigest()
         self.disk.blobs.put(blob, stored)
         common: dict[str, Any] = {
@@ -279,7 +281,6 @@ class Site:
             "recorded_by": self.id,
         }
         target = home or self.home_of(extension)
-        key, wrapped = self.vault.new_key(call_id)
         message = MessageStored(
             **common,
             originator_version=3,
@@ -289,7 +290,7 @@ class Site:
             blob=blob,
             blob_size_bytes=len(stored),
             audio=AudioFacts(
-                digest=hashlib.sha256(audio).hexdigest(),
+                digest=key.keyed_digest(hashlib.sha256(audio).hexdigest()),
                 size_bytes=len(audio),
                 container="raw",
                 codec="pcmu",
@@ -297,6 +298,7 @@ class Site:
                 channels=1,
                 duration_ms=1,
             ),
+            is_sealed=True,
         )
         events = [
             CallReceived(
@@ -344,7 +346,7 @@ class Site:
 
     def audio_of(self, message: MessageStored) -> bytes:
         location = self.disk.recorder.locate_blobs([message.blob]).get(message.blob)
-        return stored_form.decode(self.disk.blobs.get(message.blob, location))
+        return open_recording(self.disk.blobs.get(message.blob, location), self.vault.key)
 
 
 EXTENSIONS = {"alpha": "1*", "bravo": "2*", "charlie": "3*"}

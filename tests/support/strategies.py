@@ -48,4 +48,5 @@ _STRATEGIES: dict[type[types.Type], Callable[[Any], st.SearchStrategy[Any]]] = {
     types.StructType: lambda kind: of_struct(kind.cls),
     types.UnionType: lambda kind: st.one_of([_of_type(member) for member in kind.types]),
     types.UUIDType: lambda _: st.uuids(),
+    types.VarTupleType: lambda kind: st.lists(_of_type(kind.item_type), max_size=3).map(tuple),
 }

@@ -18,7 +18,7 @@ def test_event_has_a_section_with_its_own_fields(topic):
 
 
 def test_the_string_under_a_field_becomes_its_meaning():
-    assert "| SHA-256 of the received bytes. |" in SECTIONS["AudioFacts"]
+    assert "| Number of received bytes. |" in SECTIONS["AudioFacts"]
 
 
 def test_enumeration_lists_its_values_as_they_are_stored():

@@ -2,6 +2,7 @@
 
 import os
 import random
+from hashlib import sha256
 from uuid import UUID
 
 import pytest
@@ -13,6 +14,7 @@ from ledger.sealing import (
     MasterKey,
     MessageKey,
     WrappedKey,
+    key_digest,
     load_master_key,
     new_master_key,
     new_message_key,
@@ -44,6 +46,20 @@ def test_flipped_bit_anywhere_is_found():
         damaged[at // 8] ^= 1 << at % 8
         with pytest.raises(CorruptionError):
             KEY.open(bytes(damaged), "caller")
+
+
+def test_digest_in_events_tells_the_sound_only_to_who_has_its_key():
+    digest, other = sha256(b"hello").hexdigest(), sha256(b"hullo").hexdigest()
+    kept = KEY.keyed_digest(digest)
+    assert kept == KEY.keyed_digest(digest) == key_digest(KEY.digest_key, digest)
+    for different in (
+        KEY.keyed_digest(other),
+        MessageKey(OTHER_CALL, KEY.secret).keyed_digest(digest),
+        MessageKey(CALL, bytes(32)).keyed_digest(digest),
+        digest,
+    ):
+        assert kept != different
+    assert KEY.digest_key != KEY.secret
 
 
 def test_cut_anywhere_is_found():

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -42,9 +41,9 @@ from vmledger.cli.output import (
     progress_bar,
     show_time,
 )
-from vmledger.message_proof import ProofReport, prove_message, read_proof
+from vmledger.message_proof import ProofReport, find_key, prove_message, read_proof
 from vmledger.message_proof import check_proof as check
-from vmledger.stores import open_checkpoints, open_log, open_read_models
+from vmledger.stores import open_checkpoints, open_log, open_read_models, open_vault
 from vmledger.verification import LogVerification, verify_log
 from vmledger.witnessed import read_cosigned, server_keys
 
@@ -320,8 +319,8 @@ def prove(
 ) -> None:
     """Make a file that proves to a third party that a message stands in this log.
 
-    It holds the events of the message as they were hashed, and so the caller's number, if the
-    switch gave one and it is not sealed.
+    It holds the events of the message as they were hashed: who called stays sealed. With them
+    comes what it takes to tell whether a recording is the message's.
     """
     from vmledger.local_access import record_local_access  # noqa: PLC0415 - takes a second to import
 
@@ -341,7 +340,8 @@ def prove(
         told = read_story(recorder.read_streams, loaded.server, entry.call_id, message_id)
         cosigned = read_cosigned(loaded, identity, recorder, checkpoints)
         note = cosigned.best(told[-1].position) or cosigned.head
-        proof = prove_message(message_id, loaded.server, told, note, recorder.read_hashes)
+        key = find_key(open_vault(loaded, recorder), entry.call_id)
+        proof = prove_message(message_id, loaded.server, told, note, recorder.read_hashes, key=key)
     text = msgspec.json.format(msgspec.json.encode(proof), indent=2) + b"\n"
     if out is None:
         print(text.decode(), end="")
@@ -367,8 +367,8 @@ def check_proof(
     as_json: JsonOption = False,
 ) -> None:
     """Check a proof without any server. Exit code 1 when it does not hold."""
-    report = check(read_proof(read_file(file)), _public_keys(key or [], config))
-    is_its_audio = audio is None or sha256(read_file(audio)).hexdigest() == report.audio_digest
+    report = check(read_proof(read_file(file)), read_public_keys(key or [], config))
+    is_its_audio = audio is None or report.is_recording(read_file(audio))
     if as_json:
         print_json({"holds": report.holds, "is_its_audio": is_its_audio, "report": report})
     else:
@@ -379,7 +379,8 @@ def check_proof(
         raise typer.Exit(1)
 
 
-def _public_keys(given: Sequence[str], config: Path | None) -> dict[str, bytes]:
+def read_public_keys(given: Sequence[str], config: Path | None) -> dict[str, bytes]:
+    """Read servers' public keys as they are given, and those of a configuration."""
     keys = server_keys(load_configuration(config)) if config is not None else {}
     for text in given:
         server, equals, encoded = text.partition("=")

@@ -16,9 +16,18 @@ from typing import Annotated, Any, Final
 import typer
 
 from ledger.errors import CallerError, NotFoundError
+from ledger.events import AccessKind
 from vmledger.cli.api_client import ApiClient, connect, path_of
 from vmledger.cli.message_story import expect_story, print_story, story, write_picture
-from vmledger.cli.options import ConfigOption, JsonOption, MessageId, TokenOption, UrlOption
+from vmledger.cli.options import (
+    ConfigOption,
+    JsonOption,
+    MessageId,
+    TokenOption,
+    UrlOption,
+    load_config,
+    read_file,
+)
 from vmledger.cli.output import (
     print_facts,
     print_json,
@@ -27,6 +36,7 @@ from vmledger.cli.output import (
     show_size,
     show_time,
 )
+from vmledger.stores import open_log, open_vault
 
 FORMATS: Final = {
     "original": "audio/original",
@@ -42,6 +52,7 @@ def register(app: typer.Typer) -> None:
     group.command("show")(show)
     group.command("story")(story)
     group.command("export")(export)
+    group.command("open")(open_file)
     for name, status, help_text in (
         ("heard", "heard", "Mark a message as heard."),
         ("save", "saved", "Mark a message as saved."),
@@ -138,6 +149,35 @@ def export(
     write_sound(
         to, lambda: read_audio(connect(config, url, token), message_id, FORMATS[form]), force=force
     )
+
+
+def open_file(
+    file: Annotated[Path, typer.Argument(help="A recording's file.")],
+    *,
+    to: Annotated[
+        Path | None, typer.Option("--to", "-o", help="File to write; - is standard output.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Write what was received of a recording, from its file: one that was set aside, say.
+
+    With the keys of this server, and without asking a running one. Of a file that is cut, what is
+    whole.
+    """
+    # Here, not above: they take a second to import.
+    from ledger.storage.sealed_recording import open_prefix  # noqa: PLC0415
+    from vmledger.local_access import record_local_access  # noqa: PLC0415
+
+    loaded, data = load_config(config), read_file(file)
+    with open_log(loaded) as recorder:
+        received, is_cut = open_prefix(data, open_vault(loaded, recorder).key)
+        if not received:
+            raise CallerError(f"{file} holds no recording, or nothing of one")
+        record_local_access(recorder, loaded.server, AccessKind.EXPORTED, f"file {file.name}")
+    write_sound(to, lambda: received, force=force)
+    if is_cut:
+        print(f"{file} is cut: this is what is whole of it", file=sys.stderr)
 
 
 def write_sound(to: Path | None, read: Callable[[], bytes], *, force: bool) -> None:

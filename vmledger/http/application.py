@@ -18,6 +18,7 @@ from litestar.types import ASGIApp
 from vmledger.access import ANY_TOKEN
 from vmledger.http import (
     calls,
+    erasure,
     health,
     log,
     mailboxes,
@@ -65,6 +66,8 @@ HANDLERS: Final[list[Any]] = [
     operations.get_any_message,
     operations.get_story,
     operations.requeue_message,
+    erasure.erase,
+    erasure.certify,
     retention.run_retention,
     retention.hold_mailbox,
     retention.release_mailbox,

@@ -29,7 +29,7 @@ from vmledger.http.views import (
     VerifiedBackup,
     WentBackKnown,
 )
-from vmledger.message_proof import MessageProof, prove_message
+from vmledger.message_proof import MessageProof, find_key, prove_message
 from vmledger.went_back import is_of_one_log, read_forks
 
 _LARGEST: Final = 2**62
@@ -98,7 +98,8 @@ def _prove(parts: Parts, message_id: UUID, call_id: UUID) -> MessageProof:
     told = read_story(recorder.read_streams, parts.config.server, call_id, message_id)
     cosigned = parts.cosigned_log()
     note = cosigned.best(told[-1].position) or cosigned.head
-    return prove_message(message_id, parts.config.server, told, note, recorder.read_hashes)
+    key = find_key(parts.server.parts.vault, call_id)
+    return prove_message(message_id, parts.config.server, told, note, recorder.read_hashes, key=key)
 
 
 @post(

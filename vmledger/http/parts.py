@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from ledger.clock import Clock
 from ledger.configuration import Configuration, Homes
+from ledger.events import ServerId
 from ledger.identity import ServerIdentity
+from ledger.migration.log_sharing import Acknowledged
+from ledger.migration.origin import PeerStatus
 from ledger.offload import Offload
 from ledger.server import VoicemailServer
 from ledger.storage.cosigned_checkpoints import CosignedCheckpoints
@@ -54,6 +57,10 @@ class ApiParts:
     """Who keeps the listeners, by name."""
     checkpoints: CosignedCheckpoints
     """What others co-signed of this log."""
+    peer_statuses: Callable[[], Sequence[PeerStatus]]
+    """How the shipping to each peer is going."""
+    mirrors: Callable[[], Mapping[ServerId, Acknowledged]]
+    """What each mirror said last that it holds of this log."""
     reserve: LogReserve | None = None
 
     def cosigned_log(self) -> CosignedLog:

@@ -185,6 +185,10 @@ class Questions:
         entry = self._mailboxes.message(message_id)
         return self._message_views([entry])[0] if entry is not None and entry.is_listed else None
 
+    def entry(self, message_id: UUID) -> MailboxEntry | None:
+        """Give what is known of a message, also of one that no mailbox lists any more."""
+        return self._mailboxes.message(message_id)
+
     def all_messages(self, after: UUID | None, limit: int) -> list[MailboxEntry]:
         """Give a page of all messages that the log tells of, by their ids."""
         return self._mailboxes.all_messages(after=after, limit=limit)
@@ -391,7 +395,6 @@ def _message_view(entry: MailboxEntry, who: SeenCaller) -> MessageView:
         caller_name=who.caller.name,
         duration_ms=entry.duration_ms,
         codec=entry.codec,
-        digest=entry.audio_digest,
         size_bytes=entry.audio_size_bytes,
         origin=entry.origin,
         home=entry.home,

@@ -44,10 +44,8 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
     caller_name: str | None
     duration_ms: int
     codec: str
-    digest: str
-    """SHA-256 of the received bytes: what ``audio/original`` gives."""
     size_bytes: int
-    """Number of received bytes."""
+    """Number of received bytes: what ``audio/original`` gives."""
     origin: str
     """The server that took the call."""
     home: str

@@ -9,6 +9,8 @@ when it does not, nothing has changed. And with what it took in, it starts again
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
 import json
 from typing import Any
@@ -44,14 +46,19 @@ from ledger.migration.wire import (
     encode_request,
 )
 from ledger.pin import ScryptCost, make_verifier
+from ledger.sealing import KEY_BYTES, MessageKey
 from ledger.storage import stored_form
 from ledger.storage.event_log import LogEntry
+from ledger.storage.sealed_form import is_sealed, read_key_id
+from ledger.storage.sealed_form import seal as seal_form
+from ledger.storage.sealed_recording import decode_sealed, open_recording
 from tests.fuzz.documents import read_list
 from tests.fuzz.frames import seal
 from tests.fuzz.servers import receiver_of
 from tests.fuzz.target import Target
 from tests.fuzz.values import FACTS, NOW
 from tests.simulation.loop import VirtualLoop
+from tests.simulation.sounds import is_sound_of
 from tests.support.sites import Site, eventually, make_sites, quiet
 from tests.support.sites import run as run_sites
 
@@ -192,13 +199,26 @@ def _document(batch: Batch) -> dict[str, Any]:
     del header["blobs"]
     text, recordings = json.dumps(header), []
     for number, (digest, stored) in enumerate(batch.blobs.items()):
-        received = stored_form.decode(stored)
-        recordings.append(received.decode("latin-1"))
+        recording, audio_digest = _recording(stored, batch)
+        recordings.append(recording)
         text = text.replace(digest, f"$blob{number}")
-        text = text.replace(hashlib.sha256(received).hexdigest(), f"$audio{number}")
+        text = text.replace(audio_digest, f"$audio{number}")
         for key in ("blob_size_bytes", "verifier_size_bytes"):
             text = text.replace(f'"{key}": {len(stored)}', f'"{key}": "$size{number}"')
     return json.loads(text) | {"recordings": recordings, "contact": CONTACT.nonce}
+
+
+def _recording(stored: bytes, batch: Batch) -> tuple[Any, str]:
+    """Give a recording for a document, and what stands in events for its sound."""
+    if not is_sealed(stored):
+        received = stored_form.decode(stored)
+        return received.decode("latin-1"), hashlib.sha256(received).hexdigest()
+    call_id = read_key_id(stored)
+    [secret] = [key.secret for key in batch.header.keys if key.call_id == call_id]
+    key = MessageKey(call_id, secret)
+    received = decode_sealed(stored, key)
+    sealed = {"call": str(call_id), "heard": received.decode("latin-1")}
+    return sealed, key.keyed_digest(hashlib.sha256(received).hexdigest())
 
 
 # --- What the home makes of it --------------------------------------------------------------------
@@ -220,16 +240,35 @@ def _body(document: dict[str, Any]) -> bytes:
     text = json.dumps(header, separators=(",", ":"))
     blobs = []
     for number, recording in enumerate(recordings):
-        received = str(recording).encode("latin-1", "replace")
-        stored = stored_form.encode(received, METADATA)
+        stored, audio_digest = _stored(recording, header.get("keys"))
         blobs.append(stored)
         text = text.replace(f"$blob{number}", hashlib.sha256(stored).hexdigest())
-        text = text.replace(f"$audio{number}", hashlib.sha256(received).hexdigest())
+        text = text.replace(f"$audio{number}", audio_digest)
         text = text.replace(f'"$size{number}"', str(len(stored)))
     if "blobs" not in header:
         entries = [[hashlib.sha256(blob).hexdigest(), len(blob)] for blob in blobs]
         text = f'{text[:-1]}{"," if header else ""}"blobs":{json.dumps(entries)}}}'
     return seal("b", text.encode()) + b"".join(blobs)
+
+
+def _stored(recording: Any, keys: Any) -> tuple[bytes, str]:
+    """Make the stored form of a recording, sealed if the document says so and has the key."""
+    said = recording if isinstance(recording, dict) else {"heard": recording}
+    received = str(said.get("heard")).encode("latin-1", "replace")
+    stored, digest = stored_form.encode(received, METADATA), hashlib.sha256(received).hexdigest()
+    key = _key_of(said.get("call"), keys)
+    if key is None:
+        return stored, digest
+    return seal_form(stored, key, lambda size: b"r" * size), key.keyed_digest(digest)
+
+
+def _key_of(call: Any, keys: Any) -> MessageKey | None:
+    for one in keys if isinstance(keys, list) else ():
+        with contextlib.suppress(ValueError, TypeError):
+            if isinstance(one, list) and len(one) == 2 and one[0] == call:
+                secret = base64.b64decode(one[1], validate=True)
+                return MessageKey(UUID(call), secret) if len(secret) == KEY_BYTES else None
+    return None
 
 
 async def _send_all(bodies: list[bytes]) -> bool:
@@ -289,10 +328,11 @@ def _check_plays(bravo: Site, delivered: MessageDelivered) -> None:
         if isinstance(event, MessageStored) and event.message_id == delivered.message_id
     ]
     location = bravo.disk.recorder.locate_blobs([stored.blob]).get(stored.blob)
-    received = stored_form.decode(
-        bravo.disk.blobs.get(stored.blob, location), max_bytes=_MOST_RECORDING_BYTES
+    vault = bravo.make_vault()
+    received = open_recording(
+        bravo.disk.blobs.get(stored.blob, location), vault.key, max_bytes=_MOST_RECORDING_BYTES
     )
-    assert hashlib.sha256(received).hexdigest() == stored.audio.digest
+    assert is_sound_of(stored, received, vault)
 
 
 TARGET = Target(run, seeds, is_document=True, max_bytes=32_768, words=("$blob0", "$audio0"))

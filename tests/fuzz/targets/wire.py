@@ -61,6 +61,7 @@ ANSWERS = (
         is_last=True,
         tracked=(ROW,),
         events=(wire.RecalledEvent(3, EVENT),),
+        keys=(wire.CallKey(ID, b"k" * 32),),
     ),
     wire.BlobAnswer(data=BLOB),
     wire.StoryAnswer(
@@ -93,6 +94,7 @@ ANSWERS = (
         root=ROOT,
         proof=(ROOT,),
         events=(wire.CopiedEvent(EVENT, "bravo", 5),),
+        keys=(wire.KeptKey(ID, b"wrapped"), wire.KeptKey(ID, None)),
         checkpoint="note",
         origins=(wire.OriginRow(origin="bravo", incarnation=ID, position=5, root=ROOT),),
         cosigned=(wire.CosignedRow(log="log", witness="bravo", size=3, note="note"),),
@@ -108,6 +110,7 @@ BATCH = wire.BatchHeader(
     after_root=ROOT,
     through_position=3,
     through_root=ROOT,
+    keys=(wire.CallKey(ID, b"k" * 32),),
     parcels=(
         wire.Parcel(
             position=3,

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 
 from ledger.errors import LedgerError
 from ledger.events import (
+    CallErased,
+    CallReceived,
     GreetingRecorded,
     MessageDelivered,
     MessageMigrated,
@@ -24,9 +26,9 @@ from ledger.journey import Stage, journey_of
 from ledger.mailbox import GreetingKind
 from ledger.migration.receipts import verify_receipt
 from ledger.storage.merkle import Frontier, leaf_hash
-from ledger.storage.stored_form import intact_prefix
 from tests.integration.crash_table.steps import DATA, SET_ASIDE, SPOOL
 from tests.integration.crash_table.world import OWN_MAILBOX, PIN, Site, World
+from tests.simulation.sounds import intact_in, is_sound_of
 
 Findings = Iterator[str]
 AsyncFindings = AsyncIterator[str]
@@ -106,8 +108,11 @@ def what_was_set_aside_is_there(site: Site) -> Findings:
         if event.recorded_by != site.id:
             continue
         inode = site.disk.names.get(DATA / event.place)
-        kept = intact_prefix(bytes(inode.content)).received if inode is not None else None
-        if kept is None or hashlib.sha256(kept).hexdigest() != event.digest:
+        kept = intact_in(bytes(inode.content), site.vault) if inode is not None else b""
+        digest = hashlib.sha256(kept).hexdigest()
+        if event.is_sealed:
+            digest = site.vault.key(event.originator_id).keyed_digest(digest)
+        if digest != event.digest:
             yield f"{event.place} is not what {site.id} set aside"
 
 
@@ -177,16 +182,30 @@ def user_is_heard_once(world: World) -> Findings:
         yield "the home does not know that the message was saved"
 
 
+def what_is_erased_has_no_key(world: World) -> Findings:
+    """And what is not erased has one, wherever the call is told of."""
+    for site in world.sites.values():
+        calls = {event.originator_id for event in site.of_kind(CallReceived)}
+        erased = {event.call_id for event in site.of_kind(CallErased)}
+        keys = site.vault.keys(calls | erased)
+        for call_id in calls | erased:
+            if (keys.get(call_id) is None) != (call_id in erased):
+                yield f"{site.id} has {keys.get(call_id)} for call {call_id}, erased: {erased}"
+
+
 async def _sound_is_whole(world: World, site: Site) -> AsyncFindings:
     stored = {m.message_id: m for m in site.of_kind(MessageStored)}
+    erased = {event.call_id for event in site.of_kind(CallErased)}
     for event in site.of_kind(MessageDelivered):
         message = stored[event.message_id]
+        if event.call_id in erased:
+            continue
         try:
             sound = await site.ask(site.server.read_audio(message.blob))
         except LedgerError as error:
             yield f"{site.id} cannot play message {event.message_id}: {error}"
             continue
-        if hashlib.sha256(sound).hexdigest() != message.audio.digest or not (
+        if not is_sound_of(message, sound, site.vault) or not (
             world.audio.startswith(sound) if message.is_recovered else sound == world.audio
         ):
             yield f"{site.id} plays another sound for message {event.message_id}"
@@ -217,6 +236,7 @@ WORLD_CHECKS = (
     user_is_heard_once,
     greeting_is_recorded_once,
     servers_know_one_profile,
+    what_is_erased_has_no_key,
 )
 
 
@@ -233,7 +253,7 @@ def _spool(site: Site, audio: bytes) -> str:
     words = []
     for path, inode in site.disk.names.items():
         if path.parent == SPOOL and path.suffix == ".zst":
-            received = intact_prefix(bytes(inode.content)).received
+            received = intact_in(bytes(inode.content), site.vault)
             words.append(
                 "nothing heard" if not received else "all" if received == audio else "a part"
             )

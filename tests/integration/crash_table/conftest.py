@@ -16,7 +16,7 @@ from ledger.storage.row_sums import incarnation_sum
 from ledger.storage.sqlite import SqliteLogRecorder
 from tests.integration.crash_table.world import MakeLog, OpenLog
 
-TABLES = ("events", "tree_node", "tracking", "blob_location", "row_sum")
+TABLES = ("events", "tree_node", "tracking", "blob_location", "message_key", "row_sum")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -12,6 +12,7 @@ import pytest
 
 from ledger.audio.errors import AudioError
 from ledger.events import (
+    CallErased,
     GreetingRecorded,
     MailboxOpened,
     MailboxRehomed,
@@ -25,7 +26,7 @@ from ledger.events import (
 )
 from ledger.mailbox import GreetingKind
 from ledger.message import Action
-from ledger.server import NotHomeError
+from ledger.server import Erasing, NotHomeError
 from ledger.telephony.switch import CallReport, CallStatus
 from tests.integration.crash_table.steps import SPOOL
 from tests.integration.crash_table.world import (
@@ -108,6 +109,17 @@ def save_at(name: str) -> Callable[[World], Awaitable[Any]]:
         return await site.ask(site.server.act_on_message(CALL, message_id, Action.SAVE, "user 7"))
 
     return do
+
+
+async def erase(world: World) -> Any:
+    site, message_id = world.bravo, message_of(world).message_id
+    erasing = Erasing("operator", "somebody asked")
+    return await site.ask(site.server.erase_message(CALL, message_id, erasing))
+
+
+async def is_told(world: World) -> None:
+    """Wait until the erasure is known where the call was taken, or that server died."""
+    await eventually(lambda: is_erased_at("alpha")(world) or world.crashing.steps.is_dead)
 
 
 async def greet(world: World) -> Any:
@@ -255,6 +267,13 @@ def is_saved_at(name: str) -> Callable[[World], bool]:
     return find
 
 
+def is_erased_at(name: str) -> Callable[[World], bool]:
+    def find(world: World) -> bool:
+        return bool(world.sites[name].of_kind(CallErased))
+
+    return find
+
+
 OWN, REMOTE = "100", "200"
 SWITCH, USER, ORIGIN, NOBODY = "the switch", "the user", "the origin", "nobody"
 OPERATOR = "the operator"
@@ -388,6 +407,26 @@ USE_CASES = {
         is_saved_at("bravo"),
         save_at("bravo"),
         USER,
+        least_steps=1,
+    ),
+    "erase-a-message": UseCase(
+        "Erase a message at its home",
+        "bravo",
+        then(report(REMOTE), record, is_sent),
+        counted(erase),
+        is_erased_at("bravo"),
+        erase,
+        "the operator",
+        least_steps=1,
+    ),
+    "take-in-an-erasure": UseCase(
+        "Take in an erasure where the call was taken",
+        "alpha",
+        then(report(REMOTE), record, is_sent),
+        counted(erase, is_told),
+        is_erased_at("alpha"),
+        None,
+        "the home",
         least_steps=1,
     ),
     "record-a-greeting": UseCase(

@@ -194,6 +194,11 @@ class Site:
         assert self._recorder is not None, "the server was never started"
         return self._recorder
 
+    @property
+    def vault(self) -> Vault:
+        """Its keys."""
+        return Vault(self.recorder, self._master, self._keys.randbytes)
+
     @contextmanager
     def inside(self) -> Iterator[None]:
         """Let what is started in here belong to this server."""
@@ -230,7 +235,7 @@ class Site:
             now_s=clock.monotonic_s,
             new_name=lambda: f"{self._rng.getrandbits(64):016x}",
         )
-        vault = Vault(self.recorder, self._master, self._keys.randbytes)
+        vault = self.vault
         self.homes = load_homes(self.recorder, self.config.directory)
         stream = ServerStream(self.id, log, clock)
         peer = next(site for site in self._world.sites.values() if site is not self)

@@ -47,6 +47,8 @@ EXPECTED = {
     ("POST", "/v1/mailboxes/{extension:str}/hold"): "operate",
     ("DELETE", "/v1/mailboxes/{extension:str}/hold"): "operate",
     ("POST", "/v1/retention/run"): "operate",
+    ("POST", "/v1/erasures"): "operate",
+    ("GET", "/v1/erasures/{of:uuid}"): "operate",
     ("GET", "/v1/log"): "operate",
     ("GET", "/v1/log/checkpoint"): "read",
     ("GET", "/v1/log/proof/{message_id:uuid}"): "operate",

@@ -66,6 +66,9 @@ def test_old_message_goes_to_the_trash_and_then_for_good(api):
     deeds = list(read_audit(api.program.server.parts.log.recorder, Wanted(by="retention")))
     told = [d.action for d in deeds if str(d.message_id) == message["message_id"]]
     assert told == ["message-deleted", "message-erased"]
+    certificate = api.operator.get(f"/v1/erasures/{message['call_id']}").json()
+    assert certificate["is_key_destroyed"]
+    assert certificate["told"] == [], "nobody else was sent it"
 
 
 def test_restored_message_is_given_its_time_again_and_a_saved_one_stays(api):

@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pymerkle import InmemoryTree
 
-from tests.support.api import some_id
+from tests.support.api import some_id, wav
 from vmledger.message_proof import check_proof, read_proof
 
 
@@ -97,7 +97,9 @@ def test_proof_of_a_message_holds_for_whoever_has_the_servers_key(api):
     keys = {"alpha": api.program.config.directory.own.public_key}
     report = check_proof(proof, keys)
     assert report.holds, report.problems
-    assert report.audio_digest == message["digest"]
+    assert report.is_recording(wav())
+    assert not report.is_recording(wav(level=7))
+    assert message["digest"] == sha256(wav()).hexdigest() != report.audio_digest
     assert [fact.event for fact in report.facts] == [
         "call-received",
         "transfer-decided",

@@ -379,7 +379,7 @@ def test_message_whose_audio_is_lost_at_the_origin_does_not_hold_up_others(damag
         first, poison, last = [await alpha.take_call("2001", bytes([n]) * 9) for n in range(3)]
         stored, at = alpha.disk.blobs.loose.pop(poison.blob)
         if damage == "corrupt":
-            alpha.disk.blobs.loose[poison.blob] = (stored[:-1] + b"!", at)
+            alpha.disk.blobs.loose[poison.blob] = (stored[:-1] + bytes([stored[-1] ^ 1]), at)
         await bravo.start()
         await eventually(lambda: len(migrated(alpha)) == 2)
         assert bravo.delivered() == [first.message_id, last.message_id]

@@ -17,7 +17,7 @@ from ledger.storage.sealed_recording import (
     mend_sealed,
     open_recording,
 )
-from ledger.storage.spool import Spool
+from ledger.storage.spool import SET_ASIDE, Spool
 from ledger.storage.stored_form import RecordingMetadata, encode
 from tests.support.small_disk import small_disk
 
@@ -123,12 +123,14 @@ def test_left_over_without_metadata_is_reported_empty(spool, length):
     assert (left.call_id, left.received, left.metadata) == (CALL, b"", None)
 
 
-def test_left_over_whose_key_is_not_here_is_left_as_it_is(spool):
+def test_left_over_whose_key_is_not_here_is_set_aside_as_it_is(spool):
     path = interrupted(spool)
     before = path.read_bytes()
     assert Spool(spool.directory).interrupted() == []
-    assert path.read_bytes() == before
-    assert len(after_restart(spool).interrupted()) == 1, "once the key is there"
+    aside = spool.directory / SET_ASIDE / path.name
+    assert aside.read_bytes() == before
+    assert "the key of call" in aside.with_suffix(".reason.txt").read_text()
+    assert not path.exists()
 
 
 def test_every_cut_of_a_fast_upload_is_mended_to_an_exact_prefix():

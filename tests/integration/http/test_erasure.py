@@ -1,0 +1,183 @@
+"""What is erased cannot be read any more, by anybody, and the log says who asked."""
+
+import json
+from uuid import UUID
+
+import pytest
+
+from ledger.events import CallErased, MessageErased, decode
+from ledger.ids import erasure_stream_id
+from tests.support.api import some_id, wav
+from vmledger.access import Scope
+from vmledger.message_proof import check_entry
+
+
+def erase(api, **asked):
+    answer = api.operator.post("/v1/erasures", json={"reason": "a letter of 3 May"} | asked)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["is_complete"]
+    return answer.json()["calls"]
+
+
+def outcomes(calls) -> dict[str | None, str]:
+    return {one["message_id"]: one["outcome"] for one in calls}
+
+
+def sound(api, message) -> int:
+    extension = message["mailbox"].partition("@")[0]
+    path = f"/v1/mailboxes/{extension}/messages/{message['message_id']}/audio"
+    return api.operator.get(path).status_code
+
+
+def certificate(api, message) -> dict:
+    answer = api.operator.get(f"/v1/erasures/{message['call_id']}")
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def call(api, call_id: str) -> dict:
+    shown = api.operator.get("/v1/calls", params={"limit": 500}).json()["calls"]
+    return next(one for one in shown if one["call_id"] == call_id)
+
+
+def test_erased_message_is_gone_and_its_caller_too_at_any_past_moment(api):
+    kept, gone = api.leave_message("1810"), api.leave_message("1810")
+    then = api.program.stores.recorder.head().position
+    assert outcomes(erase(api, message_id=gone["message_id"])) == {gone["message_id"]: "erased"}
+    shown = api.operator.get("/v1/mailboxes/1810").json()["messages"]
+    assert [one["message_id"] for one in shown] == [kept["message_id"]]
+    assert (sound(api, kept), sound(api, gone)) == (200, 404)
+    before = api.operator.get(f"/v1/mailboxes/1810?position={then}").json()["messages"]
+    assert {one["message_id"]: one["caller_state"] for one in before} == {
+        kept["message_id"]: "known",
+        gone["message_id"]: "erased",
+    }
+    assert call(api, gone["call_id"])["caller_state"] == "erased"
+    call_id = UUID(gone["call_id"])
+    assert api.program.stores.vault.keys([call_id]) == {call_id: None}
+
+
+def test_log_says_who_asked_and_why_and_still_verifies(api):
+    message = api.leave_message("1811")
+    erase(api, message_id=message["message_id"])
+    recorder = api.program.stores.recorder
+    (entry,) = recorder.read_streams([erasure_stream_id(UUID(message["call_id"]))]).popitem()[1]
+    event = decode(entry.plain)
+    assert isinstance(event, CallErased)
+    assert (event.reason, event.told_to) == ("a letter of 3 May", ("bravo",))
+    assert event.by == "operator"
+    (before,) = recorder.read(entry.position - 1, 1)
+    assert isinstance(decode(before.plain), MessageErased), "in the same commit"
+
+
+def test_certificate_proves_the_erasure_and_says_who_has_not_taken_it_in_yet(api):
+    message = api.leave_message("1812")
+    assert api.operator.get(f"/v1/erasures/{message['call_id']}").status_code == 404
+    erase(api, message_id=message["message_id"])
+    found = certificate(api, message)
+    assert found["message_ids"] == [message["message_id"]]
+    assert (found["by"], found["reason"]) == ("operator", "a letter of 3 May")
+    assert found["is_key_destroyed"]
+    assert found["told"] == [
+        {"server": "bravo", "has_taken_in": False, "mirror_has_taken_in": None}
+    ], "bravo does not run"
+    assert json.loads(found["event"])["call_id"] == message["call_id"]
+    keys = {"alpha": api.program.config.directory.own.public_key}
+    assert check_entry(found["event"].encode(), found["proof"], "alpha", keys) == ()
+    (problem,) = check_entry(b"{}", found["proof"], "alpha", keys)
+    assert "is not this event" in problem
+
+
+def test_erasing_twice_changes_nothing(api):
+    message = api.leave_message("1813")
+    erase(api, message_id=message["message_id"])
+    before = api.program.stores.recorder.head().position
+    assert outcomes(erase(api, message_id=message["message_id"])) == {
+        message["message_id"]: "erased"
+    }
+    assert api.program.stores.recorder.head().position == before
+
+
+def test_message_that_waits_for_its_home_is_erased_where_it_is(api):
+    message = api.leave_message("2810")
+    assert message["is_pending"]
+    assert outcomes(erase(api, message_id=message["message_id"])) == {
+        message["message_id"]: "erased"
+    }
+    assert api.operator.get("/v1/mailboxes/2810").json()["messages"] == []
+
+
+def test_mailbox_is_erased_with_all_its_messages_after_a_dry_run(api):
+    messages = [api.leave_message("1820") for _ in range(3)]
+    other = api.leave_message("1821")
+    ids = {one["message_id"] for one in messages}
+    dry = erase(api, mailbox="1820", dry_run=True)
+    assert outcomes(dry) == dict.fromkeys(ids, "would-be-erased")
+    assert all(sound(api, one) == 200 for one in messages)
+    assert outcomes(erase(api, mailbox="1820")) == dict.fromkeys(ids, "erased")
+    assert all(sound(api, one) == 404 for one in messages)
+    assert sound(api, other) == 200
+    assert erase(api, mailbox="1820") == []
+
+
+def test_caller_is_erased_from_every_call(api):
+    number = "+4940777"
+    decided = api.report("1830", caller_number=number).json()
+    upload = api.switch.put(
+        f"/v1/calls/{decided['call_id']}/recording",
+        content=wav(),
+        headers={"Content-Type": "audio/wav"},
+    )
+    message = upload.json()
+    answered = api.report("1830", caller_number=number, status="answered").json()
+    running = api.report("1830", caller_number=number).json()
+    other = api.leave_message("1830")
+    found = {one["call_id"]: one["outcome"] for one in erase(api, caller=number)}
+    assert found == {
+        message["call_id"]: "erased",
+        answered["call_id"]: "erased",
+        running["call_id"]: "not-now",
+    }
+    assert call(api, answered["call_id"])["caller_state"] == "erased"
+    assert sound(api, other) == 200
+    late = api.switch.put(
+        f"/v1/calls/{running['call_id']}/recording",
+        content=wav(),
+        headers={"Content-Type": "audio/wav"},
+    )
+    assert late.status_code == 201, "a call that is not over still takes its message"
+
+
+def test_legal_hold_stops_an_erasure(api):
+    message = api.leave_message("1840")
+    api.operator.post("/v1/mailboxes/1840/hold", json={"reason": "case 7"})
+    try:
+        assert outcomes(erase(api, message_id=message["message_id"])) == {
+            message["message_id"]: "held"
+        }
+        assert sound(api, message) == 200
+    finally:
+        api.operator.delete("/v1/mailboxes/1840/hold", params={"reason": "over"})
+    assert outcomes(erase(api, mailbox="1840")) == {message["message_id"]: "erased"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({"message_id": str(some_id())}, 404),
+        ({}, 400),
+        ({"mailbox": "1001", "caller": "+1"}, 400),
+        ({"mailbox": "a@b@c"}, 400),
+        ({"message_id": "no"}, 400),
+    ],
+)
+def test_request_that_names_nothing_is_a_clear_error(api, asked, status):
+    answer = api.operator.post("/v1/erasures", json={"reason": "r"} | asked)
+    assert answer.status_code == status, answer.text
+    assert answer.json()["detail"]
+
+
+def test_only_operators_erase(api):
+    user = api.client(Scope.OWNER, mailboxes=("1001",))
+    answer = user.post("/v1/erasures", json={"reason": "r", "mailbox": "1001"})
+    assert answer.status_code == 403
