@@ -159,7 +159,7 @@ class Assembly:
     def _tell_on(self, message_id: UUID | None) -> None:
         """What was told of a message that left this server goes to where it went."""
         journey = self._journey(message_id)
-        if journey is None or journey.stage is Stage.AT_HOME:
+        if journey is None or journey.stage is Stage.AT_HOME or journey.is_erased:
             return
         self._record(MessageRequeued, journey.message_id, home=journey.home, reason=MORE_TOLD)
 

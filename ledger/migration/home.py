@@ -33,6 +33,7 @@ from ledger.identity import ServerIdentity
 from ledger.ids import message_stream_id, server_stream_id
 from ledger.migration.admission import Admission
 from ledger.migration.assembly import Assembly
+from ledger.migration.erased_messages import erase_what_came_meanwhile
 from ledger.migration.examination import Examined, examine_all
 from ledger.migration.former_events import blob_named_by, former_events
 from ledger.migration.link import Route
@@ -371,6 +372,9 @@ class Receiver:
             *self._vault.destroy(assembly.erased_calls),
         ]
         head = await self._commit(header, assembly, locations, keys, rows)
+        await erase_what_came_meanwhile(
+            self._log, self._homes.this_server, self._clock, assembly.erased_calls
+        )
         for event in assembly.foreign_events:
             self._homes.learn(event)
         reached = _reached(header, tracked_of(rows, header.incarnation))

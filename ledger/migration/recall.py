@@ -39,6 +39,7 @@ from ledger.events import (
     decode,
 )
 from ledger.ids import server_stream_id
+from ledger.migration.erased_messages import erase_what_came_meanwhile
 from ledger.migration.examination import ForeignEvent
 from ledger.migration.former_events import blob_of
 from ledger.migration.link import PeerClient, PeerLink
@@ -201,6 +202,9 @@ class Recall:
                 continue  # Somebody else wrote to one of the streams: look again.
             counted |= left.keys()
             _tell(recalled)
+            await erase_what_came_meanwhile(
+                self._parts.log, this_server, self._parts.clock, taken.calls
+            )
             return
         raise TransientError("what came back is being changed by others; this is asked for again")
 

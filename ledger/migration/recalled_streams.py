@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -29,7 +28,6 @@ from ledger.events import (
     MailboxOpened,
     MailboxRehomed,
     MessageDelivered,
-    MessageErased,
     MessageStored,
     ServerId,
     Stamp,
@@ -41,9 +39,9 @@ from ledger.ids import (
     mailbox_stream_id,
     message_stream_id,
 )
-from ledger.journey import in_care_of
 from ledger.mailbox import Said, mailbox_of, subject_of
 from ledger.migration.audience import AnyEvent, stored_of
+from ledger.migration.erased_messages import erasures_to_record
 from ledger.migration.examination import ForeignEvent, RefusedError, kind_of
 from ledger.migration.protocol import OwnLog
 from ledger.migration.wire import RecalledEvent
@@ -170,31 +168,7 @@ def erase(taken: Taken, held: Held, stamp: Stamp) -> list[DomainEvent]:
     }
     for foreign in taken.new:
         streams.setdefault(foreign.event.originator_id, []).append(foreign.event)
-    told = [event for events in streams.values() for event in events]
-    erasures = {event.call_id: event for event in told if isinstance(event, CallErased)}
-    new: list[DomainEvent] = []
-    for call_id, erasure in erasures.items():
-        own = partial(_own_stream, streams, stamp.by)
-        for journey in in_care_of(stamp.by, streams.get(call_id, ()), own):
-            events = streams[journey.stream]
-            erased = MessageErased(
-                originator_id=journey.stream,
-                originator_version=len(events) + 1,
-                recorded_at=stamp.at,
-                recorded_by=stamp.by,
-                message_id=journey.message_id,
-                by=erasure.by,
-                reason=erasure.reason,
-            )
-            events.append(erased)
-            new.append(erased)
-    return new
-
-
-def _own_stream(
-    streams: Mapping[UUID, Sequence[AnyEvent]], this_server: ServerId, message_id: UUID
-) -> Sequence[AnyEvent]:
-    return streams.get(message_stream_id(message_id, this_server), ())
+    return list(erasures_to_record(streams, stamp))
 
 
 def restate(

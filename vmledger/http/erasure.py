@@ -55,6 +55,9 @@ class Outcome(Enum):
     """The message is erased; who called was recorded before there were keys, and stays in logs."""
 
 
+_NOT_DONE: Final = frozenset({Outcome.ELSEWHERE, Outcome.HELD, Outcome.NOT_NOW})
+
+
 class ErasureRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Erase one of three things, for good."""
 
@@ -147,12 +150,17 @@ async def erase(
     calls at a time. Only the server that answers for a message erases it; others are named.
     """
     erasing = Erasing(request.user.name, data.reason)
-    calls: list[ErasedCall] = []
+    done: list[ErasedCall] = []
+    others: list[ErasedCall] = []
     async for target in _targets(parts, data):
-        if len(calls) == _MOST:
-            return ErasureReport(dry_run=data.dry_run, calls=calls, is_complete=False)
-        calls.append(await _erase(parts, target, None if data.dry_run else erasing))
-    return ErasureReport(dry_run=data.dry_run, calls=calls, is_complete=True)
+        if len(done) == _MOST:
+            return ErasureReport(dry_run=data.dry_run, calls=done + others, is_complete=False)
+        erased = await _erase(parts, target, None if data.dry_run else erasing)
+        if erased.outcome not in _NOT_DONE:
+            done.append(erased)
+        elif len(others) < _MOST:
+            others.append(erased)
+    return ErasureReport(dry_run=data.dry_run, calls=done + others, is_complete=True)
 
 
 @get("/v1/erasures/{of:uuid}", tags=["retention"], **declare(OPERATE, 404))
