@@ -28,7 +28,7 @@ from ledger.migration.audience import (
     build_shipment,
     may_go_to,
 )
-from ledger.migration.travelling_keys import sendable
+from ledger.migration.travelling_keys import find_keys, sendable
 from ledger.migration.wire import (
     MAX_BODY_BYTES,
     MAX_DIGESTS,
@@ -229,7 +229,7 @@ class BatchBuilder:
 
     async def _draft(self, shipments: Sequence[Shipment], after: int, through: int) -> Draft:
         calls = {call for shipment in shipments for call in shipment.calls}
-        keys = await self._offload(lambda: self._vault.find(calls)) if calls else {}
+        keys = await find_keys(self._vault, self._offload, calls)
         shipments = [s for s in shipments if not _is_erased(s, keys)]
         audio = await self._load(shipments)
         moved = [left for s in shipments if (left := self._moved(s)) is not None]

@@ -10,7 +10,7 @@ Source: claims 7 and 8.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from eventsourcing.persistence import IntegrityError
@@ -28,14 +28,27 @@ _ATTEMPTS: Final = 10
 Streams: TypeAlias = Mapping[UUID, Sequence[AnyEvent]]
 
 
-def erasures_to_record(streams: Streams, stamp: Stamp) -> list[MessageErased]:
-    """Give the events that erase messages of erased calls, as these streams tell of both."""
+class Why(NamedTuple):
+    """Who erased a call, and why."""
+
+    by: str
+    reason: str
+
+
+def erasures_to_record(
+    streams: Streams, stamp: Stamp, destroyed: Mapping[UUID, Why] | None = None
+) -> list[MessageErased]:
+    """Give the events that erase messages of erased calls, as these streams tell of both.
+
+    ``destroyed`` are calls whose key is known to be destroyed though no stream tells why.
+    """
     told = [event for events in streams.values() for event in events]
+    why = {e.call_id: Why(e.by, e.reason) for e in told if isinstance(e, CallErased)}
     new: list[MessageErased] = []
-    for erasure in (event for event in told if isinstance(event, CallErased)):
+    for call_id, erased in {**(destroyed or {}), **why}.items():
         cared_for = in_care_of(
             stamp.by,
-            streams.get(erasure.call_id, ()),
+            streams.get(call_id, ()),
             lambda message_id: streams.get(message_stream_id(message_id, stamp.by), ()),
         )
         versions = {journey.stream: len(streams[journey.stream]) for journey in cared_for}
@@ -48,8 +61,8 @@ def erasures_to_record(streams: Streams, stamp: Stamp) -> list[MessageErased]:
                     recorded_at=stamp.at,
                     recorded_by=stamp.by,
                     message_id=journey.message_id,
-                    by=erasure.by,
-                    reason=erasure.reason,
+                    by=erased.by,
+                    reason=erased.reason,
                 )
             )
     return new

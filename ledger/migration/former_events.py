@@ -10,7 +10,7 @@ Source: claims 5 and 8.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -25,15 +25,16 @@ from ledger.events import (
     decode,
 )
 from ledger.migration.audience import TRAVELLING, calls_in, profile_blobs
+from ledger.migration.travelling_keys import sendable
 from ledger.migration.wire import (
     MAX_RECALLED,
-    CallKey,
     RecallAnswer,
     RecalledEvent,
     TrackedRow,
 )
 from ledger.storage.event_log import LogEntry
 from ledger.storage.group_commit import EventLog
+from ledger.storage.vault import FoundKey
 
 _TOPICS: Final = tuple(TRAVELLING)
 _SPAN: Final = 1000
@@ -44,7 +45,7 @@ _ENOUGH: Final = 1000
 """Events found after which an answer is given."""
 
 
-FindKeys: TypeAlias = Callable[[Collection[UUID]], Awaitable[tuple[CallKey, ...]]]
+FindKeys: TypeAlias = Callable[[Collection[UUID]], Awaitable[Mapping[UUID, FoundKey]]]
 
 
 async def former_events(
@@ -62,6 +63,7 @@ async def former_events(
     while len(entries) > MAX_RECALLED and through - start > 1:
         through, streams = await _find(log, asker, start, start + (through - start) // 2)
         entries = await _whole(log, asker, streams)
+    keys = await find_keys(calls_in((entry, _event_of(entry)) for entry in entries))
     return RecallAnswer(
         incarnation=head.incarnation,
         after_position=after,
@@ -69,7 +71,8 @@ async def former_events(
         is_last=through >= head.position,
         tracked=tracked,
         events=tuple(_recalled(entry, asker) for entry in entries),
-        keys=await find_keys(calls_in((entry, _event_of(entry)) for entry in entries)),
+        keys=sendable(keys),
+        destroyed=tuple(call_id for call_id, key in keys.items() if key is None),
     )
 
 

@@ -43,7 +43,7 @@ from ledger.migration.protocol import HOME_TABLE, LIVE_FOR_S, HomeAction, relate
 from ledger.migration.receipts import sign_receipt
 from ledger.migration.safe_positions import SafePositions
 from ledger.migration.stories import FindCall, StoryTeller, knows_no_call
-from ledger.migration.travelling_keys import keys_to_keep, keys_to_send
+from ledger.migration.travelling_keys import find_keys, keys_to_keep
 from ledger.migration.wire import (
     MAX_BLOB_ANSWER_BYTES,
     VERSION,
@@ -281,8 +281,8 @@ class Receiver:
         """Give back what the sender recorded and is held here: its own log has forgotten it."""
         self._expect_addressed(sender, request.origin, request.home)
         rows = await self._rows(sender)
-        find_keys = partial(keys_to_send, self._vault, self._offload)
-        return await former_events(self._log, sender, request.after_position, rows, find_keys)
+        find = partial(find_keys, self._vault, self._offload)
+        return await former_events(self._log, sender, request.after_position, rows, find)
 
     async def log_stretch(self, sender: ServerId, request: LogRequest) -> LogAnswer:
         """Give the hashes of a stretch of this log, for a peer that holds its own against it."""

@@ -165,9 +165,10 @@ class Recall:
             if not (taken.new or left or answer.is_last):
                 return
             stamp = Stamp(at=self._parts.clock.now(), by=this_server)
+            gone = taken.calls.intersection(answer.destroyed)
             restated = [
                 *restate(taken, streams, held, own, stamp),
-                *erase(taken, held, stamp),
+                *erase(taken, held, stamp, gone, peer),
             ]
             recalled = LogRecalled(
                 originator_id=server_stream,
@@ -194,6 +195,7 @@ class Recall:
                         [*(one.stored for one in taken.new), *own_events],
                         keys=[
                             *keys_to_keep(self._parts.vault, answer.keys, taken.calls),
+                            *self._parts.vault.destroy(gone),
                             *destroyed_by((one.event.topic, one.plain) for one in taken.new),
                         ],
                     )

@@ -41,7 +41,7 @@ from ledger.ids import (
 )
 from ledger.mailbox import Said, mailbox_of, subject_of
 from ledger.migration.audience import AnyEvent, stored_of
-from ledger.migration.erased_messages import erasures_to_record
+from ledger.migration.erased_messages import Why, erasures_to_record
 from ledger.migration.examination import ForeignEvent, RefusedError, kind_of
 from ledger.migration.protocol import OwnLog
 from ledger.migration.wire import RecalledEvent
@@ -158,17 +158,21 @@ def take(streams: Mapping[UUID, Sequence[ForeignEvent]], held: Held) -> Taken:
     return taken
 
 
-def erase(taken: Taken, held: Held, stamp: Stamp) -> list[DomainEvent]:
+def erase(
+    taken: Taken, held: Held, stamp: Stamp, destroyed: Iterable[UUID], peer: ServerId
+) -> list[DomainEvent]:
     """Erase what this server has in its care of calls whose key is destroyed.
 
-    Either the message came back, or the word that it is erased.
+    Either the message came back, or the word that it is erased; or the peer knows of its call only
+    that the key is ``destroyed``.
     """
     streams: dict[UUID, list[AnyEvent]] = {
         stream: [decode(entry.plain) for entry in entries] for stream, entries in held.items()
     }
     for foreign in taken.new:
         streams.setdefault(foreign.event.originator_id, []).append(foreign.event)
-    return list(erasures_to_record(streams, stamp))
+    why = Why(peer, "the key of its call is destroyed there")
+    return list(erasures_to_record(streams, stamp, dict.fromkeys(destroyed, why)))
 
 
 def restate(

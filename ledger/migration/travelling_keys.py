@@ -35,18 +35,18 @@ def is_sealed_call(entry: LogEntry) -> bool:
     return isinstance(event, CallReceived) and isinstance(event.personal, str)
 
 
-async def keys_to_send(
+async def find_keys(
     vault: Vault, offload: Offload, calls: Collection[UUID]
-) -> tuple[CallKey, ...]:
-    """Give those keys of these calls that are here and can be opened.
-
-    Whether the others matter is for the receiver to say: it may have them.
-    """
-    return sendable(await offload(lambda: vault.find(calls)) if calls else {})
+) -> Mapping[UUID, FoundKey]:
+    """Give what is here of the keys of these calls."""
+    return await offload(lambda: vault.find(calls)) if calls else {}
 
 
 def sendable(found: Mapping[UUID, FoundKey]) -> tuple[CallKey, ...]:
-    """Give those that can be sent of the keys that are here."""
+    """Give those that can be sent of the keys that are here.
+
+    Whether the others matter is for the receiver to say: it may have them.
+    """
     for call_id, key in found.items():
         if isinstance(key, LedgerError):
             _LOG.error("action=key-not-sent call=%s error=%s", call_id, key)

@@ -340,6 +340,8 @@ class RecallAnswer(Message, frozen=True, kw_only=True, tag="recalled"):
     """Whole streams, as far as the peer has them, in the order of its log."""
     keys: Annotated[tuple[CallKey, ...], msgspec.Meta(max_length=MAX_RECALLED)] = ()
     """Of the calls among them, those that the peer has."""
+    destroyed: Annotated[tuple[UUID, ...], msgspec.Meta(max_length=MAX_RECALLED)] = ()
+    """The calls among them whose key was destroyed there."""
 
 
 class BlobAnswer(Message, frozen=True, kw_only=True, tag="blob"):

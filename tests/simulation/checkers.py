@@ -94,6 +94,10 @@ def nothing_was_delivered_twice(world: Remains) -> Findings:
             if took is None or world.told.went_back(took.call.server):
                 may_repeat.add(event.call_id)
     moved_and_revived = _moved_and_revived(world)
+    # What is erased is not handed on: a home that went back may keep it, erased as it is.
+    moved_and_revived |= {
+        m.message_id for call_id in world.told.erased for m in _messages_of(world, call_id)
+    }
     for message_id, names in messages.items():
         if len(names) > 1 and message_id not in moved_and_revived:
             yield f"message {message_id} is at {len(names)} homes"

@@ -62,6 +62,7 @@ ANSWERS = (
         tracked=(ROW,),
         events=(wire.RecalledEvent(3, EVENT),),
         keys=(wire.CallKey(ID, b"k" * 32),),
+        destroyed=(ID,),
     ),
     wire.BlobAnswer(data=BLOB),
     wire.StoryAnswer(

@@ -21,7 +21,7 @@ from ledger.events import (
 )
 from ledger.ids import server_stream_id
 from ledger.migration.link import Route
-from ledger.migration.travelling_keys import keys_to_send
+from ledger.migration.travelling_keys import sendable
 from ledger.migration.wire import (
     Accepted,
     BatchHeader,
@@ -40,7 +40,7 @@ from ledger.migration.wire import (
 from ledger.storage.event_log import Append, LogEntry
 from ledger.storage.merkle import EMPTY_ROOT
 from ledger.storage.peer_cursors import HomeMark
-from tests.support.sites import CALLER, START, InPlace, Site, eventually, make_sites, run
+from tests.support.sites import CALLER, START, Site, eventually, make_sites, run
 
 INCARNATION = UUID(int=77)
 
@@ -93,7 +93,7 @@ async def send(
         "after_root": EMPTY_ROOT.hex(),
         "through_position": max((p.position for p in parcels), default=1),
         "through_root": "a" * 64,
-        "keys": await keys_to_send(alpha.vault, InPlace(), _calls_in(parcels)),
+        "keys": sendable(alpha.vault.find(_calls_in(parcels))),
     } | changes
     header = BatchHeader(
         parcels=tuple(parcels),
