@@ -17,6 +17,7 @@ from uuid import UUID
 import msgspec
 
 from ledger.events import (
+    CallErased,
     ContentAccessed,
     DomainEvent,
     GreetingRecorded,
@@ -48,6 +49,7 @@ _DEEDS: Final = (
     MessageRestored,
     MessageForwarded,
     MessageErased,
+    CallErased,
     GreetingRecorded,
     GreetingRemoved,
     PinChanged,
@@ -72,7 +74,7 @@ class Deed(msgspec.Struct, frozen=True, kw_only=True):
     action: str
     """``played``, ``exported``, ``viewed``, or the kind of event: ``message-deleted``, …"""
     what: str | None
-    """What was given or shown: ``sound``, ``mailbox``, …"""
+    """What was given or shown: ``sound``, ``mailbox``, …; or what was erased: ``call ID``."""
     by: str | None
     """The name of the access token; ``command-line`` for a command that opened the stores."""
     token_id: str | None
@@ -137,7 +139,7 @@ def _deed(entry: LogEntry, event: DomainEvent) -> Deed:
         at=event.recorded_at,
         recorded_by=event.recorded_by,
         action=access.kind.value if access is not None else event.topic,
-        what=access.what if access is not None else None,
+        what=_what(event),
         by=getattr(event, "by", None),
         token_id=getattr(event, "token_id", None),
         address=getattr(event, "address", None),
@@ -145,6 +147,12 @@ def _deed(entry: LogEntry, event: DomainEvent) -> Deed:
         mailbox=getattr(event, "mailbox", None),
         message_id=getattr(event, "message_id", None),
     )
+
+
+def _what(event: DomainEvent) -> str | None:
+    if isinstance(event, CallErased):
+        return f"call {event.call_id}"
+    return event.what if isinstance(event, ContentAccessed) else None
 
 
 def _is_wanted(deed: Deed, asked: Wanted, messages: frozenset[UUID]) -> bool:

@@ -9,6 +9,7 @@ from ledger.events import CallErased, MessageErased, decode
 from ledger.ids import erasure_stream_id
 from tests.support.api import some_id, wav
 from vmledger.access import Scope
+from vmledger.audit import read_audit
 from vmledger.message_proof import check_entry
 
 
@@ -66,6 +67,10 @@ def test_log_says_who_asked_and_why_and_still_verifies(api):
     assert isinstance(event, CallErased)
     assert (event.reason, event.told_to) == ("a letter of 3 May", ("bravo",))
     assert event.by == "operator"
+    deeds = [deed for deed in read_audit(recorder) if deed.position == entry.position]
+    assert [(deed.action, deed.what) for deed in deeds] == [
+        ("call-erased", f"call {message['call_id']}")
+    ]
     (before,) = recorder.read(entry.position - 1, 1)
     assert isinstance(decode(before.plain), MessageErased), "in the same commit"
 
