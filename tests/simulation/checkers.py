@@ -24,6 +24,7 @@ from ledger.mailbox import GreetingKind, mailbox_of
 from ledger.migration.receipts import verify_receipt
 from ledger.pin import matches, read_verifier
 from ledger.storage.merkle import Frontier, leaf_hash
+from ledger.storage.sealed_form import is_sealed
 from ledger.storage.stored_form import decode as decode_stored_form
 from projections.mailboxes import MESSAGE
 from projections.replay import replay_mailboxes
@@ -227,6 +228,17 @@ def what_is_erased_stays_so(world: Remains) -> Findings:
                 assert isinstance(event, CallErased)
                 if image.keys.get(event.call_id, b"") is not None:
                     yield f"{name} has the key of call {event.call_id}, which is erased"
+
+
+def no_recording_lies_open(world: Remains) -> Findings:
+    """Every message's recording is sealed, in its events and on every disk."""
+    for name, machine in world.machines.items():
+        for message in world.view(name).stored.values():
+            if not message.is_sealed and message.message_id not in world.told.poison:
+                yield f"message {message.message_id} of {name} is not sealed"
+        for digest, stored in machine.loose_blobs():
+            if not is_sealed(stored) and call_of(stored) not in world.told.no_calls:
+                yield f"blob {digest} on {name} can be heard without a key"
 
 
 def every_call_has_its_key(world: World) -> Findings:
@@ -641,6 +653,7 @@ CHECKERS: Final[tuple[Callable[[World], Findings], ...]] = (
     *ON_STORES,
     every_call_has_its_key,
     what_is_erased_stays_so,
+    no_recording_lies_open,
     tables_equal_their_replay,
     homes_know_who_called,
     copies_equal_their_logs,
