@@ -44,9 +44,10 @@ class BlobNeeds:
         self._this_server = this_server
         self._keep_for = keep_for
         self._now = now
-        self._stored: dict[UUID, tuple[str, int]] = {}
-        self._messages: dict[UUID, list[UUID]] = {}
-        """Of each call: of one that is erased, nobody can open the recordings."""
+        self._stored: dict[UUID, tuple[str, int, UUID]] = {}
+        """Of each message: its blob, where it was sent from last, its call."""
+        self._erased_calls: set[UUID] = set()
+        """Nobody can open their recordings any more."""
         self._greetings: set[str] = set()
         self._mailboxes: dict[str, MailboxState] = {}
         self._own_verifiers: dict[UUID, str | None] = {}
@@ -62,13 +63,13 @@ class BlobNeeds:
         self._take_erasure(event)
         match event:
             case MessageStored():
-                self._stored[event.message_id] = (event.blob, position)
-                self._messages.setdefault(event.originator_id, []).append(event.message_id)
+                self._stored[event.message_id] = (event.blob, position, event.originator_id)
             case MessageRequeued() | MessageRehomed() if event.message_id in self._stored:
                 if isinstance(event, MessageRehomed) and event.recorded_by == self._this_server:
                     self._at_home.discard(event.message_id)
                 # From here on it is this position that a backup of the home must cover.
-                self._stored[event.message_id] = (self._stored[event.message_id][0], position)
+                blob, _, call_id = self._stored[event.message_id]
+                self._stored[event.message_id] = (blob, position, call_id)
             case GreetingRecorded():
                 self._greetings.add(event.blob)
             case MessageDelivered() if event.recorded_by == self._this_server:
@@ -87,8 +88,7 @@ class BlobNeeds:
         if isinstance(event, MessageErased) and event.recorded_by == self._this_server:
             self._stored.pop(event.message_id, None)
         elif isinstance(event, CallErased):
-            for message_id in self._messages.pop(event.call_id, ()):
-                self._stored.pop(message_id, None)
+            self._erased_calls.add(event.call_id)
 
     def _take_profile(self, event: DomainEvent | OpaqueEvent) -> None:
         name = mailbox_of(event)
@@ -106,8 +106,8 @@ class BlobNeeds:
         """Give the addresses of all needed blobs."""
         kept = {
             blob
-            for message_id, (blob, position) in self._stored.items()
-            if not self._is_released(message_id, position)
+            for message_id, (blob, position, call_id) in self._stored.items()
+            if call_id not in self._erased_calls and not self._is_released(message_id, position)
         }
         return kept | self._greetings | self._verifiers()
 

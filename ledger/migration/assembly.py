@@ -58,8 +58,9 @@ class Assembly:
     ) -> None:
         """Begin with what is held of the streams concerned.
 
-        ``reachable_blobs`` are those that are here already or came along; ``reachable_keys`` are
-        the calls whose key is or did, ``destroyed_keys`` those whose key was destroyed here.
+        ``reachable_blobs`` are those that are here already or came along; so are
+        ``reachable_keys``, the calls with a key. ``destroyed_keys`` are calls whose key was
+        destroyed here.
         """
         self._this_server = this_server
         self._origin = origin
@@ -110,8 +111,6 @@ class Assembly:
             raise parcel.unless_held
         if parcel.role is Role.FOLLOWS and journey is None:
             return  # The message was refused; the whole stream comes again when it is sent again.
-        if parcel.erasure is not None:
-            self._erase(parcel.erasure)
         try:
             new = self._new_events(parcel)
         except RefusedError as conflict:
@@ -119,6 +118,8 @@ class Assembly:
             if is_here or parcel.role is Role.FOLLOWS:
                 return
             raise
+        if parcel.erasure is not None:
+            self._erase(parcel.erasure)
         if is_here:
             # A recording that was lost here since then is healed by the one that came along.
             self.needed_blobs.update(d for d in parcel.blobs if d in self._blobs)

@@ -85,6 +85,8 @@ async def erase_what_came_meanwhile(
         new = erasures_to_record(_decoded(streams), Stamp(at=clock.now(), by=this_server))
         if not new:
             return
+        # A crash before this leaves a message in care without a key: it waits, and is shown so,
+        # until an operator erases it once more.
         try:
             await log.append_events(new)
         except IntegrityError:

@@ -372,6 +372,7 @@ class Receiver:
             *self._vault.destroy(assembly.erased_calls),
         ]
         head = await self._commit(header, assembly, locations, keys, rows)
+        # The commit is done: if this cannot be recorded now, the same batch comes again.
         await erase_what_came_meanwhile(
             self._log, self._homes.this_server, self._clock, assembly.erased_calls
         )

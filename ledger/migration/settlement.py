@@ -253,7 +253,7 @@ def requeue(
     if journey.stage is not Stage.LEAVING:
         raise ConflictError(f"message {message_id} has arrived at its home {journey.home}")
     if journey.is_erased:
-        raise ConflictError(f"message {message_id} is erased")
+        raise ConflictError(f"message {message_id} is erased, and goes nowhere any more")
     home = homes.name_of_home(journey.mailbox)
     if home is None:
         raise NotFoundError(
@@ -273,8 +273,10 @@ def hand_over(
         journey = journey_of(known.message_id, streams.get(known.stream, ()))
         message = stored_of(known.message_id, streams.get(known.call_id, ()))
         home = homes.name_of_home(known.mailbox)
-        is_to_go = home not in (None, stamp.by) and not (journey and journey.is_erased)
+        is_to_go = home not in (None, stamp.by)
         if journey is None or journey.stage is not Stage.AT_HOME or message is None or not is_to_go:
+            continue
+        if journey.is_erased:
             continue
         _Writer(streams[known.stream], stamp, new).add(
             MessageRehomed,
