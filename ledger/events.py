@@ -420,8 +420,8 @@ class MessageErased(Event, frozen=True, kw_only=True, tag="message-erased"):
 class CallErased(Event, frozen=True, kw_only=True, tag="call-erased"):
     """The key of a call was destroyed: nobody knows who called or hears its recording any more.
 
-    Only event of its stream. Committed with the destruction of the key; whoever is told destroys
-    the key there in the commit that takes this in.
+    First event of its stream. Committed with the destruction of the key; whoever is told destroys
+    the key there in the commit that takes this in, or answers why not.
     """
 
     call_id: UUID
@@ -431,6 +431,20 @@ class CallErased(Event, frozen=True, kw_only=True, tag="call-erased"):
     """Servers that this goes to: those that were sent the call, or all."""
     by: str
     reason: str
+
+
+class ErasureAnswered(Event, frozen=True, kw_only=True, tag="erasure-answered"):
+    """A server that was told of an erasure keeps its key, or has destroyed it after all.
+
+    One that destroys it at once is not recorded: that it has taken in the event says so.
+    """
+
+    call_id: UUID
+    server: ServerId
+    """Who answered."""
+    reason: str
+    """Why it keeps the key; empty when it has destroyed it after all."""
+    detail: str
 
 
 # --- Mailbox: written by its home ------------------------------------------------------------
@@ -683,6 +697,7 @@ DomainEvent: TypeAlias = (
     | MessageForwarded
     | MessageErased
     | CallErased
+    | ErasureAnswered
     | MailboxOpened
     | GreetingRecorded
     | GreetingRemoved

@@ -20,17 +20,20 @@ from eventsourcing.persistence import StoredEvent
 
 from ledger.events import (
     CallErased,
+    DomainEvent,
     MessageDelivered,
     MessageErased,
     MessageRequeued,
     MessageStored,
     ServerId,
+    Stamp,
     decode,
     encode,
 )
 from ledger.ids import message_stream_id
 from ledger.journey import Journey, Stage, in_care_of, journey_of
 from ledger.migration.audience import AnyEvent, Role, StreamKind
+from ledger.migration.erasure_answers import answer_to_record
 from ledger.migration.examination import Examined, ForeignEvent, RefusedError
 from ledger.migration.wire import Refusal, RefusalReason
 from ledger.storage.event_log import LogEntry
@@ -70,7 +73,7 @@ class Assembly:
         self._destroyed = destroyed_keys
         self._held = {s: {e.originator_version: e.plain for e in es} for s, es in held.items()}
         self._foreign: list[ForeignEvent] = []
-        self._own: list[MessageDelivered | MessageRequeued | MessageErased] = []
+        self._own: list[DomainEvent] = []
         self.refusals: list[Refusal] = []
         self.needed_blobs: set[str] = set()
         self.calls: set[UUID] = set()
@@ -84,7 +87,10 @@ class Assembly:
             self.refusals.append(parcel)
             return
         try:
-            self._take(parcel)
+            if parcel.erasure is not None:
+                self._take_erasure(parcel, parcel.erasure)
+            else:
+                self._take(parcel)
         except RefusedError as refused:
             self.refusals.append(refused.at(parcel.position))
 
@@ -118,8 +124,6 @@ class Assembly:
             if is_here or parcel.role is Role.FOLLOWS:
                 return
             raise
-        if parcel.erasure is not None:
-            self._erase(parcel.erasure)
         if is_here:
             # A recording that was lost here since then is healed by the one that came along.
             self.needed_blobs.update(d for d in parcel.blobs if d in self._blobs)
@@ -238,6 +242,13 @@ class Assembly:
                 detail = f"the key of call {call_id} did not come along and is not here"
                 raise RefusedError(RefusalReason.KEY_MISSING, detail)
 
+    def _take_erasure(self, parcel: Examined, erasure: CallErased) -> None:
+        if self._is_erased_already(erasure):
+            return  # By this server, or on the word of another: its key is destroyed.
+        new = self._new_events(parcel)
+        self._erase(erasure)
+        self._keep(new)
+
     def _erase(self, erasure: CallErased) -> None:
         """Destroy a key, and erase what this server has in its care of the call.
 
@@ -256,6 +267,18 @@ class Assembly:
             why = {"by": erasure.by, "reason": erasure.reason}
             self._record(MessageErased, journey.message_id, stream=journey.stream, **why)
         self.erased_calls.add(erasure.call_id)
+
+    def _is_erased_already(self, erasure: CallErased) -> bool:
+        """Is another erasure of the call held? What the origin refused to erase is over then."""
+        stream = self._told_in(erasure.originator_id)
+        if not stream or stream[0] == erasure:
+            return False
+        if stream[0].recorded_by == self._this_server:
+            stamp = Stamp(at=self._now, by=self._this_server)
+            answer = answer_to_record(stream, self._origin, stamp)
+            if answer is not None:
+                self._add(answer)
+        return True
 
     def _expect_stored(self, message: MessageStored, new: Sequence[ForeignEvent]) -> None:
         """The event that stored the message is here or comes along; no other is in its place."""
@@ -290,14 +313,18 @@ class Assembly:
     ) -> None:
         """Add an event of this server, to its own stream of the message or where it is told."""
         stream = stream or self._own_stream(message_id)
-        held = self._held.setdefault(stream, {})
         event = kind(
             originator_id=stream,
-            originator_version=len(held) + 1,
+            originator_version=len(self._held.get(stream, {})) + 1,
             recorded_at=self._now,
             recorded_by=self._this_server,
             message_id=message_id,
             **fields,
         )
+        self._add(event)
+
+    def _add(self, event: DomainEvent) -> None:
+        """Add an event of this server."""
+        held = self._held.setdefault(event.originator_id, {})
         held[event.originator_version] = encode(event)
         self._own.append(event)

@@ -57,15 +57,6 @@ from ledger.events import (
 from ledger.migration.wire import Parcel, WireEvent
 from ledger.storage.event_log import LogEntry
 
-
-class Everyone(Enum):
-    """The audience of what every server needs."""
-
-    EVERY = "every"
-
-
-EVERY: Final = Everyone.EVERY
-Audience: TypeAlias = ServerId | Everyone | None
 AnyEvent: TypeAlias = DomainEvent | OpaqueEvent
 
 SENDS: Final = (MessageStored, MessageRehomed, MessageRequeued)
@@ -154,25 +145,21 @@ def is_forbidden(event: AnyEvent, kind: StreamKind) -> bool:
     return event.topic in EVENT_CLASSES if rule is None else kind not in rule[0]
 
 
-def audience_of(event: AnyEvent, destination: ServerId | None) -> Audience:
-    """Say who needs to hear of an event of this server, or None.
+def is_for(event: AnyEvent, peer: ServerId, destination: ServerId | None) -> bool:
+    """Say whether a peer needs to hear of an event of this server.
 
     ``destination`` is where the event's message is to go as its whole stream now stands
-    (`destination_of`): a message that was sent on elsewhere leaves its first home alone.
+    (`destination_of`): a message that was sent on elsewhere leaves its first home alone. What a
+    home records of its own messages names no destination, and stays there.
     """
     role = role_of(event)
-    if role is None or role is Role.ACCOMPANIES:
-        return None
-    if role is Role.INFORMS:
-        return EVERY
-    if isinstance(event, SENDS):
-        return destination if event.home == destination != event.recorded_by else None
-    # What a home records of its own messages names no destination, and stays there.
-    return destination if destination != event.recorded_by else None
+    if role is None or role is Role.ACCOMPANIES or not may_be_for(event, peer):
+        return False
+    return role is Role.INFORMS or peer == destination
 
 
-def may_go_to(event: AnyEvent, peer: ServerId) -> bool:
-    """Say without its stream whether `audience_of` this event may be the peer."""
+def may_be_for(event: AnyEvent, peer: ServerId) -> bool:
+    """Say as much of `is_for` as is known without the event's stream."""
     if isinstance(event, CallErased):
         return peer in event.told_to
     return not isinstance(event, SENDS) or event.home == peer
@@ -211,6 +198,8 @@ class Shipment:
     """Those whose beginning is in the parcel: the receiver needs their keys."""
     version: int = 0
     """The trigger's, in its stream."""
+    erased: UUID | None = None
+    """The call whose key it asks the receiver to destroy."""
 
 
 def build_shipment(
@@ -231,15 +220,15 @@ def build_shipment(
     message_id: UUID | None = getattr(event, "message_id", None)
     events = [event for _, event in stay]
     destination = destination_of(message_id, events) if message_id is not None else None
-    audience = audience_of(event, destination)
+    if not is_for(event, peer, destination):
+        return None
     upto = [entry for entry, _ in stream if entry.position <= trigger.position]
-    if audience is EVERY:
+    if role_of(event) is Role.INFORMS:
         if _is_older_pin(event, events):
             return None
         blobs = profile_blobs(event)
-        return Shipment(_parcel(upto, blobs), trigger.originator_id, blobs)
-    if audience != peer:
-        return None
+        erased = event.call_id if isinstance(event, CallErased) else None
+        return Shipment(_parcel(upto, blobs), trigger.originator_id, blobs, erased=erased)
     assert message_id is not None
     if role_of(event) is Role.FOLLOWS:
         before = [e for entry, e in stay if entry.position < trigger.position]

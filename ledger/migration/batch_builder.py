@@ -26,7 +26,7 @@ from ledger.migration.audience import (
     AnyEvent,
     Shipment,
     build_shipment,
-    may_go_to,
+    may_be_for,
 )
 from ledger.migration.travelling_keys import find_keys, sendable
 from ledger.migration.wire import (
@@ -89,6 +89,8 @@ class Draft:
     positions: tuple[int, ...]
     """Of its parcels."""
     deliveries: tuple[Delivery, ...]
+    erasures: Mapping[int, UUID]
+    """Position of a parcel → the call whose key it asks the peer to destroy."""
     left_out: tuple[LeftOut, ...]
 
 
@@ -180,7 +182,7 @@ class BatchBuilder:
         page = await self._log.read(self._scanned + 1, _PAGE, head)
         own = [(e, _decode(e)) for e in page if e.origin is None and e.topic in TRIGGERS]
         # With fifty peers almost all is for others: their streams need not be read.
-        triggers = [(e, event) for e, event in own if may_go_to(event, self._peer)]
+        triggers = [(e, event) for e, event in own if may_be_for(event, self._peer)]
         streams = await self._streams([event for _, event in triggers])
         for trigger, event in triggers:
             if trigger.position in self._skipped or self._is_over(event, streams):
@@ -259,6 +261,7 @@ class BatchBuilder:
             body=body,
             positions=tuple(shipment.parcel.position for shipment in sent),
             deliveries=tuple(d for d in map(_delivery, sent) if d is not None),
+            erasures={s.parcel.position: s.erased for s in sent if s.erased is not None},
             left_out=tuple(left_out),
         )
 

@@ -348,6 +348,11 @@ class PeerWorker:
             for delivery in draft.deliveries
         ]
         await self._report_left_out(left_out)
+        for position, call_id in draft.erasures.items():
+            reason, detail = RefusalReason.REJECTED, error.message
+            refusal = Refusal(position=position, reason=reason, detail=detail, new_home=None)
+            self._log_refusal(refusal)
+            await self._parts.settlement.record_erasures(self.peer, {call_id: refusal})
 
     async def _report_left_out(self, left_out: Sequence[LeftOut]) -> None:
         for left in left_out:
@@ -416,8 +421,10 @@ class PeerWorker:
             for delivery in draft.deliveries
         ]
         await self._parts.settlement.record(outcomes)
+        erasures = {call: refusals.get(at) for at, call in draft.erasures.items()}
+        await self._parts.settlement.record_erasures(self.peer, erasures)
         for refusal in refusals.values():
-            # It was about something else than a message, and no event tells of it.
+            # It was not about a message. Of a mailbox, no event tells of it.
             self._log_refusal(refusal)
         self._rejections = 0
         self._builder.max_parcels = self._parts.settings.batch_max_messages

@@ -1,4 +1,4 @@
-"""An origin records what became of messages: migrated, refused, sent on elsewhere.
+"""An origin records what became of messages: migrated, refused, sent on elsewhere; not erased.
 
 What is to be recorded is decided on each whole stream as it stands, so that a repeated answer
 records nothing twice, and a message whose mailbox has moved follows it. One append holds all of a
@@ -32,11 +32,12 @@ from ledger.events import (
     Stamp,
     decode,
 )
-from ledger.ids import message_stream_id
+from ledger.ids import erasure_stream_id, message_stream_id
 from ledger.journey import Journey, Stage, journey_of
 from ledger.migration.audience import SENDS, AnyEvent, stored_of
 from ledger.migration.batch_builder import Delivery
-from ledger.migration.wire import RefusalReason
+from ledger.migration.erasure_answers import answers_to_record
+from ledger.migration.wire import Refusal, RefusalReason
 from ledger.storage.group_commit import EventLog
 
 _ATTEMPTS: Final = 10
@@ -127,6 +128,17 @@ class Settlement:
             ids |= {self._own_stream(o.delivery.message_id) for o in outcomes}
             await self._append(
                 ids, lambda streams, stamp: settle(outcomes, streams, self._homes, stamp)
+            )
+
+    async def record_erasures(self, peer: ServerId, answers: Mapping[UUID, Refusal | None]) -> None:
+        """Record what a peer said to the erasure of calls: None for each whose key it destroyed.
+
+        Raises TransientError when it cannot be recorded now: then nothing of it is.
+        """
+        if answers:
+            ids = {erasure_stream_id(call_id) for call_id in answers}
+            await self._append(
+                ids, lambda streams, stamp: answers_to_record(answers, peer, streams, stamp)
             )
 
     async def requeue(self, call_id: UUID, message_id: UUID, reason: str) -> ServerId:

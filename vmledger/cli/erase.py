@@ -198,14 +198,21 @@ def _print_certificate(found: dict[str, Any]) -> None:
             ("key here", "destroyed" if found["is_key_destroyed"] else "NOT destroyed"),
         )
     )
-    rows = ((one["server"], "destroyed" if _is_done(one) else "waits") for one in found["told"])
+    rows = ((one["server"], _say_what_became(one)) for one in found["told"])
     print_table(("server", "its key"), rows, if_empty="")
     if found["recorded_by"] != found["server"]:
         print(f"who else was told is known to {found['recorded_by']}: ask that server")
 
 
+def _say_what_became(told: dict[str, Any]) -> str:
+    if told["kept_because"] is not None:
+        return f"KEPT, {told['kept_because']}"
+    return "destroyed" if _is_done(told) else "waits"
+
+
 def _is_done(told: dict[str, Any]) -> bool:
-    return bool(told["has_taken_in"]) and told["mirror_has_taken_in"] is not False
+    is_destroyed = told["has_answered"] and told["kept_because"] is None
+    return is_destroyed and told["mirror_has_taken_in"] is not False
 
 
 def _is_everywhere(found: dict[str, Any]) -> bool:

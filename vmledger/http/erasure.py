@@ -5,7 +5,7 @@ Source: claim 10.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -20,8 +20,9 @@ from litestar.params import JSONBody
 
 from ledger.caller import CallerState
 from ledger.errors import CallerError, ConflictError, NotFoundError
-from ledger.events import CallErased, CallReceived, MessageStored, ServerId, decode
+from ledger.events import CallErased, CallReceived, ErasureAnswered, MessageStored, ServerId, decode
 from ledger.ids import MailboxAddress, erasure_stream_id
+from ledger.migration.erasure_answers import refusals_of
 from ledger.server import Erasing, NotInCustodyError
 from projections.calls import CallOutcome
 from projections.mailboxes import EntryStatus, MailboxEntry
@@ -98,8 +99,10 @@ class ToldServer(msgspec.Struct, frozen=True, kw_only=True):
     """A server that is to destroy its copy of the key."""
 
     server: ServerId
-    has_taken_in: bool
-    """Has it acknowledged the erasure? Then the key is destroyed there."""
+    has_answered: bool
+    """Has it acknowledged the erasure? Then the key is destroyed there, unless it says why not."""
+    kept_because: str | None
+    """Why it keeps its key; null when it has destroyed it or has not answered."""
     mirror_has_taken_in: bool | None
     """The same of the copy of this log that it keeps; null when it keeps none."""
 
@@ -177,6 +180,7 @@ async def certify(of: Id, parts: Parts) -> ErasureCertificate:
     (entry, *_) = found[stream]
     event = decode(entry.plain, f"position {entry.position}")
     assert isinstance(event, CallErased)
+    answers = refusals_of([decode(e.plain, f"position {e.position}") for e in found[stream]])
     told = [decode(e.plain, f"position {e.position}") for e in found.get(call_id, ())]
     is_own = event.recorded_by == parts.config.server
     cosigned = await parts.offload(parts.cosigned_log)
@@ -192,24 +196,34 @@ async def certify(of: Id, parts: Parts) -> ErasureCertificate:
         recorded_by=event.recorded_by,
         position=entry.position,
         is_key_destroyed=await parts.server.is_erased(call_id),
-        told=_told(parts, event, entry.position) if is_own else [],
+        told=_told(parts, event, entry.position, answers) if is_own else [],
         event=entry.plain.decode(),
         proof=await parts.offload(lambda: prove_entry(entry, note, recorder.read_hashes)),
     )
 
 
-def _told(parts: ApiParts, event: CallErased, position: int) -> list[ToldServer]:
+def _told(
+    parts: ApiParts,
+    event: CallErased,
+    position: int,
+    refusals: Mapping[ServerId, ErasureAnswered],
+) -> list[ToldServer]:
     reached = {status.peer: status.acknowledged_position for status in parts.peer_statuses()}
     mirrors = {peer: copy.position for peer, copy in parts.mirrors().items()}
     named = parts.config.directory.own.mirrors
     return [
         ToldServer(
             server=peer,
-            has_taken_in=reached.get(peer, 0) >= position,
+            has_answered=reached.get(peer, 0) >= position,
+            kept_because=_why(refusals.get(peer)),
             mirror_has_taken_in=mirrors.get(peer, 0) >= position if peer in named else None,
         )
         for peer in event.told_to
     ]
+
+
+def _why(refusal: ErasureAnswered | None) -> str | None:
+    return f"{refusal.reason}: {refusal.detail}" if refusal is not None else None
 
 
 async def _targets(parts: ApiParts, asked: ErasureRequest) -> AsyncIterator[_Target]:

@@ -5,8 +5,11 @@ from uuid import UUID
 
 import pytest
 
-from ledger.events import CallErased, MessageErased, decode
+from ledger.events import CallErased, MessageErased, Stamp, decode
 from ledger.ids import erasure_stream_id
+from ledger.migration.erasure_answers import answer_to_record
+from ledger.storage.event_log import Append
+from ledger.storage.mapper import to_stored_event
 from tests.support.api import some_id, wav
 from vmledger.access import Scope
 from vmledger.audit import read_audit
@@ -84,13 +87,35 @@ def test_certificate_proves_the_erasure_and_says_who_has_not_taken_it_in_yet(api
     assert (found["by"], found["reason"]) == ("operator", "a letter of 3 May")
     assert found["is_key_destroyed"]
     assert found["told"] == [
-        {"server": "bravo", "has_taken_in": False, "mirror_has_taken_in": None}
+        {
+            "server": "bravo",
+            "has_answered": False,
+            "kept_because": None,
+            "mirror_has_taken_in": None,
+        }
     ], "bravo does not run"
     assert json.loads(found["event"])["call_id"] == message["call_id"]
     keys = {"alpha": api.program.config.directory.own.public_key}
     assert check_entry(found["event"].encode(), found["proof"], "alpha", keys) == ()
     (problem,) = check_entry(b"{}", found["proof"], "alpha", keys)
     assert "is not this event" in problem
+
+
+def test_certificate_says_who_keeps_a_key_and_why(api):
+    message = api.leave_message("1814")
+    erase(api, message_id=message["message_id"])
+    recorder = api.program.stores.recorder
+    stream = erasure_stream_id(UUID(message["call_id"]))
+    told = [decode(entry.plain) for entry in recorder.read_streams([stream])[stream]]
+    stamp = Stamp(at=told[0].recorded_at, by="alpha")
+    answer = answer_to_record(
+        told, "bravo", stamp, reason="still-needed", detail="another message is here"
+    )
+    assert answer is not None
+    recorder.group.append(Append([to_stored_event(answer)]))
+    (bravo,) = certificate(api, message)["told"]
+    assert bravo["kept_because"] == "still-needed: another message is here"
+    assert certificate(api, message)["is_key_destroyed"], "here it is"
 
 
 def test_erasing_twice_changes_nothing(api):

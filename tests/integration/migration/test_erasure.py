@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from ledger.caller import CallerState
-from ledger.events import CallErased, MessageErased, MigrationRefused
+from ledger.events import CallErased, ErasureAnswered, MessageErased, MigrationRefused
 from ledger.ids import erasure_stream_id
 from ledger.storage.event_log import Append
 from ledger.storage.mapper import to_stored_event
@@ -153,5 +153,50 @@ def test_key_of_a_message_that_waits_is_not_destroyed_by_who_does_not_know_it():
         [refused] = alpha.of_kind(MigrationRefused)
         assert refused.reason == "key-destroyed"
         assert alpha.audio_of(message) == b"hello", "it is held, and can be heard"
+        [kept] = bravo.of_kind(ErasureAnswered)
+        assert (kept.server, kept.reason) == ("alpha", "still-needed")
+        assert str(message.message_id) in kept.detail, "what else is to be erased, and where"
+        await erase(alpha, message.originator_id, "bravo", messages=(message.message_id,))
+        await eventually(lambda: len(bravo.of_kind(ErasureAnswered)) == 2)
+        assert bravo.of_kind(ErasureAnswered)[-1].reason == "", "it is destroyed there after all"
+        await quiet()
+        assert [e.recorded_by for e in bravo.of_kind(CallErased)] == ["bravo"]
+        assert len(alpha.of_kind(CallErased)) == 1
+
+    run(main())
+
+
+def test_answer_of_a_server_that_keeps_its_key_is_recorded_once():
+    async def main():
+        alpha, bravo = await started()
+        alpha.links["bravo"].is_cut = True
+        message = await alpha.take_call("2001")
+        backup = alpha.disk.copy()
+        await erase(bravo, message.originator_id, "alpha")
+        await eventually(lambda: len(bravo.of_kind(ErasureAnswered)) == 1)
+        await alpha.restart(backup)
+        await bravo.restart()
+        await quiet()
+        assert len(bravo.of_kind(ErasureAnswered)) == 1
+
+    run(main())
+
+
+def test_two_servers_that_erase_one_call_at_once_are_both_done():
+    async def main():
+        alpha, bravo, charlie = await started("alpha", "bravo", "charlie")
+        message = await alpha.take_call("2001")
+        await eventually(lambda: len(bravo.delivered()) == 1)
+        alpha.links["bravo"].is_cut = bravo.links["alpha"].is_cut = True
+        await erase(alpha, message.originator_id, "bravo", messages=(message.message_id,))
+        await erase(bravo, message.originator_id, "alpha", messages=(message.message_id,))
+        alpha.links["bravo"].is_cut = bravo.links["alpha"].is_cut = False
+        await alpha.take_call("2002")
+        await eventually(lambda: len(bravo.delivered()) == 2)
+        await quiet()
+        for site in (alpha, bravo):
+            assert [e.recorded_by for e in site.of_kind(CallErased)] == [site.id]
+            assert site.of_kind(ErasureAnswered) == [], "nobody keeps a key"
+        assert charlie.of_kind(CallErased) == []
 
     run(main())
