@@ -13,7 +13,7 @@ Source: claims 5, 7 and 8.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 from uuid import UUID
@@ -39,7 +39,7 @@ from ledger.ids import (
     mailbox_stream_id,
     message_stream_id,
 )
-from ledger.mailbox import Said, mailbox_of, subject_of
+from ledger.mailbox import Said, home_claim_of, mailbox_of, subject_of
 from ledger.migration.audience import AnyEvent, stored_of
 from ledger.migration.erased_messages import Why, erasures_to_record
 from ledger.migration.examination import ForeignEvent, RefusedError, kind_of
@@ -186,7 +186,8 @@ def restate(
 
     Of a mailbox whose former events come back: what was changed since, lest the old word count
     again. Of one that the log tells otherwise under a former incarnation: the last word of each
-    thing; the peers have other events in its place, and would never take it.
+    thing; the peers have other events in its place, and would never take it. And where such a
+    mailbox was moved to: its new home and whoever heard of it act by that.
     """
     back = {foreign.event.originator_id for foreign in taken.new}
     new: list[DomainEvent] = []
@@ -200,6 +201,7 @@ def restate(
         present = mailbox_stream_id(address, stamp.by, own.incarnation)
         words = _last_words(entry for name in names | {stream} for entry in held.get(name, ()))
         end = max((entry.position for entry in held.get(stream, ())), default=0)
+        words += _forgotten_moves(told, names, held) if stream in taken.differing else ()
         for position, event in words:
             is_newer = position > end and event.originator_id != stream
             is_known = event.originator_id == present
@@ -208,6 +210,20 @@ def restate(
                 versions[present] = version
                 new.append(_again(event, present, version, stamp))
     return new
+
+
+def _forgotten_moves(
+    told: Sequence[ForeignEvent], names: Collection[UUID], held: Held
+) -> list[tuple[int, Word]]:
+    """Give the moves that a peer tells of and this server's own streams do not."""
+    entries = [entry for name in names for entry in held.get(name, ())]
+    known = {home_claim_of(decode(e.plain, f"position {e.position}")) for e in entries}
+    return [
+        (foreign.position, foreign.event)
+        for foreign in told
+        if isinstance(foreign.event, MailboxOpened | MailboxRehomed)
+        and home_claim_of(foreign.event) not in known | {None}
+    ]
 
 
 def _again(event: Word, stream: UUID, version: int, stamp: Stamp) -> DomainEvent:

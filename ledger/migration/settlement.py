@@ -36,6 +36,7 @@ from ledger.ids import erasure_stream_id, message_stream_id
 from ledger.journey import Journey, Stage, journey_of
 from ledger.migration.audience import SENDS, AnyEvent, stored_of
 from ledger.migration.batch_builder import Delivery
+from ledger.migration.erased_messages import erase_what_came_meanwhile
 from ledger.migration.erasure_answers import answers_to_record
 from ledger.migration.wire import Refusal, RefusalReason
 from ledger.storage.group_commit import EventLog
@@ -129,6 +130,23 @@ class Settlement:
             await self._append(
                 ids, lambda streams, stamp: settle(outcomes, streams, self._homes, stamp)
             )
+        # A crash before this leaves a message in care without a key, until it is erased again.
+        refused = {o.delivery.stream for o in outcomes if o.reason == RefusalReason.KEY_DESTROYED}
+        if refused:
+            await self._erase_what_is_back(refused, outcomes)
+
+    async def _erase_what_is_back(self, streams: set[UUID], outcomes: Sequence[Outcome]) -> None:
+        """Erase messages that their home forgot and refused, if this log tells that they are."""
+        told = await self._streams(streams)
+        journeys = [
+            journey_of(o.delivery.message_id, told.get(o.delivery.stream, ())) for o in outcomes
+        ]
+        await erase_what_came_meanwhile(
+            self._log,
+            self._homes.this_server,
+            self._clock,
+            {journey.call_id for journey in journeys if journey is not None},
+        )
 
     async def record_erasures(self, peer: ServerId, answers: Mapping[UUID, Refusal | None]) -> None:
         """Record what a peer said to the erasure of calls: None for each whose key it destroyed.

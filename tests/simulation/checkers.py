@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -23,9 +23,11 @@ from ledger.events import (
 from ledger.mailbox import GreetingKind, mailbox_of
 from ledger.migration.receipts import verify_receipt
 from ledger.pin import matches, read_verifier
+from ledger.sealing import MessageKey
 from ledger.storage.merkle import Frontier, leaf_hash
 from ledger.storage.sealed_form import is_sealed
 from ledger.storage.stored_form import decode as decode_stored_form
+from ledger.storage.vault import Vault
 from projections.mailboxes import MESSAGE
 from projections.replay import replay_mailboxes
 from tests.simulation.callers import homes_know_who_called, nobody_is_named_in_a_log
@@ -461,7 +463,12 @@ def _what_counts(machine: Machine, doubt: Collection[str]) -> dict[str, object]:
 
 
 def profiles_can_be_played_and_checked(world: Remains) -> Findings:
-    """Every server has the sound of each greeting that counts, and what each PIN is checked by."""
+    """Every server has the sound of each greeting that counts, and what each PIN is checked by.
+
+    Where that of the newest PIN rotted, a server may know only of an older one: what that one was
+    checked against is thrown away everywhere.
+    """
+    verifiers = _verifiers(world)
     for name, machine in world.machines.items():
         for mailbox, state in profiles_of(machine.image).items():
             if world.is_moved_by_file(mailbox.partition("@")[0]):
@@ -472,10 +479,20 @@ def profiles_can_be_played_and_checked(world: Remains) -> Findings:
                     continue
                 if not _is_greeting(machine, greeting):
                     yield f"{name} cannot play the greeting of {mailbox}"
-            if state.pin is None or _is_damaged(world, state.pin.verifier or ""):
+            if state.pin is None or any(_is_damaged(world, v) for v in verifiers[mailbox]):
                 continue
             if not _is_checked(machine, state.pin):
                 yield f"{name} cannot check the PIN of {mailbox}"
+
+
+def _verifiers(world: Remains) -> Mapping[str, set[str]]:
+    """Give what the PIN of each mailbox is checked against, as any server knows it."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for machine in world.machines.values():
+        for mailbox, state in profiles_of(machine.image).items():
+            if state.pin is not None and state.pin.verifier is not None:
+                found[mailbox].add(state.pin.verifier)
+    return found
 
 
 def _is_damaged(world: Remains, blob: str) -> bool:
@@ -533,21 +550,28 @@ def no_voice_is_only_in_a_nameless_blob(world: Remains) -> Findings:
             call_id = call_of(stored)
             if (name, call_id) in world.told.rotted or call_id in world.told.erased:
                 continue
-            sound = intact_in(stored, machine.vault)
+            vault = _vault_with_key(world, name, call_id)
+            sound = intact_in(stored, vault)
             sounds = [*_sounds_of_call(world, name, call_id), *_set_aside(machine)]
             if call_id in world.told.lost_with_its_disk | world.told.erased:
                 continue  # recalled while the log that was asked went back as well
-            if call_id in world.told.no_calls or _is_recalled(world, name, call_id, sound):
+            if call_id in world.told.no_calls or _is_recalled(world, name, call_id, sound, vault):
                 continue
             if not any(other.startswith(sound) for other in sounds):
                 yield f"the recording of call {call_id} on {name} is in no message"
 
 
-def _is_recalled(world: Remains, name: str, call_id: UUID, sound: bytes) -> bool:
+def _vault_with_key(world: Remains, name: str, call_id: UUID) -> Vault:
+    """Give this server's keys, or another's, if it is to get that call's back yet."""
+    vaults = [world.machines[name].vault, *(m.vault for m in world.machines.values())]
+    having = (v for v in vaults if isinstance(v.find([call_id]).get(call_id), MessageKey))
+    return next(having, vaults[0])
+
+
+def _is_recalled(world: Remains, name: str, call_id: UUID, sound: bytes, vault: Vault) -> bool:
     """Did a log that went back recall the message with this sound, or just its sound so far?"""
     views = [world.view(one) for one in world.machines]
     messages = (message for view in views for message in view.stored.values())
-    vault = world.machines[name].vault
     of_call = (m for m in messages if m.originator_id == call_id)
     return world.told.went_back(name) and any(is_sound_of(m, sound, vault) for m in of_call)
 

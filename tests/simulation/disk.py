@@ -6,6 +6,7 @@ told). `VirtualFiles` fulfils the file-system port; `Disk` holds what survives a
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,12 @@ from pathlib import Path
 
 from ledger.errors import CorruptionError, TransientError
 from ledger.storage.files import FileInfo, OpenFile
+
+
+@functools.lru_cache(maxsize=4096)
+def _parent(path: Path) -> Path:
+    """Give a path's parent, which it makes anew each time it is asked."""
+    return path.parent
 
 
 class Crashed(BaseException):
@@ -83,7 +90,7 @@ class Disk:
             self._forget_tail(inode)
         self.folders = {f for f in self.durable_folders if self._is_reached(f)}
         self.durable_folders = set(self.folders)
-        self.names = {n: i for n, i in self.durable_names.items() if n.parent in self.folders}
+        self.names = {n: i for n, i in self.durable_names.items() if _parent(n) in self.folders}
         self.durable_names = dict(self.names)
         for inode in self.names.values():
             inode.synced_bytes = len(inode.content)
@@ -179,8 +186,8 @@ class VirtualFiles:
         return path in self._disk.names
 
     def list(self, folder: Path) -> Iterator[FileInfo]:
-        for path in sorted(self._disk.names):
-            if path.parent == folder and path in self._disk.names:
+        for path in sorted(path for path in self._disk.names if _parent(path) == folder):
+            if path in self._disk.names:
                 yield self.info(path)
 
     def touch(self, path: Path, modified_at_s: float) -> None:
@@ -219,10 +226,10 @@ class VirtualFiles:
         if path not in disk.folders:
             raise FileNotFoundError(str(path))
         disk.confirm(path)
-        elsewhere = {n: i for n, i in disk.durable_names.items() if n.parent != path}
-        here = {n: i for n, i in disk.names.items() if n.parent == path}
+        elsewhere = {n: i for n, i in disk.durable_names.items() if _parent(n) != path}
+        here = {n: i for n, i in disk.names.items() if _parent(n) == path}
         disk.durable_names = elsewhere | here
-        disk.durable_folders |= {f for f in disk.folders if f.parent == path}
+        disk.durable_folders |= {f for f in disk.folders if _parent(f) == path}
         _die_if(crash)
 
     def _sync_folder_name(self, folder: Path) -> None:

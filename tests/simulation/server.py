@@ -116,6 +116,7 @@ class Machine:
             self.id, self.identity, self.verify, self.disk.copy(), self.image.copy(), self.rng
         )
         twin.cursors = dict(self.cursors)
+        twin.named_missing = set(self.named_missing)
         twin.checkpoints.rows = dict(self.checkpoints.rows)
         twin.copies = {name: kept.on(twin.disk) for name, kept in self.copies.items()}
         return twin

@@ -5,6 +5,8 @@ from uuid import UUID
 from ledger.caller import CallerState
 from ledger.events import CallErased, ErasureAnswered, MessageErased, MigrationRefused
 from ledger.ids import erasure_stream_id
+from ledger.migration.batch_builder import Delivery
+from ledger.migration.settlement import Outcome, Settlement
 from ledger.storage.event_log import Append
 from ledger.storage.mapper import to_stored_event
 from tests.support.sites import Site, eventually, make_sites, quiet, run
@@ -198,5 +200,23 @@ def test_two_servers_that_erase_one_call_at_once_are_both_done():
             assert [e.recorded_by for e in site.of_kind(CallErased)] == [site.id]
             assert site.of_kind(ErasureAnswered) == [], "nobody keeps a key"
         assert charlie.of_kind(CallErased) == []
+
+    run(main())
+
+
+def test_message_that_its_home_forgot_and_refuses_as_erased_is_erased_at_its_origin():
+    async def main():
+        alpha, bravo = await started()
+        message = await alpha.take_call("2001")
+        await eventually(lambda: len(bravo.delivered()) == 1)
+        call_id, message_id = message.originator_id, message.message_id
+        await erase(bravo, call_id, "alpha", messages=(message_id,))
+        await eventually(lambda: len(alpha.of_kind(CallErased)) == 1)
+        delivery = Delivery(3, call_id, message_id, message.originator_version)
+        refused = Outcome(delivery, "bravo", reason="key-destroyed", detail="its home forgot it")
+        await Settlement(alpha.log, alpha.clock, alpha.homes).record([refused])
+        assert len(alpha.of_kind(MigrationRefused)) == 1
+        [erased] = alpha.of_kind(MessageErased)
+        assert (erased.message_id, erased.reason) == (message_id, "asked")
 
     run(main())

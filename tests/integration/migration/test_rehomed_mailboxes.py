@@ -16,6 +16,7 @@ from ledger.events import (
 from ledger.ids import MailboxAddress, mailbox_stream_id, message_stream_id
 from ledger.journey import Stage, journey_of
 from ledger.migration.link import Route
+from tests.integration.migration.test_recall import greet
 from tests.support.sites import Site, eventually, make_sites, quiet, run
 
 MAILBOX = "2001@default"
@@ -180,5 +181,29 @@ def test_former_home_that_went_back_hears_of_the_move_and_hands_over_again():
         await quiet()
         assert at_home(*sites) == {"alpha": [], "bravo": [], "charlie": [message.message_id]}
         assert len(charlie.of_kind(MailboxOpened)) == 1
+
+    run(main())
+
+
+def test_move_that_its_home_forgot_and_wrote_over_is_told_to_all_again():
+    async def main():
+        alpha, bravo, charlie = sites = await started()
+        await alpha.take_call("2002")
+        await eventually(lambda: bool(alpha.of_kind(MessageMigrated)))
+        backup = bravo.disk.copy()
+        charlie.links["bravo"].is_cut = bravo.links["charlie"].is_cut = True
+        await rehome(bravo, "charlie")
+        await eventually(lambda: len(alpha.of_kind(MailboxRehomed)) == 1)
+        bravo.links["alpha"].is_cut = alpha.links["bravo"].is_cut = True
+        await bravo.restart(backup)
+        await greet(bravo, "2001", b"said before it was noticed")
+        for site in sites:
+            for link in site.links.values():
+                link.is_cut = False
+        await eventually(lambda: bool(charlie.of_kind(MailboxOpened)))
+        message = await alpha.take_call("2001")
+        await eventually(lambda: at_home(charlie)["charlie"] == [message.message_id])
+        [again] = charlie.of_kind(MailboxRehomed)
+        assert (again.to_home, again.epoch, again.recorded_by) == ("charlie", 2, "bravo")
 
     run(main())
