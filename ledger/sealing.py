@@ -181,13 +181,20 @@ def new_master_key(path: Path, random_bytes: RandomBytes) -> MasterKey:
 
 def load_master_key(path: Path) -> MasterKey:
     """Read a master key; raises CallerError for a file that is absent, open to others or other."""
-    text = read_private_file(path).decode("ascii", errors="replace")
     try:
-        secret = decode_base64(text.removeprefix(_MASTER_KEY_FORM).removesuffix("\n"))
-    except ValueError:
-        secret = b""
-    if not text.startswith(_MASTER_KEY_FORM) or len(secret) != KEY_BYTES:
-        raise CallerError(f"{path} holds no master key; restore it from where you keep its copy")
+        return parse_master_key(read_private_file(path))
+    except ValueError as error:
+        problem = f"{path} holds no master key; restore it from where you keep its copy"
+        raise CallerError(problem) from error
+
+
+def parse_master_key(content: bytes) -> MasterKey:
+    """Read what stands in the file of a master key; raises ValueError for anything else."""
+    text = content.decode("ascii", errors="replace").removesuffix("\n")
+    encoded = text.removeprefix(_MASTER_KEY_FORM)
+    secret = decode_base64(encoded)
+    if encoded == text or len(secret) != KEY_BYTES:
+        raise ValueError("not in the form of a master key")
     return MasterKey(secret)
 
 

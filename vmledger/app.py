@@ -29,6 +29,7 @@ from litestar.types import ASGIApp
 
 from ledger.clock import SystemClock
 from ledger.configuration import ApiTls, Configuration, Homes, load_configuration
+from ledger.configuration.master_key import open_master_key
 from ledger.events import ServerId
 from ledger.identity import load_identity
 from ledger.ids import new_id_factory
@@ -38,7 +39,6 @@ from ledger.migration.link import PeerLink
 from ledger.migration.log_sharing import Acknowledged
 from ledger.migration.tls import server_context
 from ledger.offload import ThreadOffload
-from ledger.sealing import load_master_key
 from ledger.server import ServerParts, VoicemailServer
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.callers import Callers
@@ -191,7 +191,7 @@ def _open_stores(config: Configuration, stack: AsyncExitStack) -> Stores:
     log = EventLog(recorder, offload)
     log.add_listener(read_models.log_grew)
     read_models.start()
-    vault = Vault(recorder, load_master_key(config.identity.master_key), os.urandom)
+    vault = Vault(recorder, open_master_key(config.identity), os.urandom)
     return Stores(
         recorder=recorder,
         log=log,

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from ledger.clock import SystemClock
 from ledger.configuration import Configuration
+from ledger.configuration.master_key import open_master_key
 from ledger.errors import CallerError
 from ledger.events import ServerId
 from ledger.migration.link import PeerClient
@@ -22,7 +23,6 @@ from ledger.migration.log_fetch import LogSource, LogTarget, PeerSource, Progres
 from ledger.migration.log_reading import kept_word, read_blobs, read_kept_state, read_page
 from ledger.migration.wire import Blobs, LogPage, LogPageRequest, LogState, LogStateRequest
 from ledger.offload import Offload, ThreadOffload
-from ledger.sealing import load_master_key
 from ledger.storage.log_copy import LogCopy
 from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_recorder
@@ -97,7 +97,7 @@ async def recover_from(
         stack.callback(offload.close)
         found = _open(config, names, offload, stack)
         folder = RecoveryFolder(config.data)
-        master = load_master_key(config.identity.master_key)  # else nobody could read what comes
+        master = open_master_key(config.identity)  # else nobody could read what comes
         target = stack.enter_context(open_target(config, folder))
         recovery = Recovery(
             config,

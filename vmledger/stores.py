@@ -60,10 +60,10 @@ def open_vault(config: Configuration, log: LogRecorder) -> Vault:
 
     Raises CallerError when the server's master key cannot be read.
     """
-    from ledger.sealing import load_master_key
+    from ledger.configuration.master_key import open_master_key
     from ledger.storage.vault import Vault
 
-    return Vault(log, load_master_key(config.identity.master_key), os.urandom)
+    return Vault(log, open_master_key(config.identity), os.urandom)
 
 
 def token_engine(url: str) -> sa.Engine:

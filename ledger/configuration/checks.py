@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from ledger.configuration.configuration import Configuration
+from ledger.configuration.master_key import expect_master_key
 from ledger.configuration.problems import KeyPath, Problems
 from ledger.configuration.rules import noting, readable
 from ledger.configuration.schema import ConfigurationFile
 from ledger.errors import CallerError
 from ledger.identity import load_identity, read_private_file
-from ledger.sealing import load_master_key
 
 
 def check_machine(
@@ -34,7 +34,8 @@ def check_machine(
         check_writable(place, key, problems)
     _check_signing_key(configuration, form, problems)
     files = configuration.identity
-    noting(problems, ("identity", "master_key"), partial(load_master_key, files.master_key))
+    master = "master_key_command" if files.master_key_command else "master_key"
+    noting(problems, ("identity", master), partial(expect_master_key, files))
     _check_pair(
         (files.tls_certificate, ("identity", "tls_certificate")),
         (files.tls_key, ("identity", "tls_key")),

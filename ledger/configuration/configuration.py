@@ -54,11 +54,14 @@ class IdentityFiles(msgspec.Struct, frozen=True, kw_only=True):
     tls_key: Path
     tls_certificate: Path
     master_key: Path
+    master_key_command: tuple[str, ...] = ()
+    """What prints the master key; then no file holds it."""
 
     @property
     def all(self) -> tuple[Path, ...]:
-        """Every file, the master key last."""
-        return (self.signing_key, self.tls_key, self.tls_certificate, self.master_key)
+        """Every file that must be there, the master key last."""
+        master = () if self.master_key_command else (self.master_key,)
+        return (self.signing_key, self.tls_key, self.tls_certificate, *master)
 
 
 class ApiTls(msgspec.Struct, frozen=True, kw_only=True):

@@ -114,6 +114,7 @@ def _identity_files(form: ConfigurationFile, places: Places) -> IdentityFiles:
         tls_key=places.path(files.tls_key, ("identity", "tls_key")),
         tls_certificate=places.path(files.tls_certificate, ("identity", "tls_certificate")),
         master_key=places.path(files.master_key, ("identity", "master_key")),
+        master_key_command=tuple(places.fill_in(part) for part in files.master_key_command),
     )
 
 

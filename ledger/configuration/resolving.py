@@ -32,7 +32,11 @@ class Places:
         if not text.strip() or not text.isprintable():
             self._problems.add(key, "is not a path", "write the path of a file or directory")
             return self.data
-        return self._base / text.replace("{data}", str(self.data))
+        return self._base / self.fill_in(text)
+
+    def fill_in(self, text: str) -> str:
+        """Put the data directory where the text says ``{data}``."""
+        return text.replace("{data}", str(self.data))
 
 
 def resolve_stores(store: Store, places: Places, problems: Problems) -> Stores:

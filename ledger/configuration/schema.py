@@ -80,6 +80,10 @@ class Identity(Section, frozen=True, kw_only=True):
     master_key: str = "{data}/master.key"
     """Master key (mode 0600) that wraps the keys of all messages kept here. Without it, nobody can
     read what is sealed; it never leaves this server."""
+    master_key_command: tuple[str, ...] = ()
+    """A program and its arguments that print the master key, instead of ``master_key``: it asks a
+    key-management service, or decrypts a file. It prints what `vmledger init` wrote into
+    ``master.key``, and is run at each start, without a shell and with ``{data}`` filled in."""
 
 
 class Server(Section, frozen=True, kw_only=True):

@@ -10,10 +10,10 @@ from typing import Any
 from uuid import UUID
 
 from ledger.configuration import Configuration
+from ledger.configuration.master_key import open_master_key
 from ledger.errors import CorruptionError
 from ledger.identity import verify_signature
 from ledger.ids import MailboxAddress, mailbox_stream_id
-from ledger.sealing import load_master_key
 from ledger.storage.memory import LogImage
 from ledger.storage.merkle import Frontier, frontier_at, leaf_hash
 from ledger.storage.open_blob_store import blob_directory, open_blob_store
@@ -45,7 +45,7 @@ class StoredMachine:
         self.image = LogImage(Head(self.reader.head().incarnation, Frontier()))
         self._blobs = open_blob_store(config.stores.blobs)
         self._spool = config.data / "spool"
-        master = load_master_key(config.identity.master_key)
+        master = open_master_key(config.identity)
         self.vault = Vault(self.reader, master, os.urandom)
 
     def refresh(self) -> None:

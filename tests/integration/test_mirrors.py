@@ -18,10 +18,10 @@ import pytest
 
 from ledger.clock import SystemClock
 from ledger.configuration import load_configuration
+from ledger.configuration.master_key import open_master_key
 from ledger.events import MessageStored, decode
 from ledger.migration.wire import LogPage, LogPageRequest
 from ledger.offload import ThreadOffload
-from ledger.sealing import load_master_key
 from ledger.storage.log_copy import LogCopy
 from ledger.storage.open_recorder import open_recorder
 from ledger.storage.vault import Vault
@@ -377,9 +377,7 @@ def recover_half(config_file: Path, copy: Path) -> int:
                 target,
                 folder,
                 [Half()],
-                vault=Vault(
-                    target.recorder, load_master_key(config.identity.master_key), os.urandom
-                ),
+                vault=Vault(target.recorder, open_master_key(config.identity), os.urandom),
                 offload=offload,
                 clock=SystemClock(),
                 new_id=uuid4,

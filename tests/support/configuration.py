@@ -26,6 +26,7 @@ signing_key = "{data}/server.key"
 tls_key = "data/tls.key"
 tls_certificate = "{data}/tls.crt"
 master_key = "{data}/master.key"
+master_key_command = []
 
 [[servers]]
 id = "alpha"

@@ -15,10 +15,10 @@ import typer
 
 from ledger.checkpoint import log_key
 from ledger.configuration import Configuration, load_configuration
+from ledger.configuration.master_key import open_master_key
 from ledger.errors import CallerError, NotFoundError
 from ledger.events import AccessKind, decode
 from ledger.identity import load_identity, parse_public_key, write_new_file
-from ledger.sealing import load_master_key
 from ledger.storage.event_log import LogEntry, LogRecorder
 from ledger.storage.message_streams import read_story
 from vmledger.cli.api_client import connect
@@ -137,7 +137,7 @@ def verify(
     from ledger.storage.row_check import check_rows  # noqa: PLC0415 - as above
 
     loaded = load_config(config)
-    master = load_master_key(loaded.identity.master_key) if copy_of is None else None
+    master = open_master_key(loaded.identity) if copy_of is None else None
     if copy_of is not None:
         loaded = _copy_as_stores(loaded, copy_of)
     events = loaded.stores.events

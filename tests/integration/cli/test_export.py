@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from ledger.configuration import load_configuration
+from ledger.configuration.master_key import open_master_key
 from ledger.errors import CallerError
 from ledger.events import decode
-from ledger.sealing import load_master_key
 from ledger.storage.event_log import Append
 from ledger.storage.mapper import to_stored_event
 from ledger.storage.merkle import Frontier
@@ -52,7 +52,7 @@ def alpha(fresh: CommandLine, history: History) -> CommandLine:
     assert fresh.config is not None
     config = load_configuration(fresh.config)
     recorder = open_recorder(config.stores.events)
-    vault = Vault(recorder, load_master_key(config.identity.master_key), os.urandom)
+    vault = Vault(recorder, open_master_key(config.identity), os.urandom)
     events = [to_stored_event(decode(entry.plain)) for entry in history.log.read(1, 10_000)]
     _, erased, *others = (taken.call_id for taken in history.taken)
     keys = [vault.wrap(history.vault.key(call_id)) for call_id in others]
