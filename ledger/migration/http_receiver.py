@@ -39,6 +39,8 @@ from ledger.storage.disk_room import DiskRoom
 _LOG: Final = logging.getLogger(__name__)
 
 _MAX_QUESTION_BYTES: Final = 1024 * 1024
+_STOPPED_S: Final = 5.0
+"""When to come back to a server that was just being stopped."""
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[str, str]]
@@ -110,13 +112,19 @@ class ReplicationApp:
                 await self._check_body(headers, body, sender)
                 answer = await self._receiver.handle(sender, route, body)
         except TransientError as error:
-            self._receiver.on_busy(error)
-            _LOG.info("action=busy peer=%s error=%s", sender, error)
-            answer = encode_answer(Busy(retry_after_s=error.retry_after_s))
-            retry_after = ("retry-after", str(max(1, round(error.retry_after_s))))
-            busy_headers = [("content-type", MEDIA_TYPE), retry_after, ("connection", "close")]
-            return 503, busy_headers, answer
-        return 200, [("content-type", MEDIA_TYPE)], answer
+            busy = error
+        except asyncio.CancelledError:
+            # Nobody but a server that stops does this, to what its grace was too short for. It may
+            # be taken in or not: the next contact tells.
+            busy = TransientError("this server is being stopped", retry_after_s=_STOPPED_S)
+        else:
+            return 200, [("content-type", MEDIA_TYPE)], answer
+        self._receiver.on_busy(busy)
+        _LOG.info("action=busy peer=%s error=%s", sender, busy)
+        answer = encode_answer(Busy(retry_after_s=busy.retry_after_s))
+        retry_after = ("retry-after", str(max(1, round(busy.retry_after_s))))
+        busy_headers = [("content-type", MEDIA_TYPE), retry_after, ("connection", "close")]
+        return 503, busy_headers, answer
 
     def _sender_of(self, path: str, headers: Headers) -> ServerId:
         try:

@@ -206,6 +206,18 @@ def from_unexpected(request: Request[Any, Any, Any], error: Exception) -> Respon
     )
 
 
+def from_stopping(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Answer a request that was not done when the server had to end."""
+    return problem_response(
+        request,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "stopping",
+        "the server was stopped before this was done; it may be done or not",
+        "repeat the same request later: what was done is not done twice",
+        headers={"Retry-After": "5"},
+    )
+
+
 def problem_response(
     request: Request[Any, Any, Any],
     status: HTTPStatus,

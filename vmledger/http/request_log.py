@@ -1,19 +1,23 @@
 """One log line for every request, and an id that ties it to the caller's own logs.
 
 A caller may name its request in ``X-Request-Id``; otherwise it gets a name. The answer carries it
-back, and so does every problem.
+back, and so does every problem. A request that the server's end cuts off is told to come back.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
 import time
 from typing import Any, Final
 
+from litestar import Request
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from vmledger.http.problems import from_stopping
 
 _LOG: Final = logging.getLogger("vmledger.http")
 _OURS_OR_THEIRS: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -48,6 +52,13 @@ class RequestLog:
 
         try:
             await self.app(scope, receive, send_named)
+        except asyncio.CancelledError:
+            # Nobody but a server that stops does this, to what its grace was too short for.
+            _LOG.warning("action=http-request-cut-off request=%s", request_id)
+            if status == 0:
+                request: Request[Any, Any, Any] = Request(scope)
+                answer = from_stopping(request).to_asgi_response(app=None, request=request)
+                await answer(scope, receive, send_named)
         finally:
             _write_line(scope, request_id, status, time.monotonic() - began_s)
 

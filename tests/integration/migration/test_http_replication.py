@@ -395,6 +395,23 @@ def test_batch_that_finds_the_house_full_is_taken_in_as_soon_as_there_is_a_place
     asyncio.run(main())
 
 
+def test_request_that_a_stop_cuts_off_is_answered_busy(configs, caplog):
+    async def main():
+        async with serving(configs[1]) as (bravo,):
+
+            async def hang(*_: object) -> bytes:
+                bravo.ended.set()
+                await asyncio.Event().wait()
+                return b""
+
+            bravo.receiver.handle = hang
+            answer = await ask(link_of(configs[0]))
+            assert decode_answer(answer, "bravo").retry_after_s == 5
+
+    asyncio.run(main())
+    assert not [record for record in caplog.records if record.exc_info], "no trace of a bug"
+
+
 def test_body_that_stalls_is_given_up(configs):
     async def main():
         async def slowly():
