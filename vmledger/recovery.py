@@ -28,7 +28,14 @@ import msgspec
 from ledger.checkpoint import Checkpoint, log_key, parse_checkpoint, read_log_name
 from ledger.clock import Clock
 from ledger.configuration import Configuration
-from ledger.errors import CallerError, ConflictError, LedgerError, NotFoundError
+from ledger.errors import (
+    CallerError,
+    ConflictError,
+    LedgerError,
+    NotFoundError,
+    PeerError,
+    TransientError,
+)
 from ledger.events import (
     DomainEvent,
     IncarnationStarted,
@@ -125,6 +132,17 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
         is_all = self.is_cut or self.position >= self.known_until
         is_readable = not self.missing and not self.unreadable_calls
         return is_all and is_readable and not self.other_histories
+
+
+class LongerCopyError(TransientError):
+    """A source has more events than could be copied, and its copy could not be had just now."""
+
+    def __init__(self, source: str, position: int, reached: int, problem: LedgerError) -> None:
+        super().__init__(
+            f"{source} has {position} events, which could not be copied: {problem}; recover once "
+            f"more, or name only the other sources with --from, to go on with {reached}"
+        )
+        self.source = source
 
 
 class _Known(NamedTuple):
@@ -262,10 +280,13 @@ class Recovery:
     async def _copy_log(self, heard: _Heard) -> None:
         """Copy from the first of the copies; from the next one where it cannot be had.
 
-        What a former run copied to its end is enough, if nobody has it any more.
+        A shorter one will only do where a longer one is not what its source says: raises
+        LongerCopyError for one that may be had later. What a former run copied to its end is
+        enough, if nobody has it any more.
         """
         target = self._target
         problems: list[LedgerError] = []
+        not_now: list[tuple[str, int, LedgerError]] = []
         for source, report, copy in heard.copies:
             is_empty = (await self._offload(target.recorder.head)).position == 0
             needs = BlobNeeds(target.of, self._keep_for, self._now)
@@ -283,7 +304,12 @@ class Recovery:
             except LedgerError as error:
                 report.problem = str(error)
                 problems.append(error)
+                if not isinstance(error, OtherHistoryError | PeerError):
+                    not_now.append((source.name, fetch.through, error))
                 continue
+            for name, position, problem in not_now:
+                if position > fetch.through:
+                    raise LongerCopyError(name, position, fetch.through, problem)
             self._needs = needs if is_empty else None
             return
         for problem in problems:

@@ -16,7 +16,7 @@ from uuid import uuid4
 from ledger.clock import SystemClock
 from ledger.configuration import Configuration
 from ledger.configuration.master_key import open_master_key
-from ledger.errors import CallerError
+from ledger.errors import CallerError, CorruptionError, PeerError
 from ledger.events import ServerId
 from ledger.migration.link import PeerClient
 from ledger.migration.log_fetch import LogSource, LogTarget, PeerSource, Progress
@@ -63,11 +63,15 @@ class DirectorySource:
     async def log_page(self, request: LogPageRequest) -> LogPage:
         copy = self._copy
         vouch = kept_word(copy.checkpoint)
-        return await self._offload(
-            lambda: read_page(
-                copy.recorder, request, vouch, origins=self._servers, cosigned=copy.cosigned
+        try:
+            return await self._offload(
+                lambda: read_page(
+                    copy.recorder, request, vouch, origins=self._servers, cosigned=copy.cosigned
+                )
             )
-        )
+        except CorruptionError as error:
+            # It is the source that is damaged, and not what is recovered into.
+            raise PeerError(f"{self.name} is damaged: {error}", peer=self.name) from error
 
     async def blobs(self, of: ServerId, digests: Sequence[str]) -> Blobs:  # noqa: ARG002 - the port
         place = (self._copy.recorder, self._copy.blobs)

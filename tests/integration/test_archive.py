@@ -1,16 +1,22 @@
 """An archive is written beside the running server, and a lost server comes back from it."""
 
+import asyncio
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from ledger.configuration import load_configuration
+from ledger.errors import TransientError
+from ledger.migration.log_fetch import no_progress
 from ledger.sealing import new_master_key
 from tests.support.api import wav
 from tests.support.command_line import CommandLine
 from tests.support.pair import CALLER, Client, eventually, write_pair
 from tests.support.processes import Servers
+from vmledger.recovery import LongerCopyError
+from vmledger.recovery_sources import DirectorySource, recover_from
 
 KEYS = {"server.key", "tls.key", "tls.crt", "master.key"}
 
@@ -84,6 +90,31 @@ def test_recovery_with_another_master_key_says_that_nobody_can_read_the_calls(ar
         file.unlink(missing_ok=True)
         file.write_bytes(right)
         file.chmod(0o600)
+
+
+def test_recovery_does_not_end_with_less_while_a_longer_copy_may_be_had(
+    archived, tmp_path, monkeypatch
+):
+    run, archive, backup, _ = archived
+    lose(run.config)
+    shorter = tmp_path / "shorter"
+    shutil.copytree(archive, shorter)
+    max((shorter / "segments").glob("*.segment")).unlink()
+    config = load_configuration(run.config)
+    sources = [str(shorter), str(backup)]
+    own_blobs, troubles = DirectorySource.blobs, ["the disk could not confirm a write"]
+
+    async def blobs(self, of, digests):
+        if self.name == str(backup) and troubles:
+            raise TransientError(troubles.pop())
+        return await own_blobs(self, of, digests)
+
+    monkeypatch.setattr(DirectorySource, "blobs", blobs)
+    with pytest.raises(LongerCopyError, match="could not confirm a write; recover once more"):
+        asyncio.run(recover_from(config, sources, None, no_progress))
+    report = asyncio.run(recover_from(config, sources, None, no_progress))
+    assert report.is_whole
+    assert report.position == max(max(source.copies) for source in report.sources)
 
 
 def test_damage_to_an_archive_is_found_and_named(archived, tmp_path):

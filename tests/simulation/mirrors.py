@@ -40,7 +40,7 @@ from tests.simulation.server import (
     SimulatedRecorder,
 )
 from vmledger.blob_needs import needed_blobs
-from vmledger.recovery import Recovery, RecoveryReport
+from vmledger.recovery import LongerCopyError, Recovery, RecoveryReport
 from vmledger.recovery_folder import RECOVERY, RecoveryFolder
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 _COPIES = DATA / "mirrors"
 _KEEP_FOR = timedelta(days=90)
+_PATIENCE = 5
+"""How often an operator lets a recovery try to get a copy before he does without it."""
 
 
 @dataclass
@@ -198,6 +200,12 @@ async def _recover_lost(process: Process) -> None:
             # The operator empties the stores, as he is told, and begins anew.
             world.lose(machine)
             world.recover(machine.id, machine.recovers_from or ())
+        raise
+    except LongerCopyError as error:
+        machine.put_off[error.source] += 1
+        if machine.put_off[error.source] > _PATIENCE:
+            # The operator does without it, as he is told.
+            machine.recovers_from = tuple(name for name in names if name != error.source)
         raise
     except NotFoundError:
         if not (may_give_up and _is_everybody_there(world, peers)):

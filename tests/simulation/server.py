@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -101,6 +102,8 @@ class Machine:
     """Its disk is empty, and it is to be recovered before it starts."""
     named_missing: set[str] = field(default_factory=set)
     """Blobs of which its recovery said that nobody has them."""
+    put_off: Counter[str] = field(default_factory=Counter)
+    """How often its recovery was put off because of a source that could not give its copy."""
     burnt: LogImage | None = None
     """The log that was lost with the disk."""
     recovers_from: tuple[str, ...] | None = None
