@@ -5,7 +5,7 @@ All of it is the program's code, over logs in memory and files on a simulated di
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from ledger.errors import ConflictError, CorruptionError, NotFoundError, TransientError
-from ledger.events import MessageStored
+from ledger.events import IncarnationStarted, MessageStored
 from ledger.ids import new_id_factory
 from ledger.migration.link import PeerClient
 from ledger.migration.log_fetch import LogTarget, PeerSource
@@ -284,6 +284,17 @@ def _check_recovered(
     is_former = not _agree(image, lost, report.position)
     if is_former and not any(_could_give(world, machine.id, name, lost) for name in reached):
         world.told.revived.add(machine.id)
+    world.told.broken += [
+        f"{machine.id} is recovered, and nothing is said of the other log that {name} has"
+        for name in _contradicting(world, machine, reached, report.position)
+        if name not in report.other_histories
+    ]
+    _check_sounds(world, machine, report)
+
+
+def _check_sounds(world: World, machine: Machine, report: RecoveryReport) -> None:
+    """Every sound is back, or named as missing."""
+    image = machine.image
     named = machine.named_missing
     named |= {blob.digest for blob in report.missing}
     migrated = {
@@ -301,6 +312,27 @@ def _check_recovered(
                 f"{machine.id} is recovered without the sound of {event.message_id}, and nothing "
                 "is said of that"
             )
+
+
+def _contradicting(
+    world: World, machine: Machine, sources: Iterable[str], recovered: int
+) -> Iterator[str]:
+    """Name sources with a copy that the recovered log contradicts, and does not tell of either."""
+    image = machine.image
+    told = [event_of(entry) for entry in image.entries[:recovered]]
+    begun = [e for e in told if isinstance(e, IncarnationStarted) and e.recorded_by == machine.id]
+    left = {e.previous for e in begun} | {e.incarnation for e in begun[:-1]}
+    for name in sources:
+        mirror = world.machines[name]
+        for (of, copy), kept in mirror.copies.items():
+            position = len(kept.image.entries)
+            is_known = of == machine.id and kept.image.head.incarnation not in left
+            if not is_known or position > recovered or world.told.rots[name]:
+                continue
+            files = VirtualFiles(mirror.disk, lambda: world.now_s)
+            word = CheckpointFile(_COPIES / of / copy, files).read(kept.image.head.to_log_head())
+            if word is not None and not _agree(kept.image, image, position):
+                yield name
 
 
 def _is_held(world: World, mirror: str, of: str, lost: LogImage, position: int) -> bool:
