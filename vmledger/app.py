@@ -76,6 +76,7 @@ from vmledger.serving import (
     make_server,
     serve_until_stopped,
     stop_on_signals,
+    tell_lost_connections_shortly,
 )
 from vmledger.stores import open_room, token_engine
 from vmledger.tokens import TokenStore, ensure_local_operator_token
@@ -376,6 +377,7 @@ async def serve(config: Configuration) -> None:
     """
     stop = asyncio.Event()
     allow_many_files()
+    tell_lost_connections_shortly()
     async with AsyncExitStack() as stack:
         stack.enter_context(DataLock(config.data))
         expect_recovered(config.data)

@@ -114,6 +114,23 @@ async def serve_until_stopped(servers: Sequence[Server], stop: asyncio.Event) ->
         await asyncio.gather(*tasks)
 
 
+def tell_lost_connections_shortly() -> None:
+    """Let a connection that broke where nobody waits for it be a line of the log, and no trace.
+
+    As in a TLS handshake that the other end left: whoever uses connections learns it elsewhere.
+    Must be called inside the running loop.
+    """
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, ConnectionError | ssl.SSLError):
+            _LOG.info("action=connection-lost error=%r", error)
+        else:
+            loop.default_exception_handler(context)
+
+    asyncio.get_running_loop().set_exception_handler(handle)
+
+
 @contextlib.contextmanager
 def stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
     """Let SIGTERM and SIGINT set ``stop``; must be entered inside the running loop."""

@@ -35,6 +35,7 @@ from vmledger.recovery_folder import RecoveryFolder
 from vmledger.recovery_sources import DirectorySource, open_target
 
 EXTENSIONS = {"alpha": ["1000-1999"], "bravo": ["2000-2999"], "carol": ["3000-3999"]}
+EVENTS_A_MESSAGE = 4
 KEYS = {"server.key", "tls.key", "tls.crt", "master.key"}
 
 
@@ -59,6 +60,15 @@ def site(tmp_path) -> Iterator[tuple[dict[str, Path], Servers]]:
 
 def copies_of_alpha(files: dict[str, Path]) -> list[Path]:
     return sorted((files["bravo"].parent / "data" / "mirrors" / "alpha").glob("*"))
+
+
+def copied_events(files: dict[str, Path]) -> int:
+    """How much of alpha's log does its mirror hold?"""
+    file = files["bravo"].parent / "data" / "mirrors" / "alpha" / "current" / "ledger.sqlite"
+    if not file.exists():
+        return 0
+    with closing(open_recorder(f"sqlite:///{file}")) as copied:
+        return copied.head().position
 
 
 def is_copied(files: dict[str, Path]) -> bool:
@@ -178,6 +188,7 @@ def test_lost_server_comes_back_from_its_mirror_with_all_that_was_acknowledged(s
     recover = CommandLine(files["alpha"].parent)
     with callers(alpha) as accepted, callers(carol) as elsewhere:
         eventually(lambda: len(accepted) >= 40 and len(elsewhere) >= 40)
+        eventually(lambda: copied_events(files) >= 30 * EVENTS_A_MESSAGE)
         servers["alpha"].kill9()
         died = dict(accepted)
         eventually(lambda: len(elsewhere) >= 80)  # the others go on

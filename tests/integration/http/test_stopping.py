@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 
 import httpx
 import pytest
@@ -9,7 +10,12 @@ import pytest
 from ledger.configuration import Address
 from vmledger.connections import Doorkeeper, DoorLimits
 from vmledger.http.request_log import RequestLog
-from vmledger.serving import bind, make_server, serve_until_stopped
+from vmledger.serving import (
+    bind,
+    make_server,
+    serve_until_stopped,
+    tell_lost_connections_shortly,
+)
 
 
 async def answer_slowly(scope, receive, send):
@@ -50,3 +56,22 @@ def test_request_that_takes_longer_than_the_grace_is_told_to_come_back(caplog):
 def test_answer_that_had_begun_is_cut_off_and_the_client_sees_it():
     with pytest.raises(httpx.RemoteProtocolError):
         asyncio.run(stop_while_asking("/begun"))
+
+
+@pytest.mark.parametrize(
+    ("error", "has_trace"),
+    [(ConnectionResetError(), False), (ssl.SSLError("handshake"), False), (ValueError(), True)],
+)
+def test_connection_that_broke_where_nobody_waits_is_a_line_and_other_errors_a_trace(
+    caplog, error, has_trace
+):
+    caplog.set_level(logging.INFO)
+
+    async def main():
+        tell_lost_connections_shortly()
+        context = {"message": "Future exception was never retrieved", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(context)
+
+    asyncio.run(main())
+    [record] = [record for record in caplog.records if record.name != "asyncio" or record.exc_info]
+    assert bool(record.exc_info) == has_trace
