@@ -47,6 +47,7 @@ from ledger.migration.origin import OriginParts
 from ledger.migration.protocol import OwnLog
 from ledger.migration.recalled_streams import (
     erase,
+    find_forgotten,
     read_recalled,
     restate,
     streams_to_read,
@@ -160,14 +161,16 @@ class Recall:
                 raise TransientError("the log runs under another incarnation now")
             held = await self._parts.log.read_streams([*wanted, server_stream])
             taken = take(streams, held)
-            taken.leave(await self._fetch(peer, taken.new))
+            unsaid = find_forgotten(taken, streams, held, own, this_server)
+            words = [foreign for told in unsaid.values() for foreign in told]
+            taken.leave(await self._fetch(peer, [*taken.new, *words]))
             left = {s: count for s, count in taken.not_taken.items() if s not in counted}
-            if not (taken.new or left or answer.is_last):
+            if not (taken.new or words or left or answer.is_last):
                 return
             stamp = Stamp(at=self._parts.clock.now(), by=this_server)
             gone = taken.calls.intersection(answer.destroyed)
             restated = [
-                *restate(taken, streams, held, own, stamp),
+                *restate(taken, streams, held, own, stamp, forgotten=unsaid),
                 *erase(taken, held, stamp, gone, peer),
             ]
             recalled = LogRecalled(

@@ -13,8 +13,9 @@ Source: claims 5, 7 and 8.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -48,6 +49,8 @@ from ledger.migration.wire import RecalledEvent
 from ledger.storage.event_log import LogEntry
 
 _HOME: Final = "home"
+_NOWHERE: Final = UUID(int=0)
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 Word: TypeAlias = Said | MailboxOpened | MailboxRehomed
 Held = Mapping[UUID, Sequence[LogEntry]]
 
@@ -175,55 +178,109 @@ def erase(
     return list(erasures_to_record(streams, stamp, dict.fromkeys(destroyed, why)))
 
 
+def find_forgotten(
+    taken: Taken,
+    streams: Mapping[UUID, Sequence[ForeignEvent]],
+    held: Held,
+    own: OwnLog,
+    this_server: ServerId,
+) -> dict[UUID, list[ForeignEvent]]:
+    """Find what a peer tells of mailboxes in streams that this log tells otherwise.
+
+    Stream -> the last word of each thing of which nothing was said here since. Others act by it: a
+    move, a PIN, a legal hold.
+    """
+    found: dict[UUID, list[ForeignEvent]] = {}
+    for stream in taken.differing:
+        mailbox = _mailbox_in(streams[stream])
+        if mailbox is not None:
+            names = _own_streams(mailbox, this_server, own) | {stream}
+            entries = [entry for name in names for entry in held.get(name, ())]
+            found[stream] = _forgotten(streams[stream], held[stream], entries)
+    return found
+
+
+def _forgotten(
+    told: Sequence[ForeignEvent], here: Sequence[LogEntry], own: Iterable[LogEntry]
+) -> list[ForeignEvent]:
+    entries = {entry.originator_version: entry for entry in here}
+    lost = [f for f in told if (e := entries.get(f.event.originator_version)) and not _is(e, f)]
+    version = lost[0].event.originator_version
+    parted_at = entries[version].position
+    words = [(e.position, decode(e.plain, f"position {e.position}")) for e in own]
+    claims = {home_claim_of(event) for _, event in words}
+    said = [(position, event) for position, event in words if isinstance(event, Said)]
+    before = {_content(event) for position, event in said if position < parted_at}
+    since = {
+        subject_of(event)
+        for position, event in said
+        if position >= parted_at and _content(event) not in before  # (else it was restated)
+    }
+    found: dict[str, ForeignEvent] = {}
+    for foreign in told[version - 1 :]:
+        event = foreign.event
+        if isinstance(event, Said) and subject_of(event) not in since:
+            found[subject_of(event)] = foreign
+        elif home_claim_of(event) not in claims | {None}:
+            found[_HOME] = foreign
+    return list(found.values())
+
+
+def _content(event: Said) -> Said:
+    """Give what was said, without where and when."""
+    return msgspec.structs.replace(
+        event, originator_id=_NOWHERE, originator_version=0, recorded_at=_NEVER
+    )
+
+
 def restate(
     taken: Taken,
     streams: Mapping[UUID, Sequence[ForeignEvent]],
     held: Held,
     own: OwnLog,
     stamp: Stamp,
+    *,
+    forgotten: Mapping[UUID, Sequence[ForeignEvent]],
 ) -> list[DomainEvent]:
     """Say once more, in the present stream, what this log holds of mailboxes that peers know else.
 
     Of a mailbox whose former events come back: what was changed since, lest the old word count
     again. Of one that the log tells otherwise under a former incarnation: the last word of each
-    thing; the peers have other events in its place, and would never take it. And where such a
-    mailbox was moved to: its new home and whoever heard of it act by that.
+    thing; the peers have other events in its place, and would never take it. What is ``forgotten``
+    of that (`find_forgotten`) is the last word.
     """
     back = {foreign.event.originator_id for foreign in taken.new}
     new: list[DomainEvent] = []
     versions: dict[UUID, int] = {}
     for stream, told in streams.items():
-        mailbox = next((n for f in told if (n := mailbox_of(f.event)) is not None), None)
+        mailbox = _mailbox_in(told)
         if mailbox is None or stream not in back | taken.differing:
             continue
-        address = MailboxAddress.parse(mailbox)
-        names = {mailbox_stream_id(address, stamp.by, each) for each in own.incarnations}
-        present = mailbox_stream_id(address, stamp.by, own.incarnation)
+        names = _own_streams(mailbox, stamp.by, own)
+        present = mailbox_stream_id(MailboxAddress.parse(mailbox), stamp.by, own.incarnation)
         words = _last_words(entry for name in names | {stream} for entry in held.get(name, ()))
         end = max((entry.position for entry in held.get(stream, ())), default=0)
-        words += _forgotten_moves(told, names, held) if stream in taken.differing else ()
+        again: list[Word] = []
         for position, event in words:
             is_newer = position > end and event.originator_id != stream
             is_known = event.originator_id == present
             if is_newer if stream in back else not is_known:
-                version = versions.get(present, len(held.get(present, ()))) + 1
-                versions[present] = version
-                new.append(_again(event, present, version, stamp))
+                again.append(event)
+        again += [f.event for f in forgotten.get(stream, ()) if isinstance(f.event, Word)]
+        for event in again:
+            version = versions.get(present, len(held.get(present, ()))) + 1
+            versions[present] = version
+            new.append(_again(event, present, version, stamp))
     return new
 
 
-def _forgotten_moves(
-    told: Sequence[ForeignEvent], names: Collection[UUID], held: Held
-) -> list[tuple[int, Word]]:
-    """Give the moves that a peer tells of and this server's own streams do not."""
-    entries = [entry for name in names for entry in held.get(name, ())]
-    known = {home_claim_of(decode(e.plain, f"position {e.position}")) for e in entries}
-    return [
-        (foreign.position, foreign.event)
-        for foreign in told
-        if isinstance(foreign.event, MailboxOpened | MailboxRehomed)
-        and home_claim_of(foreign.event) not in known | {None}
-    ]
+def _mailbox_in(told: Iterable[ForeignEvent]) -> str | None:
+    return next((n for f in told if (n := mailbox_of(f.event)) is not None), None)
+
+
+def _own_streams(mailbox: str, this_server: ServerId, own: OwnLog) -> set[UUID]:
+    address = MailboxAddress.parse(mailbox)
+    return {mailbox_stream_id(address, this_server, each) for each in own.incarnations}
 
 
 def _again(event: Word, stream: UUID, version: int, stamp: Stamp) -> DomainEvent:

@@ -33,7 +33,11 @@ from projections.replay import replay_mailboxes
 from tests.simulation.callers import homes_know_who_called, nobody_is_named_in_a_log
 from tests.simulation.cosignatures import no_history_changes_unseen, witnesses_signed_what_was
 from tests.simulation.logs import event_of, profiles_of
-from tests.simulation.mirrors import copies_equal_their_logs, lagging_copies
+from tests.simulation.mirrors import (
+    copies_equal_their_logs,
+    copies_hold_what_was_sent,
+    lagging_copies,
+)
 from tests.simulation.people import PINS
 from tests.simulation.remains import Remains
 from tests.simulation.server import Machine
@@ -681,6 +685,7 @@ CHECKERS: Final[tuple[Callable[[World], Findings], ...]] = (
     tables_equal_their_replay,
     homes_know_who_called,
     copies_equal_their_logs,
+    copies_hold_what_was_sent,
     witnesses_signed_what_was,
     no_history_changes_unseen,
     servers_do_not_storm,

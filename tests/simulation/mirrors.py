@@ -357,6 +357,22 @@ def copies_equal_their_logs(world: World) -> Iterator[str]:
             yield text
 
 
+def copies_hold_what_was_sent(world: World) -> Iterator[str]:
+    """Every blob that a copy has is the one that its name says, where no bit flipped since."""
+    for name, machine in world.machines.items():
+        files = VirtualFiles(machine.disk, lambda: world.now_s)
+        for (of, copy), kept in machine.copies.items() if not world.told.rots[name] else ():
+            store = FilesystemBlobStore(_COPIES / of / copy / "blobs", files=files)
+            loose = {blob.digest: None for blob in store.list_loose()}
+            for digest, location in (loose | kept.image.blob_locations).items():
+                try:
+                    store.get(digest, location)
+                except NotFoundError:
+                    continue  # its source had it no more
+                except CorruptionError as error:
+                    yield f"the copy of {of} at {name} is damaged: {error}"
+
+
 def _differences(world: World) -> Iterator[tuple[str, bool]]:
     for server, mirror in world.schedule.mirrors:
         if server not in world.machines or mirror not in world.machines:

@@ -11,6 +11,8 @@ from ledger.events import (
     GreetingRecorded,
     IncarnationStarted,
     LogRecalled,
+    MailboxHeld,
+    MailboxReleased,
     MessageMigrated,
     MessageStored,
     MigrationRefused,
@@ -45,7 +47,9 @@ def recalled(site: Site) -> dict[str, LogRecalled]:
     return {event.peer: event for event in site.of_kind(LogRecalled) if event.is_complete}
 
 
-async def greet(site: Site, extension: str, sound: bytes) -> GreetingRecorded:
+async def greet(
+    site: Site, extension: str, sound: bytes, kind: str = "unavailable"
+) -> GreetingRecorded:
     """Record a greeting as a server does: first its sound, then the event."""
     stored = stored_form(sound)
     blob = hashlib.sha256(stored).hexdigest()
@@ -60,7 +64,7 @@ async def greet(site: Site, extension: str, sound: bytes) -> GreetingRecorded:
         recorded_at=site.clock.now(),
         recorded_by=site.id,
         mailbox=str(mailbox),
-        kind="unavailable",
+        kind=kind,
         blob=blob,
         blob_size_bytes=len(stored),
         audio=AudioFacts(
@@ -75,6 +79,24 @@ async def greet(site: Site, extension: str, sound: bytes) -> GreetingRecorded:
     )
     await site.log.append_events([event])
     return event
+
+
+async def say_of_hold(
+    site: Site, extension: str, kind: type[MailboxHeld | MailboxReleased]
+) -> None:
+    mailbox = MailboxAddress(extension)
+    stream = mailbox_stream_id(mailbox, site.id, (await site.log.head()).incarnation)
+    entries = (await site.log.read_streams([stream])).get(stream, [])
+    event = kind(
+        originator_id=stream,
+        originator_version=len(entries) + 1,
+        recorded_at=site.clock.now(),
+        recorded_by=site.id,
+        mailbox=str(mailbox),
+        by="counsel",
+        reason="a lawsuit",
+    )
+    await site.log.append_events([event])
 
 
 def greeting_of(site: Site, extension: str):
@@ -233,6 +255,58 @@ def test_greeting_recorded_after_the_restore_counts_everywhere(is_noticed):
         await quiet(100)
         assert greeting_of(alpha, "1001").blob == newer.blob
         assert greeting_of(bravo, "1001").blob == newer.blob
+
+    run(main())
+
+
+@pytest.mark.parametrize("was_released_before", [False, True])
+def test_legal_hold_that_was_forgotten_and_written_over_counts_again_everywhere(
+    was_released_before,
+):
+    async def main():
+        alpha, bravo = await started()
+        await alpha.take_call("2001")
+        await eventually(lambda: len(migrated(alpha)) == 1)
+        if was_released_before:
+            await say_of_hold(alpha, "1001", MailboxReleased)
+        backup = alpha.disk.copy()
+        await say_of_hold(alpha, "1001", MailboxHeld)
+        await eventually(lambda: len(bravo.of_kind(MailboxHeld)) == 1)
+        alpha.links["bravo"].is_cut = bravo.links["alpha"].is_cut = True
+        await alpha.restart(backup)
+        newer = await greet(alpha, "1001", b"said before it was noticed")
+        alpha.links["bravo"].is_cut = bravo.links["alpha"].is_cut = False
+        await eventually(lambda: "bravo" in recalled(alpha))
+        await quiet(100)
+        for site in (alpha, bravo):
+            known = project("1001@default", site.events())
+            assert known.hold is not None
+            assert greeting_of(site, "1001").blob == newer.blob
+
+    run(main())
+
+
+def test_forgotten_greeting_of_another_kind_than_the_newer_one_comes_back_with_its_sound():
+    async def main():
+        alpha, bravo = await started()
+        await alpha.take_call("2001")
+        await eventually(lambda: len(migrated(alpha)) == 1)
+        backup = alpha.disk.copy()
+        forgotten = await greet(alpha, "1001", b"I am on holiday", "temporary")
+        await eventually(lambda: len(bravo.of_kind(GreetingRecorded)) == 1)
+        alpha.links["bravo"].is_cut = bravo.links["alpha"].is_cut = True
+        await alpha.restart(backup)
+        newer = await greet(alpha, "1001", b"said before it was noticed")
+        alpha.links["bravo"].is_cut = bravo.links["alpha"].is_cut = False
+        await eventually(lambda: "bravo" in recalled(alpha))
+        await quiet(100)
+        for site in (alpha, bravo):
+            known = project("1001@default", site.events())
+            temporary = known.greeting(GreetingKind.TEMPORARY)
+            assert temporary is not None
+            assert temporary.blob == forgotten.blob
+            assert site.disk.blobs.has(forgotten.blob) or bravo is site
+            assert greeting_of(site, "1001").blob == newer.blob
 
     run(main())
 
