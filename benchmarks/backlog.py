@@ -1,7 +1,8 @@
 """A backlog of messages that wait for their home, made quickly: for benchmarks of shipping.
 
-The messages go through the product's own log and blob store, only without the calls' HTTP requests:
-what `vmledger serve` then finds is what it would find after an outage.
+The messages go through the product's own log and blob store, sealed with keys of their own, only
+without the calls' HTTP requests: what `vmledger serve` then finds is what it would find after an
+outage.
 """
 
 from __future__ import annotations
@@ -13,15 +14,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
+
 from benchmarks.sample_events import call_with_message
+from ledger.caller import seal_caller
 from ledger.configuration import load_configuration
-from ledger.events import AudioFacts, DomainEvent, MessageStored
+from ledger.events import AudioFacts, Caller, DomainEvent, MessageStored
+from ledger.sealing import MessageKey, WrappedKey, new_message_key
 from ledger.storage.blob_store import NewBlob
 from ledger.storage.event_log import Append
 from ledger.storage.mapper import to_stored_event
 from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_recorder
+from ledger.storage.sealed_form import seal
 from ledger.storage.stored_form import RecordingMetadata, encode
+from vmledger.stores import open_vault
 
 MESSAGES_A_COMMIT = 100
 
@@ -42,12 +49,15 @@ def fill(
     config = load_configuration(config_file)
     recorder = open_recorder(config.stores.events)
     blobs = open_blob_store(config.stores.blobs)
+    vault = open_vault(config, recorder)
     rng = random.Random(messages * size_bytes)
     try:
         waiting: list[DomainEvent] = []
         sounds: list[NewBlob] = []
+        keys: list[WrappedKey] = []
         for number in range(1, messages + 1):
-            events, stored = _message(rng, config.server, home, extension, size_bytes)
+            key, events, stored = _message(rng, config.server, home, extension, size_bytes)
+            keys.append(vault.wrap(key))
             sounds.append(NewBlob(hashlib.sha256(stored).hexdigest(), stored))
             if not in_packs:
                 blobs.put(sounds.pop().digest, stored)
@@ -55,8 +65,10 @@ def fill(
             if number % MESSAGES_A_COMMIT == 0 or number == messages:
                 locations = blobs.put_pack(sounds)
                 events_stored = [to_stored_event(event) for event in waiting]
-                recorder.group.append(Append(events_stored, blob_locations=locations))
+                append = Append(events_stored, blob_locations=locations, keys=list(keys))
+                recorder.group.append(append)
                 waiting.clear()
+                keys.clear()
                 sounds.clear()
     finally:
         recorder.close()
@@ -64,11 +76,14 @@ def fill(
 
 def _message(
     rng: random.Random, server: str, home: str, extension: str, size_bytes: int
-) -> tuple[list[DomainEvent], bytes]:
+) -> tuple[MessageKey, list[DomainEvent], bytes]:
     received, decided, message, *_ = call_with_message(
         rng, server=server, home=home, extension=extension
     )
     assert isinstance(message, MessageStored)
+    key = new_message_key(received.originator_id, rng.randbytes)
+    sealed_caller = seal_caller(Caller(number="+4930901820"), key, rng.randbytes)
+    received = msgspec.structs.replace(received, personal=sealed_caller)
     # Random codes do not compress, like most real telephone audio.
     audio = rng.randbytes(size_bytes)
     metadata = RecordingMetadata(
@@ -77,9 +92,9 @@ def _message(
         started_at=datetime(2026, 1, 1, tzinfo=UTC),
         content_type="audio/PCMU",
     )
-    stored = encode(audio, metadata)
+    stored = seal(encode(audio, metadata), key, rng.randbytes)
     facts = AudioFacts(
-        digest=hashlib.sha256(audio).hexdigest(),
+        digest=key.keyed_digest(hashlib.sha256(audio).hexdigest()),
         size_bytes=len(audio),
         container="raw",
         codec="pcmu",
@@ -97,9 +112,10 @@ def _message(
         home=home,
         blob=hashlib.sha256(stored).hexdigest(),
         blob_size_bytes=len(stored),
+        is_sealed=True,
         audio=facts,
     )
-    return [received, decided, whole], stored
+    return key, [received, decided, whole], stored
 
 
 def blob_files(config_file: Path) -> Iterator[Path]:
