@@ -186,8 +186,9 @@ async def poison(world: World, poison: Poison) -> None:
     report = CallReport(called_extension=poison.extension, status=CallStatus.BUSY, call_id=call_id)
     await process.ask(process.server.report_call(report))
     world.told.no_calls.add(call_id)
-    await process.ask(_store_poison(process, call_id, poison.message_id))
+    # Noted before the answer: a server that dies meanwhile may have stored it.
     world.told.poison.add(poison.message_id)
+    await process.ask(_store_poison(process, call_id, poison.message_id))
 
 
 async def greet(world: World, greet: Greet) -> None:
