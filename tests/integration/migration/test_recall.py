@@ -24,7 +24,7 @@ from ledger.migration.link import PeerClient, Route
 from ledger.migration.wire import decode_answer, encode_answer
 from ledger.pin import ScryptCost, make_verifier
 from tests.integration.migration.test_profile_parcels import stored as stored_form
-from tests.support.sites import CALLER, Site, eventually, make_sites, quiet, run
+from tests.support.sites import CALLER, Disk, Site, eventually, make_sites, quiet, run
 
 
 async def started(*names: str) -> list[Site]:
@@ -79,6 +79,17 @@ async def greet(
     )
     await site.log.append_events([event])
     return event
+
+
+async def go_back_and_greet(site: Site, peer: Site, backup: Disk) -> GreetingRecorded:
+    """Restore a site whose user says something before it is noticed; wait for the recall."""
+    site.links[peer.id].is_cut = peer.links[site.id].is_cut = True
+    await site.restart(backup)
+    newer = await greet(site, "1001", b"said before it was noticed")
+    site.links[peer.id].is_cut = peer.links[site.id].is_cut = False
+    await eventually(lambda: peer.id in recalled(site))
+    await quiet(100)
+    return newer
 
 
 async def say_of_hold(
@@ -272,12 +283,7 @@ def test_legal_hold_that_was_forgotten_and_written_over_counts_again_everywhere(
         backup = alpha.disk.copy()
         await say_of_hold(alpha, "1001", MailboxHeld)
         await eventually(lambda: len(bravo.of_kind(MailboxHeld)) == 1)
-        alpha.links["bravo"].is_cut = bravo.links["alpha"].is_cut = True
-        await alpha.restart(backup)
-        newer = await greet(alpha, "1001", b"said before it was noticed")
-        alpha.links["bravo"].is_cut = bravo.links["alpha"].is_cut = False
-        await eventually(lambda: "bravo" in recalled(alpha))
-        await quiet(100)
+        newer = await go_back_and_greet(alpha, bravo, backup)
         for site in (alpha, bravo):
             known = project("1001@default", site.events())
             assert known.hold is not None
@@ -294,12 +300,7 @@ def test_forgotten_greeting_of_another_kind_than_the_newer_one_comes_back_with_i
         backup = alpha.disk.copy()
         forgotten = await greet(alpha, "1001", b"I am on holiday", "temporary")
         await eventually(lambda: len(bravo.of_kind(GreetingRecorded)) == 1)
-        alpha.links["bravo"].is_cut = bravo.links["alpha"].is_cut = True
-        await alpha.restart(backup)
-        newer = await greet(alpha, "1001", b"said before it was noticed")
-        alpha.links["bravo"].is_cut = bravo.links["alpha"].is_cut = False
-        await eventually(lambda: "bravo" in recalled(alpha))
-        await quiet(100)
+        newer = await go_back_and_greet(alpha, bravo, backup)
         for site in (alpha, bravo):
             known = project("1001@default", site.events())
             temporary = known.greeting(GreetingKind.TEMPORARY)
