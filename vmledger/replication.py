@@ -101,6 +101,7 @@ class Replication:
         )
         self.deliveries = Deliveries(
             OriginParts(
+                identity=identity,
                 homes=homes,
                 log=log,
                 blobs=blobs,

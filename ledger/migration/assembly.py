@@ -132,7 +132,7 @@ class Assembly:
             self._expect_keys(parcel)
             if parcel.message is not None and parcel.kind is StreamKind.MESSAGE:
                 self._expect_stored(parcel.message, new)
-        self.calls.update(parcel.calls)
+        self.calls.update(parcel.calls, parcel.sealed_calls)
         self._keep(new)
         if parcel.message is not None and self._comes_to_stay(parcel):
             self._deliver(parcel.message, parcel)

@@ -54,6 +54,7 @@ from ledger.events import (
     ServerId,
     TransferDecided,
 )
+from ledger.migration.travelling_keys import CALL_RECEIVED
 from ledger.migration.wire import Parcel, WireEvent
 from ledger.storage.event_log import LogEntry
 
@@ -265,8 +266,16 @@ def _delivering(
 
 
 def calls_in(story: Iterable[tuple[LogEntry, AnyEvent]]) -> tuple[UUID, ...]:
-    """Give the calls whose first event is among these: what they seal has the key of the call."""
-    return tuple(entry.originator_id for entry, event in story if isinstance(event, CallReceived))
+    """Give the calls whose keys open what these tell: those that begin or have a message here.
+
+    (What begins a call may be a newer program's word, and is sealed all the same.)
+    """
+    calls: dict[UUID, None] = {}
+    for entry, event in story:
+        is_sealed = isinstance(event, MessageStored) and event.is_sealed
+        if is_sealed or entry.topic == CALL_RECEIVED:
+            calls[entry.originator_id] = None
+    return tuple(calls)
 
 
 def _since_last_delivery(

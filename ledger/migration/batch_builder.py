@@ -28,7 +28,7 @@ from ledger.migration.audience import (
     build_shipment,
     may_be_for,
 )
-from ledger.migration.travelling_keys import find_keys, sendable
+from ledger.migration.travelling_keys import find_keys, seal_found
 from ledger.migration.wire import (
     MAX_BODY_BYTES,
     MAX_DIGESTS,
@@ -250,7 +250,7 @@ class BatchBuilder:
             through_root=root,
             parcels=tuple(shipment.parcel for shipment in sent),
             blobs=tuple(BlobEntry(d, len(data)) for d, data in blobs.items()),
-            keys=sendable({c: keys[c] for s in sent for c in s.calls if c in keys}),
+            keys=self._seal({c: keys[c] for s in sent for c in s.calls if c in keys}),
         )
         body = await self._offload(lambda: encode_batch(header, list(blobs.values())))
         return Draft(
@@ -264,6 +264,11 @@ class BatchBuilder:
             erasures={s.parcel.position: s.erased for s in sent if s.erased is not None},
             left_out=tuple(left_out),
         )
+
+    def _seal(self, keys: Mapping[UUID, FoundKey]) -> bytes:
+        homes = self._homes
+        peer = homes.directory.entry(self._peer)
+        return seal_found(keys, homes.this_server, peer, self._vault.random_bytes)
 
     def _moved(self, shipment: Shipment) -> LeftOut | None:
         """Does the mailbox of a message live elsewhere now, and has the peer never seen it?

@@ -44,6 +44,7 @@ from ledger.migration.audience import (
     role_of,
     stored_of,
 )
+from ledger.migration.travelling_keys import CALL_RECEIVED
 from ledger.migration.wire import Batch, Parcel, Refusal, RefusalReason
 from ledger.pin import read_verifier
 from ledger.sealing import MessageKey
@@ -104,20 +105,17 @@ class Examined:
 
     @property
     def calls(self) -> list[UUID]:
-        """Those whose beginning is among its events."""
-        return [call.originator_id for call in self._beginnings]
+        """Those whose beginning is among its events, also one that a newer program wrote."""
+        return [f.event.originator_id for f in self.events if f.event.topic == CALL_RECEIVED]
 
     @property
     def sealed_calls(self) -> list[UUID]:
-        """Those of them that nobody understands without their key."""
-        sealed = {c.originator_id for c in self._beginnings if isinstance(c.personal, str)}
+        """Those that nobody understands without their key."""
+        begun = (f.event for f in self.events if isinstance(f.event, CallReceived))
+        sealed = {call.originator_id for call in begun if isinstance(call.personal, str)}
         if self.message is not None and self.message.is_sealed:
             sealed.add(self.message.originator_id)
         return sorted(sealed)
-
-    @property
-    def _beginnings(self) -> list[CallReceived]:
-        return [f.event for f in self.events if isinstance(f.event, CallReceived)]
 
     @property
     def erasure(self) -> CallErased | None:
@@ -152,13 +150,14 @@ class RefusedError(Exception):
         )
 
 
-def examine_all(batch: Batch, homes: Homes, find_key: FindKey) -> list[Examined | Refusal]:
+def examine_all(
+    batch: Batch, sent: Mapping[UUID, MessageKey], homes: Homes, find_key: FindKey
+) -> list[Examined | Refusal]:
     """Look at every parcel of a batch, in order.
 
     What an earlier parcel tells of a mailbox's home counts for the later ones. ``find_key`` gives
-    the key of a call, as far as this server has it; those in the batch come first.
+    the key of a call, as far as this server has it; those that were ``sent`` come first.
     """
-    sent = {key.call_id: MessageKey(key.call_id, key.secret) for key in batch.header.keys}
 
     def find(call_id: UUID) -> MessageKey | None:
         return sent.get(call_id) or find_key(call_id)

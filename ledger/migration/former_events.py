@@ -25,7 +25,6 @@ from ledger.events import (
     decode,
 )
 from ledger.migration.audience import TRAVELLING, calls_in, profile_blobs
-from ledger.migration.travelling_keys import sendable
 from ledger.migration.wire import (
     MAX_RECALLED,
     RecallAnswer,
@@ -46,6 +45,7 @@ _ENOUGH: Final = 1000
 
 
 FindKeys: TypeAlias = Callable[[Collection[UUID]], Awaitable[Mapping[UUID, FoundKey]]]
+Seal: TypeAlias = Callable[[Mapping[UUID, FoundKey]], bytes]
 
 
 async def former_events(
@@ -53,9 +53,14 @@ async def former_events(
     asker: ServerId,
     after: int,
     tracked: tuple[TrackedRow, ...],
+    *,
     find_keys: FindKeys,
+    seal: Seal,
 ) -> RecallAnswer:
-    """Give what ``asker`` recorded and this log holds, in a stretch behind ``after``."""
+    """Give what ``asker`` recorded and this log holds, in a stretch behind ``after``.
+
+    ``seal`` seals keys for the asker.
+    """
     head = await log.head()
     start = min(after, head.position)
     through, streams = await _find(log, asker, start, head.position)
@@ -71,7 +76,7 @@ async def former_events(
         is_last=through >= head.position,
         tracked=tracked,
         events=tuple(_recalled(entry, asker) for entry in entries),
-        keys=sendable(keys),
+        keys=seal(keys),
         destroyed=tuple(call_id for call_id, key in keys.items() if key is None),
     )
 

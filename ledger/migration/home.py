@@ -17,7 +17,7 @@ import itertools
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -43,7 +43,7 @@ from ledger.migration.protocol import HOME_TABLE, LIVE_FOR_S, HomeAction, relate
 from ledger.migration.receipts import sign_receipt
 from ledger.migration.safe_positions import SafePositions
 from ledger.migration.stories import FindCall, StoryTeller, knows_no_call
-from ledger.migration.travelling_keys import find_keys, keys_to_keep
+from ledger.migration.travelling_keys import find_keys, keys_to_keep, open_sent, seal_found
 from ledger.migration.wire import (
     MAX_BLOB_ANSWER_BYTES,
     VERSION,
@@ -282,7 +282,14 @@ class Receiver:
         self._expect_addressed(sender, request.origin, request.home)
         rows = await self._rows(sender)
         find = partial(find_keys, self._vault, self._offload)
-        return await former_events(self._log, sender, request.after_position, rows, find)
+        seal = partial(
+            seal_found,
+            sender=self._homes.this_server,
+            receiver=self._homes.directory.entry(sender),
+            random_bytes=self._vault.random_bytes,
+        )
+        after = request.after_position
+        return await former_events(self._log, sender, after, rows, find_keys=find, seal=seal)
 
     async def log_stretch(self, sender: ServerId, request: LogRequest) -> LogAnswer:
         """Give the hashes of a stretch of this log, for a peer that holds its own against it."""
@@ -312,7 +319,7 @@ class Receiver:
         _expect_order(header, sender)
         self._expect_addressed(sender, header.origin, header.home)
         origin = self._origins[sender]
-        examined = await self._offload(lambda: examine_all(batch, self._homes, self._own_key))
+        taken = await self._offload(lambda: self._examine(sender, batch))
         deadline_s = asyncio.get_running_loop().time() + PREDECESSOR_WAIT_S
 
         def decide(rows: Sequence[TrackedRow]) -> HomeAction:
@@ -325,12 +332,19 @@ class Receiver:
                     _LOG.warning("action=gap peer=%s after=%d", sender, header.after_position)
                     return Gap(tracked=rows)
                 try:
-                    accepted = await self._take_in(batch, examined, rows)
+                    accepted = await self._take_in(batch, *taken, rows)
                 except IntegrityError:
                     continue  # Something of it came in meanwhile: look again at what is here.
                 origin.turn.notify_all()
                 return accepted
         raise TransientError(f"the log of {sender} is being taken in by another process")
+
+    def _examine(
+        self, sender: ServerId, batch: Batch
+    ) -> tuple[Mapping[UUID, MessageKey], Sequence[Examined | Refusal]]:
+        """Open the keys of a batch, and look at its parcels."""
+        sent = open_sent(batch.header.keys, sender, self._identity)
+        return sent, examine_all(batch, sent, self._homes, self._own_key)
 
     def _own_key(self, call_id: UUID) -> MessageKey | None:
         key = self._vault.find([call_id]).get(call_id)
@@ -354,10 +368,14 @@ class Receiver:
         return rows
 
     async def _take_in(
-        self, batch: Batch, examined: Sequence[Examined | Refusal], rows: Sequence[TrackedRow]
+        self,
+        batch: Batch,
+        sent: Mapping[UUID, MessageKey],
+        examined: Sequence[Examined | Refusal],
+        rows: Sequence[TrackedRow],
     ) -> Accepted:
         header = batch.header
-        assembly, here, known = await self._assemble(batch, examined)
+        assembly, here, known = await self._assemble(batch, sent, examined)
         new = [
             NewBlob(digest, data)
             for digest, data in batch.blobs.items()
@@ -368,7 +386,7 @@ class Receiver:
         locations = await self._keep_blobs([blob for blob in new if blob.digest not in secret])
         # A crash before this commit leaves an orphan pack; after it, only the answer is lost.
         keys = [
-            *keys_to_keep(self._vault, header.keys, assembly.calls - known),
+            *keys_to_keep(self._vault, sent.values(), assembly.calls - known),
             *self._vault.destroy(assembly.erased_calls),
         ]
         head = await self._commit(header, assembly, locations, keys, rows)
@@ -393,7 +411,10 @@ class Receiver:
         return Accepted(receipt=receipt, refusals=tuple(assembly.refusals))
 
     async def _assemble(
-        self, batch: Batch, examined: Sequence[Examined | Refusal]
+        self,
+        batch: Batch,
+        sent: Collection[UUID],
+        examined: Sequence[Examined | Refusal],
     ) -> tuple[Assembly, frozenset[str], frozenset[UUID]]:
         """Compare with what is held; say which blobs and keys are here already."""
         parcels = [parcel for parcel in examined if isinstance(parcel, Examined)]
@@ -409,7 +430,7 @@ class Receiver:
             origin=batch.header.origin,
             held=held,
             reachable_blobs=blobs | batch.blobs.keys(),
-            reachable_keys=keys.keys() | {key.call_id for key in batch.header.keys},
+            reachable_keys=keys.keys() | set(sent),
             destroyed_keys={call for call, key in keys.items() if key.wrapped is None},
             now=self._clock.now(),
         )

@@ -27,7 +27,7 @@ from ledger.clock import Clock
 from ledger.configuration import Homes, Replication, ServerEntry
 from ledger.errors import LedgerError, PeerError
 from ledger.events import Receipt, ServerId
-from ledger.identity import Verifier, verify_signature
+from ledger.identity import ServerIdentity, Verifier, verify_signature
 from ledger.migration.batch_builder import BatchBuilder, Delivery, Draft, LeftOut
 from ledger.migration.incarnations import Incarnations
 from ledger.migration.link import (
@@ -74,6 +74,7 @@ _I = OriginInput
 class OriginParts:
     """What all workers of one server share."""
 
+    identity: ServerIdentity
     homes: Homes
     log: EventLog
     blobs: BlobStore

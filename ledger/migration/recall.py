@@ -53,7 +53,7 @@ from ledger.migration.recalled_streams import (
     streams_to_read,
     take,
 )
-from ledger.migration.travelling_keys import destroyed_by, keys_to_keep
+from ledger.migration.travelling_keys import destroyed_by, keys_to_keep, open_sent
 from ledger.migration.wire import RecallAnswer, TrackedRow
 from ledger.storage.event_log import Append
 from ledger.storage.mapper import to_stored_event
@@ -153,6 +153,8 @@ class Recall:
         """
         this_server = self._parts.homes.this_server
         streams = read_recalled(answer.events, this_server, peer)
+        identity = self._parts.identity
+        sent = await self._parts.offload(lambda: open_sent(answer.keys, peer, identity))
         known_until = await self._known_until(own, answer.tracked, forgotten)
         wanted = streams_to_read(streams, this_server, own.incarnations)
         server_stream = server_stream_id(this_server, own.incarnation)
@@ -197,7 +199,7 @@ class Recall:
                     Append(
                         [*(one.stored for one in taken.new), *own_events],
                         keys=[
-                            *keys_to_keep(self._parts.vault, answer.keys, taken.calls),
+                            *keys_to_keep(self._parts.vault, sent.values(), taken.calls),
                             *self._parts.vault.destroy(gone),
                             *destroyed_by((one.event.topic, one.plain) for one in taken.new),
                         ],

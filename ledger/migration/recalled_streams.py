@@ -45,6 +45,7 @@ from ledger.migration.audience import AnyEvent, stored_of
 from ledger.migration.erased_messages import Why, erasures_to_record
 from ledger.migration.examination import ForeignEvent, RefusedError, kind_of
 from ledger.migration.protocol import OwnLog
+from ledger.migration.travelling_keys import CALL_RECEIVED
 from ledger.migration.wire import RecalledEvent
 from ledger.storage.event_log import LogEntry
 
@@ -71,7 +72,7 @@ class Taken:
     @property
     def calls(self) -> set[UUID]:
         """Those that come back from their beginning: they need their keys."""
-        return {f.event.originator_id for f in self.new if isinstance(f.event, CallReceived)}
+        return {f.event.originator_id for f in self.new if f.event.topic == CALL_RECEIVED}
 
     def leave(self, calls: set[UUID]) -> None:
         """Leave these calls, and their messages, to the peer: it has no sound of them any more."""

@@ -25,7 +25,7 @@ import zstandard
 
 from ledger.errors import PeerError
 from ledger.events import MAX_POSITION, Digest, Position, Receipt, ServerId
-from ledger.sealing import KEY_BYTES
+from ledger.key_transport import sealed_bytes
 from ledger.storage.peer_cursors import MAX_MARKS, HomeMark
 
 VERSION: Final = 1
@@ -95,16 +95,6 @@ class BlobEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     size_bytes: Size
 
 
-class CallKey(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The key of a call, on its way to a server that is sent the call's events."""
-
-    call_id: UUID
-    secret: Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
-
-    def __repr__(self) -> str:
-        return f"CallKey({self.call_id})"
-
-
 class KeptKey(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The key of a call as a log's server keeps it: only that server's master key opens it."""
 
@@ -132,8 +122,9 @@ class BatchHeader(Message, frozen=True, kw_only=True):
     """The Merkle root of the origin's log at ``through_position``."""
     parcels: Annotated[tuple[Parcel, ...], msgspec.Meta(max_length=MAX_PARCELS)] = ()
     blobs: Annotated[tuple[BlobEntry, ...], msgspec.Meta(max_length=MAX_BLOBS)] = ()
-    keys: Annotated[tuple[CallKey, ...], msgspec.Meta(max_length=MAX_PARCELS)] = ()
-    """Of the calls that the parcels tell of, those that the origin has."""
+    keys: Annotated[bytes, msgspec.Meta(max_length=sealed_bytes(MAX_PARCELS))] = b""
+    """Of the calls that the parcels tell of, those that the origin has, sealed for the home
+    (`ledger.key_transport`)."""
 
 
 class Batch(NamedTuple):
@@ -338,8 +329,8 @@ class RecallAnswer(Message, frozen=True, kw_only=True, tag="recalled"):
     """How far the peer had taken in each incarnation of the asking server's log."""
     events: Annotated[tuple[RecalledEvent, ...], msgspec.Meta(max_length=MAX_RECALLED)]
     """Whole streams, as far as the peer has them, in the order of its log."""
-    keys: Annotated[tuple[CallKey, ...], msgspec.Meta(max_length=MAX_RECALLED)] = ()
-    """Of the calls among them, those that the peer has."""
+    keys: Annotated[bytes, msgspec.Meta(max_length=sealed_bytes(MAX_RECALLED))] = b""
+    """Of the calls among them, those that the peer has, sealed for the asking server."""
     destroyed: Annotated[tuple[UUID, ...], msgspec.Meta(max_length=MAX_RECALLED)] = ()
     """The calls among them whose key was destroyed there."""
 

@@ -14,8 +14,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger.configuration import Configuration, Directory, Homes
 from ledger.errors import PeerError, TransientError
@@ -181,6 +184,11 @@ class Machine:
         return blobs / blob[:2] / blob[2:]
 
 
+@cache
+def _private_key(server_id: str) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(server_id.encode()).digest())
+
+
 @dataclass(frozen=True)
 class CheapIdentity:
     """Signs with a keyed hash: what a signature covers is checked, at a fiftieth of the cost."""
@@ -188,8 +196,13 @@ class CheapIdentity:
     server_id: str
 
     @property
+    def private_key(self) -> Ed25519PrivateKey:
+        """What keys are sealed for: that is done as in the program."""
+        return _private_key(self.server_id)
+
+    @cached_property
     def public_key(self) -> bytes:
-        return hashlib.sha256(self.server_id.encode()).digest()
+        return self.private_key.public_key().public_bytes_raw()
 
     def sign(self, data: bytes) -> bytes:
         return hashlib.blake2b(data, key=self.public_key).digest()
@@ -362,6 +375,7 @@ class Process:
         )
         self.deliveries = Deliveries(
             OriginParts(
+                identity=machine.identity,
                 homes=self.homes,
                 log=log,
                 blobs=blobs,

@@ -207,6 +207,7 @@ class Site:
             offload=offload,
         )
         parts = OriginParts(
+            identity=self.identity,
             homes=self.homes,
             log=self.log,
             blobs=self.disk.blobs,

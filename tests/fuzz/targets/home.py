@@ -30,6 +30,7 @@ from ledger.events import (
     decode,
 )
 from ledger.ids import MailboxAddress, mailbox_stream_id
+from ledger.key_transport import open_keys, seal_keys, way
 from ledger.migration.audience import SENDS
 from ledger.migration.home import Receiver
 from ledger.migration.known_homes import load_homes
@@ -66,6 +67,7 @@ METADATA = stored_form.RecordingMetadata(call_id=UUID(int=7), server="alpha", st
 CONTACT = ContactRequest(
     origin="alpha", home="bravo", incarnation=UUID(int=1), position=0, nonce="n"
 )
+BRAVO = make_sites()["bravo"].identity
 """After which all batches are sent."""
 _MOST_BATCHES = 4
 _MOST_RECORDING_BYTES = 1 << 20
@@ -197,6 +199,8 @@ def _document(batch: Batch) -> dict[str, Any]:
     """Write a batch with placeholders for what is computed from its recordings."""
     header = msgspec.json.decode(msgspec.json.encode(batch.header))
     del header["blobs"]
+    keys = _keys_of(batch)
+    header["keys"] = [[str(k.key_id), base64.b64encode(k.secret).decode()] for k in keys]
     text, recordings = json.dumps(header), []
     for number, (digest, stored) in enumerate(batch.blobs.items()):
         recording, audio_digest = _recording(stored, batch)
@@ -214,11 +218,14 @@ def _recording(stored: bytes, batch: Batch) -> tuple[Any, str]:
         received = stored_form.decode(stored)
         return received.decode("latin-1"), hashlib.sha256(received).hexdigest()
     call_id = read_key_id(stored)
-    [secret] = [key.secret for key in batch.header.keys if key.call_id == call_id]
-    key = MessageKey(call_id, secret)
+    [key] = [key for key in _keys_of(batch) if key.key_id == call_id]
     received = decode_sealed(stored, key)
     sealed = {"call": str(call_id), "heard": received.decode("latin-1")}
     return sealed, key.keyed_digest(hashlib.sha256(received).hexdigest())
+
+
+def _keys_of(batch: Batch) -> list[MessageKey]:
+    return open_keys(batch.header.keys, BRAVO.private_key, way("alpha", "bravo"))
 
 
 # --- What the home makes of it --------------------------------------------------------------------
@@ -237,10 +244,14 @@ def _body(document: dict[str, Any]) -> bytes:
     given = document.get("recordings")
     recordings = given if isinstance(given, list) else []
     header = {key: value for key, value in document.items() if key != "recordings"}
+    keys = header.get("keys")
+    if isinstance(keys, list):
+        read = [_key_of(one[0], keys) for one in keys if isinstance(one, list) and one]
+        header["keys"] = _sealed([key for key in read if key is not None])
     text = json.dumps(header, separators=(",", ":"))
     blobs = []
     for number, recording in enumerate(recordings):
-        stored, audio_digest = _stored(recording, header.get("keys"))
+        stored, audio_digest = _stored(recording, keys)
         blobs.append(stored)
         text = text.replace(f"$blob{number}", hashlib.sha256(stored).hexdigest())
         text = text.replace(f"$audio{number}", audio_digest)
@@ -249,6 +260,12 @@ def _body(document: dict[str, Any]) -> bytes:
         entries = [[hashlib.sha256(blob).hexdigest(), len(blob)] for blob in blobs]
         text = f'{text[:-1]}{"," if header else ""}"blobs":{json.dumps(entries)}}}'
     return seal("b", text.encode()) + b"".join(blobs)
+
+
+def _sealed(keys: list[MessageKey]) -> str:
+    """Seal keys as alpha does; the same each time."""
+    to_bravo = (BRAVO.public_key, way("alpha", "bravo"))
+    return base64.b64encode(seal_keys(keys, *to_bravo, lambda size: b"o" * size)).decode()
 
 
 def _stored(recording: Any, keys: Any) -> tuple[bytes, str]:

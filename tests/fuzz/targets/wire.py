@@ -61,7 +61,7 @@ ANSWERS = (
         is_last=True,
         tracked=(ROW,),
         events=(wire.RecalledEvent(3, EVENT),),
-        keys=(wire.CallKey(ID, b"k" * 32),),
+        keys=b"k" * 96,
         destroyed=(ID,),
     ),
     wire.BlobAnswer(data=BLOB),
@@ -111,7 +111,7 @@ BATCH = wire.BatchHeader(
     after_root=ROOT,
     through_position=3,
     through_root=ROOT,
-    keys=(wire.CallKey(ID, b"k" * 32),),
+    keys=b"k" * 96,
     parcels=(
         wire.Parcel(
             position=3,

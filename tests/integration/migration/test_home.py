@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import os
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +16,7 @@ from ledger.events import (
     MailboxOpened,
     MessageDelivered,
     MessageMigrated,
+    MessageStored,
     MigrationRefused,
     PinChanged,
     decode,
@@ -21,7 +24,7 @@ from ledger.events import (
 )
 from ledger.ids import server_stream_id
 from ledger.migration.link import Route
-from ledger.migration.travelling_keys import sendable
+from ledger.migration.travelling_keys import seal_found
 from ledger.migration.wire import (
     Accepted,
     BatchHeader,
@@ -40,6 +43,7 @@ from ledger.migration.wire import (
 from ledger.storage.event_log import Append, LogEntry
 from ledger.storage.merkle import EMPTY_ROOT
 from ledger.storage.peer_cursors import HomeMark
+from ledger.storage.vault import FoundKey
 from tests.support.sites import CALLER, START, Site, eventually, make_sites, run
 
 INCARNATION = UUID(int=77)
@@ -93,7 +97,7 @@ async def send(
         "after_root": EMPTY_ROOT.hex(),
         "through_position": max((p.position for p in parcels), default=1),
         "through_root": "a" * 64,
-        "keys": sendable(alpha.vault.find(_calls_in(parcels))),
+        "keys": sealed_for(bravo, alpha.vault.find(_calls_in(parcels))),
     } | changes
     header = BatchHeader(
         parcels=tuple(parcels),
@@ -102,6 +106,10 @@ async def send(
     )
     body = encode_batch(header, list(blobs.values()))
     return decode_answer(await bravo.receiver.handle(sender, Route.BATCH, body), "bravo")
+
+
+def sealed_for(site: Site, keys: Mapping[UUID, FoundKey]) -> bytes:
+    return seal_found(keys, "alpha", site.directory.own, os.urandom)
 
 
 def _calls_in(parcels: list[Parcel]) -> set[UUID]:
@@ -388,11 +396,41 @@ def test_call_comes_with_its_key_which_only_the_master_key_of_its_home_opens():
     run(main())
 
 
+@pytest.mark.parametrize("newer", [{"event": "call-began"}, {"v": 99}])
+def test_key_is_kept_also_of_a_call_whose_beginning_a_newer_program_wrote(newer):
+    async def main():
+        alpha, bravo = await only()
+        first, second, stored = await call_at(alpha)
+        keys = sealed_for(bravo, alpha.vault.find([first.originator_id]))
+        parcel = parcel_of([changed(first, **newer), second, stored])
+        assert (await send(alpha, bravo, [parcel], keys=keys)).refusals == ()
+        assert len(bravo.delivered()) == 1
+        event = decode(stored.plain)
+        assert isinstance(event, MessageStored)
+        assert bravo.audio_of(event) == alpha.audio_of(event), "it can be heard"
+
+    run(main())
+
+
+def test_keys_that_were_sealed_for_another_server_are_refused_and_nothing_is_kept():
+    async def main():
+        alpha, bravo = await only()
+        entries = await call_at(alpha)
+        found = alpha.vault.find([entries[0].originator_id])
+        for keys in (sealed_for(alpha, found), b"k" * 96, sealed_for(bravo, found)[:-1]):
+            answer = await send(alpha, bravo, [parcel_of(entries)], keys=keys)
+            assert isinstance(answer, Rejected)
+            assert "cannot be opened" in answer.reason
+        assert bravo.disk.recorder.head().position == 0
+
+    run(main())
+
+
 def test_sealed_call_is_refused_while_neither_has_its_key_and_nothing_of_it_is_kept():
     async def main():
         alpha, bravo = await only()
         parcel = parcel_of(await call_at(alpha))
-        answer = await send(alpha, bravo, [parcel], keys=())
+        answer = await send(alpha, bravo, [parcel], keys=b"")
         assert [refused.reason for refused in answer.refusals] == ["key-missing"]
         assert bravo.disk.recorder.head().position == 0
         assert (await send(alpha, bravo, [parcel], through_position=4)).refusals == ()
