@@ -72,6 +72,8 @@ class _Unsettled:
         """Refused after they had arrived somewhere: message -> stream."""
 
     def take(self, event: DomainEvent | OpaqueEvent) -> None:
+        if self._is_told_of_before(event):
+            return
         match event:
             case MessageStored() | MessageDelivered() | MessageRehomed():
                 self.reopened.pop(event.message_id, None)
@@ -84,6 +86,15 @@ class _Unsettled:
                 self.found.pop(event.message_id, None)
             case _:
                 pass
+
+    def _is_told_of_before(self, event: DomainEvent | OpaqueEvent) -> bool:
+        """Is this of a call whose message came here as to its home since?
+
+        A log that went back may get it back behind what it recorded then.
+        """
+        message_id: UUID | None = getattr(event, "message_id", None)
+        known = self.found.get(message_id) if message_id is not None else None
+        return known is not None and known.stream != known.call_id == event.originator_id
 
     def _put(self, message_id: UUID, journey: Journey | None) -> None:
         if journey is not None and self.is_wanted(journey):

@@ -284,7 +284,7 @@ def _key_of(call: Any, keys: Any) -> MessageKey | None:
         with contextlib.suppress(ValueError, TypeError):
             if isinstance(one, list) and len(one) == 2 and one[0] == call:
                 secret = base64.b64decode(one[1], validate=True)
-                return MessageKey(UUID(call), secret) if len(secret) == KEY_BYTES else None
+                return MessageKey(UUID(str(call)), secret) if len(secret) == KEY_BYTES else None
     return None
 
 
