@@ -470,7 +470,7 @@ def profiles_can_be_played_and_checked(world: Remains) -> Findings:
     """Every server has the sound of each greeting that counts, and what each PIN is checked by.
 
     Where that of the newest PIN rotted, a server may know only of an older one: what that one was
-    checked against is thrown away everywhere.
+    checked against is thrown away everywhere. What no disk has any more is lost.
     """
     verifiers = _verifiers(world)
     for name, machine in world.machines.items():
@@ -481,11 +481,11 @@ def profiles_can_be_played_and_checked(world: Remains) -> Findings:
                 greeting = state.greeting(kind)
                 if greeting is None or _is_damaged(world, greeting.blob):
                     continue
-                if not _is_greeting(machine, greeting):
+                if not _is_greeting(machine, greeting) and not _is_lost(world, greeting):
                     yield f"{name} cannot play the greeting of {mailbox}"
             if state.pin is None or any(_is_damaged(world, v) for v in verifiers[mailbox]):
                 continue
-            if not _is_checked(machine, state.pin):
+            if not _is_checked(machine, state.pin) and not _is_lost(world, state.pin):
                 yield f"{name} cannot check the PIN of {mailbox}"
 
 
@@ -497,6 +497,13 @@ def _verifiers(world: Remains) -> Mapping[str, set[str]]:
             if state.pin is not None and state.pin.verifier is not None:
                 found[mailbox].add(state.pin.verifier)
     return found
+
+
+def _is_lost(world: Remains, event: GreetingRecorded | PinChanged) -> bool:
+    """Was it recalled from a server that went back itself before it gave what the event names?"""
+    blob = event.blob if isinstance(event, GreetingRecorded) else event.verifier or ""
+    is_anywhere = any(_content_of(machine, blob) for machine in world.machines.values())
+    return world.told.went_back(event.recorded_by) and not is_anywhere
 
 
 def _is_damaged(world: Remains, blob: str) -> bool:
