@@ -81,7 +81,7 @@ def open_keys(sealed: bytes, private_key: Ed25519PrivateKey, way: bytes) -> list
     return [MessageKey(UUID(bytes=entry[:16]), entry[16:]) for entry in entries]
 
 
-def way(sender: str, receiver: str) -> bytes:
+def way_of(sender: str, receiver: str) -> bytes:
     """Name who sends keys to whom."""
     return f"{sender}\n{receiver}".encode()
 

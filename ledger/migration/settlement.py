@@ -1,4 +1,4 @@
-"""An origin records what became of messages: migrated, refused, sent on elsewhere; not erased.
+"""An origin records what homes answered: messages migrated, refused, sent on; keys that are kept.
 
 What is to be recorded is decided on each whole stream as it stands, so that a repeated answer
 records nothing twice, and a message whose mailbox has moved follows it. One append holds all of a

@@ -19,7 +19,7 @@ from ledger.errors import LedgerError, PeerError
 from ledger.events import CallErased, CallReceived, ServerId, decode
 from ledger.identity import ServerIdentity
 from ledger.ids import RandomBytes
-from ledger.key_transport import open_keys, seal_keys, way
+from ledger.key_transport import open_keys, seal_keys, way_of
 from ledger.offload import Offload
 from ledger.sealing import MessageKey, WrappedKey
 from ledger.storage.event_log import LogEntry
@@ -59,7 +59,7 @@ def seal_found(
         if isinstance(key, LedgerError):
             _LOG.error("action=key-not-sent call=%s error=%s", call_id, key)
     keys = (key for key in found.values() if isinstance(key, MessageKey))
-    return seal_keys(keys, receiver.public_key, way(sender, receiver.id), random_bytes)
+    return seal_keys(keys, receiver.public_key, way_of(sender, receiver.id), random_bytes)
 
 
 def open_sent(
@@ -67,7 +67,7 @@ def open_sent(
 ) -> Mapping[UUID, MessageKey]:
     """Open the keys that a server sent to this one; raises PeerError for others."""
     try:
-        keys = open_keys(sealed, receiver.private_key, way(sender, receiver.server_id))
+        keys = open_keys(sealed, receiver.private_key, way_of(sender, receiver.server_id))
     except ValueError as error:
         raise PeerError(
             f"the keys that server {sender} sent cannot be opened: {error}; compare the public key "

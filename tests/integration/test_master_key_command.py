@@ -40,6 +40,11 @@ def test_server_runs_and_is_recovered_from_a_backup_with_a_key_that_a_command_gi
         servers["alpha"].wait_until_ready()
         assert client.audio("1001", message) == SPOKEN
         run("log", "verify")
+        forgotten = tmp_path / "alpha" / "data" / "master.key"
+        assert "lies open beside a command" not in run("doctor", code=None).out
+        forgotten.touch(mode=0o600)
+        assert "lies open beside a command" in run("doctor", code=None).out
+        forgotten.unlink()
         run("backup", "create", tmp_path / "backup", "--keys", tmp_path / "keys")
         assert sorted(file.name for file in (tmp_path / "keys").iterdir()) == [
             "server.key",

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from ledger.key_transport import open_keys, seal_keys, sealed_bytes, way
+from ledger.key_transport import open_keys, seal_keys, sealed_bytes, way_of
 from ledger.sealing import MessageKey
 
 
@@ -25,7 +25,7 @@ def public_key(name: str) -> bytes:
 
 
 KEYS = [MessageKey(UUID(int=n), bytes([n]) * 32) for n in (1, 2, 3)]
-WAY = way("alpha", "bravo")
+WAY = way_of("alpha", "bravo")
 
 
 def drawn(size: int) -> bytes:
@@ -53,7 +53,7 @@ def test_nobody_else_opens_them(name):
         open_keys(sealed(), private_key(name), WAY)
 
 
-@pytest.mark.parametrize("other", [way("charlie", "bravo"), way("bravo", "alpha")])
+@pytest.mark.parametrize("other", [way_of("charlie", "bravo"), way_of("bravo", "alpha")])
 def test_keys_on_another_way_are_not_taken(other):
     with pytest.raises(ValueError, match="not sealed for this server"):
         open_keys(sealed(), private_key("bravo"), other)

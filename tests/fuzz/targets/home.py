@@ -30,7 +30,7 @@ from ledger.events import (
     decode,
 )
 from ledger.ids import MailboxAddress, mailbox_stream_id
-from ledger.key_transport import open_keys, seal_keys, way
+from ledger.key_transport import open_keys, seal_keys, way_of
 from ledger.migration.audience import SENDS
 from ledger.migration.home import Receiver
 from ledger.migration.known_homes import load_homes
@@ -225,7 +225,7 @@ def _recording(stored: bytes, batch: Batch) -> tuple[Any, str]:
 
 
 def _keys_of(batch: Batch) -> list[MessageKey]:
-    return open_keys(batch.header.keys, BRAVO.private_key, way("alpha", "bravo"))
+    return open_keys(batch.header.keys, BRAVO.private_key, way_of("alpha", "bravo"))
 
 
 # --- What the home makes of it --------------------------------------------------------------------
@@ -264,7 +264,7 @@ def _body(document: dict[str, Any]) -> bytes:
 
 def _sealed(keys: list[MessageKey]) -> str:
     """Seal keys as alpha does; the same each time."""
-    to_bravo = (BRAVO.public_key, way("alpha", "bravo"))
+    to_bravo = (BRAVO.public_key, way_of("alpha", "bravo"))
     return base64.b64encode(seal_keys(keys, *to_bravo, lambda size: b"o" * size)).decode()
 
 
