@@ -62,7 +62,7 @@ class Cluster:
         self.missing: list[str] = []
         """What could not be set up here."""
 
-    def way_of(self, start: str, end: str) -> Way:
+    def way(self, start: str, end: str) -> Way:
         return self.network.ways[f"{start}-{end}"]
 
     def data(self, server: str) -> Path:

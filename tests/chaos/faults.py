@@ -118,7 +118,7 @@ def _thaw(run: Run, server: str) -> None:
 
 def _spoil_ways(run: Run, fault: Fault, **trouble: object) -> bool:
     ends = [(fault.server, fault.peer), (fault.peer, fault.server)]
-    ways = [run.cluster.way_of(*pair) for pair in ends[: 1 if fault.detail == "one way" else 2]]
+    ways = [run.cluster.way(*pair) for pair in ends[: 1 if fault.detail == "one way" else 2]]
     for way in ways:
         for name, value in trouble.items():
             setattr(way, name, value)
@@ -131,7 +131,7 @@ def _spoil_ways(run: Run, fault: Fault, **trouble: object) -> bool:
 
 
 def _spoil_switch(run: Run, fault: Fault) -> bool:
-    way = run.cluster.way_of("switch", fault.server)
+    way = run.cluster.way("switch", fault.server)
     match fault.detail:
         case "cut":
             way.is_cut = True

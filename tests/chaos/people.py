@@ -115,7 +115,7 @@ class Crowd:
     def _line(self, rng: random.Random, lines: int, number: int) -> None:
         """One line of the switch: call after call."""
         clients = {
-            server: self._client(self._cluster.way_of("switch", server).port, server, "switch")
+            server: self._client(self._cluster.way("switch", server).port, server, "switch")
             for server in SERVERS
         }
         while not self._stopping.wait(rng.expovariate(self._calls_per_s / lines)):
