@@ -35,8 +35,9 @@ def open_master_key(identity: IdentityFiles) -> MasterKey:
         )
     except subprocess.TimeoutExpired as error:
         raise _failed(identity, f"did not end within {_PATIENCE_S:.0f} s") from error
-    except OSError as error:
-        raise _failed(identity, f"cannot be run: {os.strerror(error.errno or 0)}") from error
+    except (OSError, ValueError) as error:
+        why = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
+        raise _failed(identity, f"cannot be run: {why}") from error
     if done.returncode != 0:
         complaint = " ".join(done.stderr.decode(errors="replace").split())[:_MOST_SAID]
         raise _failed(identity, f"ended with {done.returncode}, and said: {complaint or 'nothing'}")

@@ -50,7 +50,8 @@ def test_command_is_not_asked_for_the_key_when_only_the_configuration_is_checked
         (running("print('secret')"), "printed no master key"),
         (running("import sys; print('secret'); sys.exit('no such key')"), "said: no such key"),
         (running("raise SystemExit(3)"), "ended with 3, and said: nothing"),
-        (("/nowhere/kms",), "cannot be run"),
+        (("/nowhere/kms",), "cannot be run: No such file or directory"),
+        ((*running("pass"), "a\0b"), "cannot be run: embedded null byte"),
     ],
 )
 def test_command_that_fails_is_named_and_what_it_printed_is_not(tmp_path, command, said):
