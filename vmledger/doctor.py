@@ -102,7 +102,6 @@ def examine(config: Configuration) -> list[Check]:
 
 def _keys(config: Configuration) -> Iterator[Check]:
     files = config.identity
-    secrets = {*files.all, config.data / OPERATOR_TOKEN} - {files.tls_certificate}
     if files.master_key_command and files.master_key.exists():
         yield Check(
             files.master_key.name,
@@ -110,7 +109,7 @@ def _keys(config: Configuration) -> Iterator[Check]:
             "lies open beside a command that gives the master key",
             f"see that the command gives the same key, then remove {files.master_key}",
         )
-    for path in sorted(secrets):
+    for path in (*files.secrets, config.data / OPERATOR_TOKEN):
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             yield Check(

@@ -134,15 +134,22 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
         return is_all and is_readable and not self.other_histories
 
 
-class LongerCopyError(TransientError):
-    """A source has more events than could be copied, and its copy could not be had just now."""
+class BetterCopyError(TransientError):
+    """A longer or newer copy than the one that could be had may be had later."""
 
-    def __init__(self, source: str, position: int, reached: int, problem: LedgerError) -> None:
+    def __init__(self, source: str, copy: CopyState, through: int, problem: LedgerError) -> None:
         super().__init__(
-            f"{source} has {position} events, which could not be copied: {problem}; recover once "
-            f"more, or name only the other sources with --from, to go on with {reached}"
+            f"{source} has {copy.position} events of incarnation {copy.incarnation}, which could "
+            f"not be copied: {problem}; recover once more, or name with --from only what you want "
+            "to go on with (the directory of a copy will do)"
         )
         self.source = source
+        self._incarnation = copy.incarnation
+        self._through = through
+
+    def is_in(self, copy: CopyState, through: int) -> bool:
+        """Does another copy that is read to there hold all of it?"""
+        return copy.incarnation == self._incarnation and through >= self._through
 
 
 class _Known(NamedTuple):
@@ -280,13 +287,15 @@ class Recovery:
     async def _copy_log(self, heard: _Heard) -> None:
         """Copy from the first of the copies; from the next one where it cannot be had.
 
-        A shorter one will only do where a longer one is not what its source says: raises
-        LongerCopyError for one that may be had later. What a former run copied to its end is
-        enough, if nobody has it any more.
+        One that is shorter, or of a former history, will only do where the better one is not what
+        its source says. While that may be had later nothing else is begun with, which it could not
+        continue: raises BetterCopyError. What a former run copied to its end is enough, if nobody
+        has it any more.
         """
         target = self._target
         problems: list[LedgerError] = []
-        not_now: list[tuple[str, int, LedgerError]] = []
+        better: BetterCopyError | None = None
+        passed_over = False
         for source, report, copy in heard.copies:
             is_empty = (await self._offload(target.recorder.head)).position == 0
             needs = BlobNeeds(target.of, self._keep_for, self._now)
@@ -299,19 +308,21 @@ class Recovery:
                 on_progress=self._on_progress,
                 on_event=needs.take,
             )
+            if better is not None and not better.is_in(copy, fetch.through):
+                passed_over = True
+                continue
             try:
                 await fetch.run()
             except LedgerError as error:
                 report.problem = str(error)
                 problems.append(error)
-                if not isinstance(error, OtherHistoryError | PeerError):
-                    not_now.append((source.name, fetch.through, error))
+                if better is None and not isinstance(error, OtherHistoryError | PeerError):
+                    better = BetterCopyError(source.name, copy, fetch.through, error)
                 continue
-            for name, position, problem in not_now:
-                if position > fetch.through:
-                    raise LongerCopyError(name, position, fetch.through, problem)
             self._needs = needs if is_empty else None
             return
+        if better is not None and passed_over:
+            raise better
         for problem in problems:
             if not isinstance(problem, OtherHistoryError):
                 raise problem  # there may be more than is held here
@@ -360,7 +371,8 @@ class Recovery:
     ) -> RecoveryReport:
         target = self._target
         # What was signed under an incarnation that the log itself has left behind counts no more.
-        superseded = incarnations_in(target.of, target.recorder) - {end.incarnation}
+        # (Not by what a former run of this recovery wrote behind its end.)
+        superseded = incarnations_in(target.of, target.recorder, end.position) - {end.incarnation}
         told = [one for one in heard.signed if one.incarnation not in superseded]
         ahead = [one for one in told if one.position > end.position]
         root_at = target.recorder.root_at

@@ -58,10 +58,15 @@ class IdentityFiles(msgspec.Struct, frozen=True, kw_only=True):
     """What prints the master key; then no file holds it."""
 
     @property
-    def all(self) -> tuple[Path, ...]:
-        """Every file that must be there, the master key last."""
+    def secrets(self) -> tuple[Path, ...]:
+        """Files that must be there and that nobody else may read."""
         master = () if self.master_key_command else (self.master_key,)
-        return (self.signing_key, self.tls_key, self.tls_certificate, *master)
+        return (self.signing_key, self.tls_key, *master)
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """Every file that must be there."""
+        return (*self.secrets, self.tls_certificate)
 
 
 class ApiTls(msgspec.Struct, frozen=True, kw_only=True):

@@ -44,8 +44,7 @@ def open_master_key(identity: IdentityFiles) -> MasterKey:
     try:
         return parse_master_key(done.stdout)
     except ValueError as error:
-        problem = "printed no master key"
-        raise _failed(identity, problem) from error
+        raise _failed(identity, "printed no master key") from error
 
 
 def expect_master_key(identity: IdentityFiles) -> None:

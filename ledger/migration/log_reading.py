@@ -84,9 +84,13 @@ def read_kept_state(
     return msgspec.structs.replace(state, former=tuple(sorted(former)))
 
 
-def incarnations_in(of: ServerId, recorder: LogRecorder) -> set[UUID]:
-    """Give the incarnations that a log of this server itself tells of, in its events."""
-    entries = recorder.read_topics([_STARTED], 1, recorder.head().position)
+def incarnations_in(of: ServerId, recorder: LogRecorder, through: int | None = None) -> set[UUID]:
+    """Give the incarnations that a log of this server itself tells of, in its events.
+
+    ``through``: in those up to this position; None: in all.
+    """
+    last = recorder.head().position if through is None else through
+    entries = recorder.read_topics([_STARTED], 1, last)
     events = [decode(entry.plain) for entry in entries]
     own = [e for e in events if isinstance(e, IncarnationStarted) and e.recorded_by == of]
     return {event.previous for event in own} | {event.incarnation for event in own}

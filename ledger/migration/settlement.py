@@ -131,16 +131,14 @@ class Settlement:
                 ids, lambda streams, stamp: settle(outcomes, streams, self._homes, stamp)
             )
         # A crash before this leaves a message in care without a key, until it is erased again.
-        refused = {o.delivery.stream for o in outcomes if o.reason == RefusalReason.KEY_DESTROYED}
+        refused = [o.delivery for o in outcomes if o.reason == RefusalReason.KEY_DESTROYED]
         if refused:
-            await self._erase_what_is_back(refused, outcomes)
+            await self._erase_what_is_back(refused)
 
-    async def _erase_what_is_back(self, streams: set[UUID], outcomes: Sequence[Outcome]) -> None:
+    async def _erase_what_is_back(self, refused: Sequence[Delivery]) -> None:
         """Erase messages that their home forgot and refused, if this log tells that they are."""
-        told = await self._streams(streams)
-        journeys = [
-            journey_of(o.delivery.message_id, told.get(o.delivery.stream, ())) for o in outcomes
-        ]
+        told = await self._streams({delivery.stream for delivery in refused})
+        journeys = [journey_of(one.message_id, told.get(one.stream, ())) for one in refused]
         await erase_what_came_meanwhile(
             self._log,
             self._homes.this_server,

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,14 @@ import pytest
 from ledger.configuration import load_configuration
 from ledger.errors import TransientError
 from ledger.migration.log_fetch import no_progress
+from ledger.migration.log_reading import incarnations_in
 from ledger.sealing import new_master_key
+from ledger.storage.open_recorder import open_recorder
 from tests.support.api import wav
 from tests.support.command_line import CommandLine
 from tests.support.pair import CALLER, Client, eventually, write_pair
 from tests.support.processes import Servers
-from vmledger.recovery import LongerCopyError
+from vmledger.recovery import BetterCopyError
 from vmledger.recovery_sources import DirectorySource, recover_from
 
 KEYS = {"server.key", "tls.key", "tls.crt", "master.key"}
@@ -92,29 +95,67 @@ def test_recovery_with_another_master_key_says_that_nobody_can_read_the_calls(ar
         file.chmod(0o600)
 
 
+def shorter(archive: Path, folder: Path) -> str:
+    """Give an archive without its last segment."""
+    copy = folder / "shorter"
+    shutil.copytree(archive, copy)
+    max((copy / "segments").glob("*.segment")).unlink()
+    return str(copy)
+
+
+def fail_once(monkeypatch, source: Path) -> None:
+    """Let a disk fail once while recordings of that source are copied."""
+    own_blobs, troubles = DirectorySource.blobs, ["the disk could not confirm a write"]
+
+    async def blobs(self, of, digests):
+        if self.name == str(source) and troubles:
+            raise TransientError(troubles.pop())
+        return await own_blobs(self, of, digests)
+
+    monkeypatch.setattr(DirectorySource, "blobs", blobs)
+
+
 def test_recovery_does_not_end_with_less_while_a_longer_copy_may_be_had(
     archived, tmp_path, monkeypatch
 ):
     run, archive, backup, _ = archived
     lose(run.config)
-    shorter = tmp_path / "shorter"
-    shutil.copytree(archive, shorter)
-    max((shorter / "segments").glob("*.segment")).unlink()
     config = load_configuration(run.config)
-    sources = [str(shorter), str(backup)]
-    own_blobs, troubles = DirectorySource.blobs, ["the disk could not confirm a write"]
-
-    async def blobs(self, of, digests):
-        if self.name == str(backup) and troubles:
-            raise TransientError(troubles.pop())
-        return await own_blobs(self, of, digests)
-
-    monkeypatch.setattr(DirectorySource, "blobs", blobs)
-    with pytest.raises(LongerCopyError, match="could not confirm a write; recover once more"):
+    sources = [shorter(archive, tmp_path), str(backup)]
+    fail_once(monkeypatch, backup)
+    with pytest.raises(BetterCopyError, match="could not confirm a write; recover once more"):
         asyncio.run(recover_from(config, sources, None, no_progress))
     report = asyncio.run(recover_from(config, sources, None, no_progress))
     assert report.is_whole
     assert report.position == max(max(source.copies) for source in report.sources)
+
+
+def test_recovery_does_not_take_a_former_history_while_the_present_one_may_be_had(
+    archived, tmp_path, monkeypatch
+):
+    """The former one was left behind by a log that went back and went on."""
+    run, archive, _, _ = archived
+    present = tmp_path / "present"
+    lose(run.config)
+    asyncio.run(
+        recover_from(
+            load_configuration(run.config), [shorter(archive, tmp_path)], None, no_progress
+        )
+    )
+    run("archive", present)
+    lose(run.config)
+    fail_once(monkeypatch, present)
+    config = load_configuration(run.config)
+    sources = [str(archive), str(present)]
+    with pytest.raises(BetterCopyError, match="recover once more"):
+        asyncio.run(recover_from(config, sources, None, no_progress))
+    report = asyncio.run(recover_from(config, sources, None, no_progress))
+    _, copied = (source.copies[0] for source in report.sources)
+    assert (report.position, report.sources[1].problem) == (copied, "")
+    with closing(open_recorder(config.stores.events)) as log:
+        told = incarnations_in("alpha", log, report.position)
+        assert len(told) == 2, "the log that was recovered tells that it went back"
+        assert len(incarnations_in("alpha", log)) == 3, "and what follows it, that it was recovered"
 
 
 def test_damage_to_an_archive_is_found_and_named(archived, tmp_path):

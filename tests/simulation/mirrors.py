@@ -40,7 +40,7 @@ from tests.simulation.server import (
     SimulatedRecorder,
 )
 from vmledger.blob_needs import needed_blobs
-from vmledger.recovery import LongerCopyError, Recovery, RecoveryReport
+from vmledger.recovery import BetterCopyError, Recovery, RecoveryReport
 from vmledger.recovery_folder import RECOVERY, RecoveryFolder
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ async def _recover_lost(process: Process) -> None:
             world.lose(machine)
             world.recover(machine.id, machine.recovers_from or ())
         raise
-    except LongerCopyError as error:
+    except BetterCopyError as error:
         machine.put_off[error.source] += 1
         if machine.put_off[error.source] > _PATIENCE:
             # The operator does without it, as he is told.

@@ -5,12 +5,7 @@ from uuid import UUID
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from ledger.key_transport import open_keys, seal_keys, sealed_bytes, way_of
 from ledger.sealing import MessageKey
@@ -107,8 +102,3 @@ def test_map_is_the_one_of_rfc_7748():
     clamped = X25519PrivateKey.from_private_bytes(bytes.fromhex(curve_private))
     assert own.public_key() == clamped.public_key()
     assert own.public_key().public_bytes_raw().hex() == curve_public
-    raw = clamped.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
-    assert own.exchange(X25519PublicKey.from_public_bytes(_montgomery(base))) == clamped.exchange(
-        X25519PublicKey.from_public_bytes((9).to_bytes(32, "little"))
-    )
-    assert raw.hex() == curve_private

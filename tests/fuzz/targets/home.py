@@ -67,8 +67,9 @@ METADATA = stored_form.RecordingMetadata(call_id=UUID(int=7), server="alpha", st
 CONTACT = ContactRequest(
     origin="alpha", home="bravo", incarnation=UUID(int=1), position=0, nonce="n"
 )
-BRAVO = make_sites()["bravo"].identity
 """After which all batches are sent."""
+BRAVO = make_sites()["bravo"].identity
+"""For which keys are sealed."""
 _MOST_BATCHES = 4
 _MOST_RECORDING_BYTES = 1 << 20
 
