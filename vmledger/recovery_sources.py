@@ -31,8 +31,9 @@ from ledger.storage.vault import Vault
 from vmledger.archive import is_archive, unpack
 from vmledger.data_lock import DataLock
 from vmledger.peer_links import open_link
-from vmledger.recovery import Recovery, RecoveryReport
+from vmledger.recovery import Recovery
 from vmledger.recovery_folder import RecoveryFolder
+from vmledger.recovery_report import RecoveryReport
 
 
 class DirectorySource:

@@ -40,8 +40,9 @@ from tests.simulation.server import (
     SimulatedRecorder,
 )
 from vmledger.blob_needs import needed_blobs
-from vmledger.recovery import BetterCopyError, Recovery, RecoveryReport
+from vmledger.recovery import BetterCopyError, Recovery
 from vmledger.recovery_folder import RECOVERY, RecoveryFolder
+from vmledger.recovery_report import RecoveryReport
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -21,7 +21,7 @@ from vmledger.init import CONFIGURATION_FILE
 from vmledger.stores import make_stores
 
 if TYPE_CHECKING:
-    from vmledger.recovery import RecoveryReport
+    from vmledger.recovery_report import RecoveryReport
 
 
 def register(app: typer.Typer) -> None:
