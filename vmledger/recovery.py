@@ -46,18 +46,18 @@ from ledger.events import (
     decode,
 )
 from ledger.ids import server_stream_id
+from ledger.migration.blob_fetch import complete
 from ledger.migration.former_events import blob_of
-from ledger.migration.log_fetch import (
-    LogFetch,
+from ledger.migration.log_fetch import LogFetch
+from ledger.migration.log_reading import incarnations_in
+from ledger.migration.log_source import (
     LogSource,
     LogTarget,
     OtherHistoryError,
     Progress,
-    complete,
-    expect_signed,
     no_progress,
 )
-from ledger.migration.log_reading import incarnations_in
+from ledger.migration.page_reader import expect_signed
 from ledger.migration.travelling_keys import CALL_RECEIVED, is_sealed_call
 from ledger.migration.wire import (
     CopyState,

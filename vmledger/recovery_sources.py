@@ -19,8 +19,8 @@ from ledger.configuration.master_key import open_master_key
 from ledger.errors import CallerError, CorruptionError, PeerError
 from ledger.events import ServerId
 from ledger.migration.link import PeerClient
-from ledger.migration.log_fetch import LogSource, LogTarget, PeerSource, Progress
 from ledger.migration.log_reading import kept_word, read_blobs, read_kept_state, read_page
+from ledger.migration.log_source import LogSource, LogTarget, PeerSource, Progress
 from ledger.migration.wire import Blobs, LogPage, LogPageRequest, LogState, LogStateRequest
 from ledger.offload import Offload, ThreadOffload
 from ledger.storage.log_copy import LogCopy

@@ -25,15 +25,10 @@ from ledger.configuration import Directory
 from ledger.errors import LedgerError
 from ledger.events import ServerId
 from ledger.identity import Verifier, verify_signature
+from ledger.migration.blob_fetch import complete
 from ledger.migration.link import PeerClient, PeerLink
-from ledger.migration.log_fetch import (
-    LogFetch,
-    LogSource,
-    LogTarget,
-    OtherHistoryError,
-    PeerSource,
-    complete,
-)
+from ledger.migration.log_fetch import LogFetch
+from ledger.migration.log_source import LogSource, LogTarget, OtherHistoryError, PeerSource
 from ledger.migration.wire import LogStateRequest
 from ledger.offload import Offload
 from ledger.storage.blob_care import gc

@@ -56,7 +56,7 @@ STRETCH_EVENTS: Final = 4096
 
 _MAGIC: Final = b"VML"
 _PREFIX_BYTES: Final = 9
-_LEVEL: Final = 3
+_LEVEL: Final = 1
 
 Size: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_BODY_BYTES)]
 Note: TypeAlias = Annotated[str, msgspec.Meta(max_length=4096)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -103,7 +103,10 @@ def plan(before: Head, appends: Sequence[Append]) -> Plan:
         if append.tracking is not None:
             result.tracking.append(append.tracking)
         result.blob_locations.update((b.digest, b) for b in append.blob_locations)
-        result.sums.update(blob_location_sum(*astuple(b)) for b in append.blob_locations)
+        result.sums.update(
+            blob_location_sum(b.digest, b.pack, b.offset_bytes, b.length_bytes)
+            for b in append.blob_locations
+        )
         for key in append.keys:
             if key.wrapped is None or key.key_id not in result.keys:
                 result.keys[key.key_id] = key.wrapped

@@ -10,8 +10,8 @@ import pytest
 
 from ledger.configuration import load_configuration
 from ledger.errors import TransientError
-from ledger.migration.log_fetch import no_progress
 from ledger.migration.log_reading import incarnations_in
+from ledger.migration.log_source import no_progress
 from ledger.sealing import new_master_key
 from ledger.storage.open_recorder import open_recorder
 from tests.support.api import wav

@@ -16,8 +16,8 @@ from ledger.errors import ConflictError, CorruptionError, NotFoundError, Transie
 from ledger.events import IncarnationStarted, MessageStored
 from ledger.ids import new_id_factory
 from ledger.migration.link import PeerClient
-from ledger.migration.log_fetch import LogTarget, PeerSource
 from ledger.migration.log_sharing import LogSharing
+from ledger.migration.log_source import LogTarget, PeerSource
 from ledger.migration.mirroring import Mirroring
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.log_copy import CURRENT_COPY, CheckpointFile

@@ -31,9 +31,10 @@ import msgspec
 from ledger.checkpoint import Checkpoint, log_name, sign_checkpoint
 from ledger.errors import TransientError
 from ledger.events import MessageMigrated
+from ledger.migration.blob_fetch import complete
 from ledger.migration.link import PeerClient, Route
-from ledger.migration.log_fetch import LogTarget, PeerSource, complete
 from ledger.migration.log_reading import own_word, read_blobs, read_page, read_state
+from ledger.migration.log_source import LogTarget, PeerSource
 from ledger.migration.mirroring import Mirror
 from ledger.migration.wire import (
     Blobs,

@@ -14,8 +14,9 @@ from ledger.errors import PeerError
 from ledger.events import Caller, CallReceived, CallStatus, ServerStarted, encode
 from ledger.identity import ServerIdentity, generate_identity
 from ledger.ids import server_stream_id
-from ledger.migration.log_fetch import LogFetch, LogTarget, OtherHistoryError
+from ledger.migration.log_fetch import LogFetch
 from ledger.migration.log_reading import own_word, read_blobs, read_page, read_state
+from ledger.migration.log_source import LogTarget, OtherHistoryError
 from ledger.migration.wire import (
     CopiedEvent,
     CopyState,

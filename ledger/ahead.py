@@ -1,0 +1,46 @@
+"""Make the next thing while the one before is in use.
+
+Source: claim 14 (common functions).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+Made = TypeVar("Made")
+
+
+class Ahead(Generic[Made]):
+    """Things made one after the other by a function, each before somebody asks for it.
+
+    One in front of another makes a pipeline. Close it: what is being made then is given up. For one
+    event loop.
+    """
+
+    def __init__(self, make: Callable[[], Awaitable[Made | None]]) -> None:
+        """Begin with the first; ``make`` gives None, once, when there are no more."""
+        self._make = make
+        self._next = self._begin()
+
+    def _begin(self) -> asyncio.Task[Made | None]:
+        async def make() -> Made | None:
+            return await self._make()
+
+        return asyncio.create_task(make())
+
+    async def get(self) -> Made | None:
+        """Give the next one, and begin the one behind it; None when there are no more.
+
+        Raises what ``make`` raised; all before it was given then.
+        """
+        made = await self._next
+        if made is not None:
+            self._next = self._begin()
+        return made
+
+    async def close(self) -> None:
+        """Begin no more."""
+        self._next.cancel()
+        await asyncio.gather(self._next, return_exceptions=True)
