@@ -1,4 +1,4 @@
-"""An archive of a log: files that are written once and never changed, to be carried anywhere.
+"""An archive of a log: files that are written once and never changed, in a directory or a bucket.
 
     segments/00000000000000000001-00000000000000002000.segment
     blobs/
@@ -36,17 +36,13 @@ from ledger.migration.wire import CopiedEvent, KeptKey, LogPage, LogPageRequest
 from ledger.signed_note import parse_note
 from ledger.storage.copy_blobs import copy_blobs
 from ledger.storage.event_log import BlobLocation, LogRecorder
-from ledger.storage.files import SystemFiles, write_durably
-from ledger.storage.filesystem_blobs import FilesystemBlobStore
-from ledger.storage.log_copy import BLOBS, LogCopy
+from ledger.storage.log_copy import LogCopy
 from ledger.storage.merkle import EMPTY_ROOT
 from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_recorder
 from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
-from vmledger.data_lock import DataLock
+from vmledger.archive_place import SEGMENTS, SUFFIX, ArchivePlace
 
-SEGMENTS: Final = "segments"
-_SUFFIX: Final = ".segment"
 _LEVEL: Final = 9
 _MOST_SEGMENT_BYTES: Final = 64 * 1024 * 1024
 """Of a segment's JSON. A page of a log is some 8 MiB, and an event more."""
@@ -92,19 +88,18 @@ def is_archive(directory: Path) -> bool:
 
 
 def write_archive(
-    config: Configuration, directory: Path, on_progress: Progress = lambda _done, _all: None
+    config: Configuration, place: ArchivePlace, on_progress: Progress = lambda _done, _all: None
 ) -> ArchiveReport:
     """Write what is new of a server's log to an archive; durable on return.
 
-    Safe beside the running server. Raises ConflictError for a directory that holds an archive of
+    Safe beside the running server. Raises ConflictError for a place that holds an archive of
     another history, or that another process writes; TransientError when a store cannot work now.
     """
-    (directory / SEGMENTS).mkdir(mode=0o700, parents=True, exist_ok=True)
     recorder = open_recorder(config.stores.events)
     cosigned = SqlCosignedCheckpoints(config.stores.events)
     try:
-        with DataLock(directory):
-            return _Writer(config, directory, recorder, cosigned).run(on_progress)
+        with place.hold():
+            return _Writer(config, place, recorder, cosigned).run(on_progress)
     finally:
         cosigned.close()
         recorder.close()
@@ -114,20 +109,19 @@ class _Writer:
     def __init__(
         self,
         config: Configuration,
-        directory: Path,
+        place: ArchivePlace,
         recorder: LogRecorder,
         cosigned: SqlCosignedCheckpoints,
     ) -> None:
         self._config = config
-        self._directory = directory
+        self._place = place
         self._recorder = recorder
         self._cosigned = cosigned
         self._vouch = own_word(load_identity(config.server, config.identity.signing_key))
         self._source = open_blob_store(config.stores.blobs)
-        self._target = FilesystemBlobStore(directory / BLOBS)
 
     def run(self, on_progress: Progress) -> ArchiveReport:
-        after, root = _end(self._directory)
+        after, root = _end(self._place)
         end = self._recorder.head().position
         segments = events = recordings = absent = 0
         while True:
@@ -161,7 +155,7 @@ class _Writer:
         page = read_page(self._recorder, request, self._vouch, origins=(), cosigned=self._cosigned)
         if page.is_other_history:
             raise ConflictError(
-                f"the {after} events in {self._directory} are not the first ones of this log: it "
+                f"the {after} events in {self._place.name} are not the first ones of this log: it "
                 "is another server's archive, or this log went back in time; keep it, and archive "
                 "to another place"
             )
@@ -171,7 +165,7 @@ class _Writer:
         named = (blob_of(decode(bytes(copied.plain))) for copied in page.events)
         digests = list(dict.fromkeys(one[0] for one in named if one is not None))
         located = self._recorder.locate_blobs(digests)
-        copied = copy_blobs(digests, self._source, located, self._target)
+        copied = copy_blobs(digests, self._source, located, self._place.blobs)
         return tuple(copied.locations), len(copied.unreadable)
 
     def _write(self, page: LogPage, blobs: tuple[BlobLocation, ...]) -> None:
@@ -187,63 +181,56 @@ class _Writer:
         )
         compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
         data = compressor.compress(msgspec.json.encode(segment))
-        name = f"{page.after_position + 1:020}-{page.through_position:020}{_SUFFIX}"
-        path = self._directory / SEGMENTS / name
+        name = f"{page.after_position + 1:020}-{page.through_position:020}{SUFFIX}"
         # A crash before this leaves recordings that no segment names, and no segment.
-        write_durably(SystemFiles(), path, data)
+        self._place.write(name, data)
 
 
-def _segments(directory: Path) -> list[Path]:
-    return sorted((directory / SEGMENTS).glob(f"*{_SUFFIX}"))
-
-
-def _end(directory: Path) -> tuple[int, str]:
+def _end(place: ArchivePlace) -> tuple[int, str]:
     """Say where an archive ends: position and root."""
-    files = _segments(directory)
-    if not files:
+    names = place.segments()
+    if not names:
         return 0, EMPTY_ROOT.hex()
-    last = _read(files[-1])
+    last = _read(place, names[-1])
     return last.through_position, last.root
 
 
-def _read(path: Path) -> Segment:
+def _read(place: ArchivePlace, name: str) -> Segment:
     try:
-        return msgspec.json.decode(_decompress(path), type=Segment)
+        frame = place.read(name, _MOST_SEGMENT_BYTES)
+        return msgspec.json.decode(_decompress(frame), type=Segment)
     except (OSError, zstandard.ZstdError, ValueError, RecursionError) as error:
         raise CorruptionError(
             f"a segment of the archive cannot be read: {error}",
-            place=str(path),
+            place=_where(place, name),
             advice="take this file from another copy of the archive, or recover without it",
         ) from error
 
 
-def _decompress(path: Path) -> bytes:
-    """Give what a segment's file holds; ZstdError or ValueError for anything but one whole frame.
+def _decompress(frame: bytes) -> bytes:
+    """Give what a segment's frame holds; ZstdError or ValueError for anything but one whole frame.
 
-    Whoever carried the file may have made it: it says how large it gets before it does.
+    Whoever carried the segment may have made it: it says how large it gets before it does.
     """
-    if path.stat().st_size > _MOST_SEGMENT_BYTES:
-        raise ValueError("it is longer than any segment")
-    frame = path.read_bytes()
     parameters = zstandard.get_frame_parameters(frame)
     if parameters.content_size > _MOST_SEGMENT_BYTES or not parameters.has_checksum:
         raise ValueError("its frame is too large, of no stated size or has no checksum")
     return zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
 
 
-def unpack(directory: Path, target: Path) -> LogCopy:
+def unpack(place: ArchivePlace, target: Path) -> LogCopy:
     """Make a copy of the log in ``target`` from an archive; its blobs stay where they are.
 
     Who signed what is the reader's to check. Raises NotFoundError for an archive without segments,
-    CorruptionError for one with a gap or a segment that is not what it was.
+    CorruptionError for one with a gap or a segment that is not what it was, TransientError.
     """
-    files = _segments(directory)
-    if not files:
-        raise NotFoundError(f"there are no segments in {directory / SEGMENTS}")
-    copy = LogCopy(target, is_new=True, blobs=directory / BLOBS)
+    names = place.segments()
+    if not names:
+        raise NotFoundError(f"there are no segments in {place.name}/{SEGMENTS}")
+    copy = LogCopy(target, is_new=True, blobs=place.blobs)
     try:
-        for file in files:
-            _add(copy, segment := _read(file), file)
+        for name in names:
+            _add(copy, segment := _read(place, name), _where(place, name))
         copy.checkpoint.stage(segment.checkpoint, copy.recorder.head())
         copy.checkpoint.settle(segment.checkpoint)
     except BaseException:
@@ -252,11 +239,15 @@ def unpack(directory: Path, target: Path) -> LogCopy:
     return copy
 
 
-def _add(copy: LogCopy, segment: Segment, file: Path) -> None:
+def _where(place: ArchivePlace, name: str) -> str:
+    return f"{place.name}/{SEGMENTS}/{name}"
+
+
+def _add(copy: LogCopy, segment: Segment, where: str) -> None:
     """Put a segment behind what is in the copy."""
     head = copy.recorder.head()
     if segment.after_position != head.position:
-        raise _damaged(file, f"position {head.position + 1} is not in the archive")
+        raise _damaged(where, f"position {head.position + 1} is not in the archive")
     try:
         for result in copy.recorder.commit(
             list(lay_out(segment.events, segment.blobs, segment.keys))
@@ -265,10 +256,10 @@ def _add(copy: LogCopy, segment: Segment, file: Path) -> None:
                 raise result
         incarnation = _incarnation(segment)
     except (IntegrityError, OverflowError, CallerError) as error:
-        raise _damaged(file, f"its events are no log of a server: {error}") from error
+        raise _damaged(where, f"its events are no log of a server: {error}") from error
     head = copy.recorder.head()
     if (head.position, head.root.hex()) != (segment.through_position, segment.root):
-        raise _damaged(file, "its events are not those that were signed")
+        raise _damaged(where, "its events are not those that were signed")
     copy.recorder.start_incarnation(incarnation)
 
 
@@ -277,9 +268,9 @@ def _incarnation(segment: Segment) -> UUID:
     return read_log_name(log)[1]
 
 
-def _damaged(path: Path, what: str) -> CorruptionError:
+def _damaged(where: str, what: str) -> CorruptionError:
     return CorruptionError(
         f"the archive is damaged: {what}",
-        place=str(path),
+        place=where,
         advice="take this file from another copy of the archive",
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
@@ -29,6 +29,7 @@ from ledger.storage.open_recorder import open_recorder
 from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
 from ledger.storage.vault import Vault
 from vmledger.archive import is_archive, unpack
+from vmledger.archive_place import is_bucket, open_place
 from vmledger.data_lock import DataLock
 from vmledger.peer_links import open_link
 from vmledger.recovery import Recovery
@@ -36,21 +37,14 @@ from vmledger.recovery_folder import RecoveryFolder
 from vmledger.recovery_report import RecoveryReport
 
 
-class DirectorySource:
-    """A `LogSource` that is a directory: a mirror's copy, a backup, or an archive."""
+class CopySource:
+    """A `LogSource` without a server: a mirror's directory, a backup, or an archive."""
 
-    def __init__(self, directory: Path, servers: Iterable[ServerId], offload: Offload) -> None:
-        """Open it; an archive is unpacked first.
-
-        Raises NotFoundError for a directory without a log, CorruptionError for a damaged archive.
-        """
-        self.name = str(directory)
-        self._unpacked: tempfile.TemporaryDirectory[str] | None = None
-        if is_archive(directory):
-            self._unpacked = tempfile.TemporaryDirectory(prefix="vmledger-archive-")
-            self._copy = unpack(directory, Path(self._unpacked.name))
-        else:
-            self._copy = LogCopy(directory)
+    def __init__(
+        self, name: str, copy: LogCopy, servers: Iterable[ServerId], offload: Offload
+    ) -> None:
+        self.name = name
+        self._copy = copy
         self._servers = tuple(servers)
         self._offload = offload
 
@@ -78,11 +72,22 @@ class DirectorySource:
         place = (self._copy.recorder, self._copy.blobs)
         return await self._offload(lambda: read_blobs(digests, [place]))
 
-    def close(self) -> None:
-        """Free files."""
-        self._copy.close()
-        if self._unpacked is not None:
-            self._unpacked.cleanup()
+
+@contextmanager
+def open_copy(name: str) -> Iterator[LogCopy]:
+    """Open a directory, or the archive in a bucket; an archive is unpacked first.
+
+    Raises NotFoundError where there is no log, CorruptionError for a damaged archive,
+    TransientError for a bucket that cannot be read now.
+    """
+    with ExitStack() as stack:
+        if is_bucket(name) or is_archive(Path(name)):
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="vmledger-archive-"))
+            copy = unpack(open_place(name), Path(folder))
+        else:
+            copy = LogCopy(Path(name))
+        stack.callback(copy.close)
+        yield copy
 
 
 async def recover_from(
@@ -91,10 +96,10 @@ async def recover_from(
     until: int | datetime | None,
     on_progress: Progress,
 ) -> RecoveryReport:
-    """Recover from servers and directories; None: from all other servers of the configuration.
+    """Recover from servers, directories and buckets; None: from all servers that are configured.
 
-    Raises CallerError for a name that is neither, ConflictError when a server uses the data
-    directory, and what `Recovery.run` raises.
+    Raises CallerError for a name that is none of them, ConflictError when a server uses the
+    data directory, and what `Recovery.run` raises.
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(DataLock(config.data))
@@ -153,14 +158,15 @@ def _open(
             link = open_link(config, peer, SystemClock(), offload)
             stack.push_async_callback(link.close)
             found.append(PeerSource(PeerClient(link), offload))
-        elif Path(name).is_dir():
-            source = DirectorySource(Path(name), config.directory.servers, offload)
-            stack.callback(source.close)
-            found.append(source)
+        elif is_bucket(name) or Path(name).is_dir():
+            copy = stack.enter_context(open_copy(name))
+            shown = name.split("?")[0]
+            found.append(CopySource(shown, copy, config.directory.servers, offload))
         else:
             known = ", ".join(f"{p.id} ({p.url})" for p in peers) or "none"
             raise CallerError(
-                f"--from {name!r} is no directory, and no server of the configuration, which names "
-                f"{known}; the certificate of a server must be known before it is trusted"
+                f"--from {name!r} is no directory or bucket (s3://…), and no server of the "
+                f"configuration, which names {known}; the certificate of a server must be known "
+                "before it is trusted"
             )
     return found

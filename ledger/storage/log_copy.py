@@ -133,10 +133,12 @@ class Copies(Protocol):
 class LogCopy:
     """An open copy. One process writes it; others may read."""
 
-    def __init__(self, directory: Path, *, is_new: bool = False, blobs: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, is_new: bool = False, blobs: BlobStore | None = None
+    ) -> None:
         """Open the copy, or make it with ``is_new``; raises NotFoundError when there is none.
 
-        ``blobs`` is where its blobs lie, if that is not in the directory.
+        ``blobs`` has its blobs, if they are not in the directory.
         """
         self.directory = directory
         self.file = directory / LOG_FILE
@@ -147,7 +149,7 @@ class LogCopy:
             raise NotFoundError(f"{directory} holds no copy of a log: there is no {LOG_FILE} in it")
         self.url = f"sqlite:///{self.file.absolute()}"
         self.recorder = open_recorder(self.url)
-        self.blobs = FilesystemBlobStore(blobs or directory / BLOBS)
+        self.blobs = blobs or FilesystemBlobStore(directory / BLOBS)
         self.cosigned = SqlCosignedCheckpoints(self.url)
         self.checkpoint = CheckpointFile(directory)
 

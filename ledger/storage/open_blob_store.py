@@ -10,11 +10,15 @@ Source: claim 10 (storage interface module).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from ledger.errors import CallerError
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
 
 _S3_OPTIONS = frozenset({"endpoint", "region"})
 
@@ -29,7 +33,7 @@ def open_blob_store(url: str) -> BlobStore:
     if parts.scheme == "file":
         return FilesystemBlobStore(_directory(url, parts))
     if parts.scheme == "s3":
-        return _open_s3(url, parts)
+        return open_s3_blob_store(url)
     raise CallerError(
         f"blob store {url!r} is neither file:///DIRECTORY nor s3://BUCKET/PREFIX?endpoint=URL"
     )
@@ -50,25 +54,37 @@ def _directory(url: str, parts: SplitResult) -> Path:
     return path
 
 
-def _open_s3(url: str, parts: SplitResult) -> BlobStore:
+def open_s3(url: str, below: str = "") -> ObjectStore:
+    """Make a client of the bucket and prefix that a URL names; ``below`` continues the prefix.
+
+    Nothing is sent yet. Raises CallerError as `open_blob_store` does.
+    """
+    parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if unknown := sorted(options.keys() - _S3_OPTIONS):
         raise CallerError(
-            f"blob store {parts.scheme}://{parts.hostname} has the unknown option "
-            f"{unknown[0]!r}; known are endpoint and region"
+            f"{parts.scheme}://{parts.hostname} has the unknown option {unknown[0]!r}; known are "
+            "endpoint and region"
         )
     if not parts.hostname or parts.username or parts.password:
         raise CallerError(
-            "an S3 blob store is named s3://BUCKET/PREFIX; "
+            "an S3 store is named s3://BUCKET/PREFIX; "
             "credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
         )
     try:
-        # Imported here: whoever keeps blobs in files need not install the client.
-        from ledger.storage.s3_blobs import S3BlobStore, connect_s3  # noqa: PLC0415 - an extra
+        # Imported here: whoever keeps nothing there need not install the client.
+        from ledger.storage.s3_objects import connect_s3  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
         raise CallerError(
-            f"blob store {url!r} needs the S3 client: pip install 'voicemail-ledger[s3]'"
+            f"{url!r} needs the S3 client: pip install 'voicemail-ledger[s3]'"
         ) from error
-    prefix = unquote(parts.path).strip("/")
-    store = connect_s3(parts.hostname, prefix, options.get("endpoint"), options.get("region"))
+    prefix = "/".join(part for part in (unquote(parts.path).strip("/"), below) if part)
+    return connect_s3(parts.hostname, prefix, options.get("endpoint"), options.get("region"))
+
+
+def open_s3_blob_store(url: str, below: str = "") -> BlobStore:
+    """Open a blob store in a bucket; raises CallerError as `open_s3` does."""
+    store = open_s3(url, below)
+    from ledger.storage.s3_blobs import S3BlobStore  # noqa: PLC0415 - an extra
+
     return S3BlobStore(store)

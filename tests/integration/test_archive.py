@@ -18,8 +18,9 @@ from tests.support.api import wav
 from tests.support.command_line import CommandLine
 from tests.support.pair import CALLER, Client, eventually, write_pair
 from tests.support.processes import Servers
+from tests.support.s3_server import KEY, SECRET, s3_server
 from vmledger.recovery import BetterCopyError
-from vmledger.recovery_sources import DirectorySource, recover_from
+from vmledger.recovery_sources import CopySource, recover_from
 
 KEYS = {"server.key", "tls.key", "tls.crt", "master.key"}
 
@@ -77,6 +78,48 @@ def test_lost_server_comes_back_from_a_directory(archived, kind):
         assert client.callers("1001") == {("known", CALLER)}
 
 
+def test_lost_server_comes_back_from_a_bucket(tmp_path):
+    """The archive of a running server, in two runs; what lies there is what a server must know."""
+    files = write_pair(tmp_path)
+    run = CommandLine(tmp_path, files["alpha"])
+    credentials = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+    (tmp_path / "s3" / "calls").mkdir(parents=True)
+    with s3_server(tmp_path / "s3") as endpoint:
+        place = f"s3://calls/of/alpha?endpoint={endpoint}"
+        left = []
+        with Servers([files["alpha"]]) as servers:
+            servers["alpha"].start()
+            client = Client(servers["alpha"])
+            for second in range(2):
+                left.append(client.leave("1001", wav(1200 + second, level=3))["message_id"])
+                told = run("archive", place, "--json", **credentials).json
+                assert (told["new_recordings"], told["absent"]) == (1, 0)
+        lose(files["alpha"])
+        refused = run("recover", tmp_path / "alpha", "--from", place, code=None)
+        assert refused.code != 0
+        assert "credentials" in refused.err, "without them nothing can be read there"
+        done = run("recover", tmp_path / "alpha", "--from", place, "--json", **credentials).json
+        assert done["statement"].endswith("nothing missing")
+        assert [source["name"] for source in done["report"]["sources"]] == ["s3://calls/of/alpha"]
+        run("log", "verify", "--blobs")
+        with Servers([files["alpha"]]) as servers:
+            servers["alpha"].start()
+            client = Client(servers["alpha"])
+            eventually(lambda: sorted(client.mailbox("1001")) == sorted(left))
+            assert client.audio("1001", left[0]) == wav(1200, level=3)
+
+        spoil(next((tmp_path / "s3").rglob("*.segment")))
+        refused = run("recover", tmp_path / "alpha", "--from", place, code=None, **credentials)
+        assert refused.code != 0
+        assert "s3://calls/of/alpha/segments/" in refused.err
+
+
+def spoil(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
 def test_recovery_with_another_master_key_says_that_nobody_can_read_the_calls(archived):
     run, archive, _, left = archived
     lose(run.config)
@@ -105,14 +148,14 @@ def shorter(archive: Path, folder: Path) -> str:
 
 def fail_once(monkeypatch, source: Path) -> None:
     """Let a disk fail once while recordings of that source are copied."""
-    own_blobs, troubles = DirectorySource.blobs, ["the disk could not confirm a write"]
+    own_blobs, troubles = CopySource.blobs, ["the disk could not confirm a write"]
 
     async def blobs(self, of, digests):
         if self.name == str(source) and troubles:
             raise TransientError(troubles.pop())
         return await own_blobs(self, of, digests)
 
-    monkeypatch.setattr(DirectorySource, "blobs", blobs)
+    monkeypatch.setattr(CopySource, "blobs", blobs)
 
 
 def test_recovery_does_not_end_with_less_while_a_longer_copy_may_be_had(

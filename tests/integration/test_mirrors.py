@@ -32,7 +32,7 @@ from tests.support.processes import Servers, free_ports
 from vmledger.cluster import write_cluster
 from vmledger.recovery import Recovery
 from vmledger.recovery_folder import RecoveryFolder
-from vmledger.recovery_sources import DirectorySource, open_target
+from vmledger.recovery_sources import CopySource, open_target
 
 EXTENSIONS = {"alpha": ["1000-1999"], "bravo": ["2000-2999"], "carol": ["3000-3999"]}
 EVENTS_A_MESSAGE = 4
@@ -361,7 +361,8 @@ def recover_half(config_file: Path, copy: Path) -> int:
     """Recover as far as a killed process would have come; gives the position reached."""
     config = load_configuration(config_file)
     offload = ThreadOffload(2)
-    source = DirectorySource(copy, config.directory.servers, offload)
+    kept = LogCopy(copy)
+    source = CopySource(str(copy), kept, config.directory.servers, offload)
 
     class KilledError(Exception):
         pass
@@ -396,7 +397,7 @@ def recover_half(config_file: Path, copy: Path) -> int:
             with pytest.raises(KilledError):
                 asyncio.run(recovery.run())
     finally:
-        source.close()
+        kept.close()
         offload.close()
     with closing(open_recorder(config.stores.events)) as recorder:
         return recorder.head().position

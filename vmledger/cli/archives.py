@@ -5,7 +5,6 @@ Source: claim 10.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,23 +19,31 @@ def register(app: typer.Typer) -> None:
 
 
 def archive(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The archive.")],
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="PLACE", help="A directory, or s3://BUCKET/PREFIX?endpoint=URL&region=NAME."
+        ),
+    ],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write what is new of this server's log and recordings to the archive in DIR.
+    """Write what is new of this server's log and recordings to the archive in PLACE.
 
-    Safe beside the running server; nothing in DIR is ever changed, only added to. Run it on a
-    schedule. 'vmledger recover --from DIR' reads it.
+    Safe beside the running server; nothing in PLACE is ever changed, only added to. Run it on a
+    schedule. 'vmledger recover --from PLACE' reads it. Credentials of a bucket come from the
+    environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
     """
     # Here, not above: it needs every library, and most commands need none.
     from vmledger.archive import write_archive  # noqa: PLC0415
+    from vmledger.archive_place import open_place  # noqa: PLC0415
 
     loaded = load_config(config)
+    opened = open_place(place, lock=loaded.data / "archiving")
     with progress_bar() as bar:
         task = bar.add_task("events", total=None)
         report = write_archive(
-            loaded, directory, lambda done, total: bar.update(task, completed=done, total=total)
+            loaded, opened, lambda done, total: bar.update(task, completed=done, total=total)
         )
     if as_json:
         print_json(report)

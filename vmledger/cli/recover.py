@@ -42,8 +42,9 @@ def recover(
         typer.Option(
             "--from",
             metavar="SOURCE",
-            help="A server, by its name or URL, or a directory: a mirror's copy, a backup. "
-            "Several times for more.",
+            help="A server, by its name or URL; a directory: a mirror's copy, a backup, an "
+            "archive; or an archive in a bucket: s3://BUCKET/PREFIX?endpoint=URL. Several times "
+            "for more.",
             show_default="all other servers of the configuration",
         ),
     ] = None,

@@ -19,7 +19,8 @@ from ledger.migration.wire import CopiedEvent
 from ledger.storage.event_log import BlobLocation
 from tests.fuzz.target import Target
 from tests.fuzz.targets.proof import ALPHA, HEAD, LOG
-from vmledger.archive import SEGMENTS, Segment, unpack
+from vmledger.archive import Segment, unpack
+from vmledger.archive_place import SEGMENTS, DirectoryPlace
 
 _COMPRESSOR = zstandard.ZstdCompressor(write_checksum=True)
 
@@ -52,7 +53,7 @@ def run(data: bytes) -> bool:
         file = archive / SEGMENTS / f"{1:020}-{HEAD.position:020}.segment"
         file.write_bytes(_COMPRESSOR.compress(data) if is_json else data)
         try:
-            copy = unpack(archive, target)
+            copy = unpack(DirectoryPlace(archive), target)
         except (CallerError, CorruptionError, NotFoundError):
             return False
         try:
