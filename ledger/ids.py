@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, TypeAlias
 from uuid import UUID, uuid5
 
@@ -62,6 +63,12 @@ def new_id_factory(now: Callable[[], datetime], random_bytes: RandomBytes) -> Id
     return lambda: uuid7(int(now().timestamp() * 1000), random_bytes(10))
 
 
+@lru_cache(maxsize=4096)
+def _named(name: str) -> UUID:
+    """Give the UUIDv5 of a name; the same few are asked for again and again."""
+    return uuid5(LEDGER_NAMESPACE, name)
+
+
 def message_id_of(server: str, call_id: UUID, received_digest: str) -> UUID:
     """Give the id of the message that a server makes of a call's recording.
 
@@ -70,7 +77,7 @@ def message_id_of(server: str, call_id: UUID, received_digest: str) -> UUID:
     under which its home may have it already. ``received_digest`` is that of the received bytes:
     those of the stored form tell when it was stored.
     """
-    return uuid5(LEDGER_NAMESPACE, f"recording:{server}:{call_id}:{received_digest}")
+    return _named(f"recording:{server}:{call_id}:{received_digest}")
 
 
 def mailbox_stream_id(mailbox: MailboxAddress, home: str, incarnation: UUID) -> UUID:
@@ -79,7 +86,7 @@ def mailbox_stream_id(mailbox: MailboxAddress, home: str, incarnation: UUID) -> 
     One stream for each home that the mailbox ever had, so that each stream has one writer; and one
     for each incarnation of that home's log, for the reason given at `server_stream_id`.
     """
-    return uuid5(LEDGER_NAMESPACE, f"mailbox:{mailbox}:{home}:{incarnation}")
+    return _named(f"mailbox:{mailbox}:{home}:{incarnation}")
 
 
 def message_stream_id(message_id: UUID, server: str) -> UUID:
@@ -88,12 +95,12 @@ def message_stream_id(message_id: UUID, server: str) -> UUID:
     One stream for each home, so that each stream has one writer. A message that comes back to an
     earlier home goes on in that home's own stream.
     """
-    return uuid5(LEDGER_NAMESPACE, f"message:{message_id}:{server}")
+    return _named(f"message:{message_id}:{server}")
 
 
 def erasure_stream_id(call_id: UUID) -> UUID:
     """Give the stream that tells, on whichever server, that the key of a call was destroyed."""
-    return uuid5(LEDGER_NAMESPACE, f"erasure:{call_id}")
+    return _named(f"erasure:{call_id}")
 
 
 def server_stream_id(server: str, incarnation: UUID) -> UUID:
@@ -102,7 +109,7 @@ def server_stream_id(server: str, incarnation: UUID) -> UUID:
     One stream an incarnation: a log that went back in time would otherwise write other events
     under versions that its peers have already seen.
     """
-    return uuid5(LEDGER_NAMESPACE, f"server:{server}:{incarnation}")
+    return _named(f"server:{server}:{incarnation}")
 
 
 def access_stream_id(server: str, session: UUID) -> UUID:
@@ -110,4 +117,4 @@ def access_stream_id(server: str, session: UUID) -> UUID:
 
     ``session`` is new for each: so each stream has one writer, who need not read it.
     """
-    return uuid5(LEDGER_NAMESPACE, f"access:{server}:{session}")
+    return _named(f"access:{server}:{session}")

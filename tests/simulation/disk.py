@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +34,28 @@ class Inode:
     is_rotten: bool = False
 
 
+class Names(dict[Path, Inode]):
+    """Files by their paths, and those of a folder together. Changed only by what is below."""
+
+    def __init__(self, files: Iterable[tuple[Path, Inode]] = ()) -> None:
+        super().__init__()
+        self._folders: dict[Path, dict[Path, Inode]] = {}
+        for path, inode in files:
+            self[path] = inode
+
+    def __setitem__(self, path: Path, inode: Inode) -> None:
+        super().__setitem__(path, inode)
+        self._folders.setdefault(_parent(path), {})[path] = inode
+
+    def __delitem__(self, path: Path) -> None:
+        super().__delitem__(path)
+        del self._folders[_parent(path)][path]
+
+    def within(self, folder: Path) -> list[tuple[Path, Inode]]:
+        """Give the files of a folder."""
+        return list(self._folders.get(folder, {}).items())
+
+
 @dataclass
 class Strikes:
     """When the next fault strikes, counted in operations from now; None: never."""
@@ -52,8 +74,8 @@ class Disk:
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        self.names: dict[Path, Inode] = {}
-        self.durable_names: dict[Path, Inode] = {}
+        self.names = Names()
+        self.durable_names = Names()
         self.folders: set[Path] = {Path("/")}
         self.durable_folders: set[Path] = {Path("/")}
         self.strikes = Strikes()
@@ -90,8 +112,9 @@ class Disk:
             self._forget_tail(inode)
         self.folders = {f for f in self.durable_folders if self._is_reached(f)}
         self.durable_folders = set(self.folders)
-        self.names = {n: i for n, i in self.durable_names.items() if _parent(n) in self.folders}
-        self.durable_names = dict(self.names)
+        durable = self.durable_names.items()
+        self.names = Names((n, i) for n, i in durable if _parent(n) in self.folders)
+        self.durable_names = Names(self.names.items())
         for inode in self.names.values():
             inode.synced_bytes = len(inode.content)
 
@@ -128,7 +151,7 @@ class Disk:
                     content, len(content), inode.modified_at_s, inode.is_rotten
                 )
             twin.names[path] = twins[id(inode)]
-        twin.durable_names = dict(twin.names)
+        twin.durable_names = Names(twin.names.items())
         twin.folders = set(self.folders)
         twin.durable_folders = set(self.folders)
         return twin
@@ -186,7 +209,7 @@ class VirtualFiles:
         return path in self._disk.names
 
     def list(self, folder: Path) -> Iterator[FileInfo]:
-        for path in sorted(path for path in self._disk.names if _parent(path) == folder):
+        for path in sorted((p for p, _ in self._disk.names.within(folder)), key=str):
             if path in self._disk.names:
                 yield self.info(path)
 
@@ -214,7 +237,8 @@ class VirtualFiles:
 
     def remove(self, path: Path) -> None:
         crash = self._disk.step(writes=False)
-        self._disk.names.pop(path, None)
+        if path in self._disk.names:
+            del self._disk.names[path]
         _die_if(crash)
 
     def sync_file(self, path: Path) -> None:
@@ -226,9 +250,10 @@ class VirtualFiles:
         if path not in disk.folders:
             raise FileNotFoundError(str(path))
         disk.confirm(path)
-        elsewhere = {n: i for n, i in disk.durable_names.items() if _parent(n) != path}
-        here = {n: i for n, i in disk.names.items() if _parent(n) == path}
-        disk.durable_names = elsewhere | here
+        for name, _ in disk.durable_names.within(path):
+            del disk.durable_names[name]
+        for name, inode in disk.names.within(path):
+            disk.durable_names[name] = inode
         disk.durable_folders |= {f for f in disk.folders if _parent(f) == path}
         _die_if(crash)
 

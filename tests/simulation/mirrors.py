@@ -89,7 +89,8 @@ class SimulatedShelf:
         crash = disk.step()
         for known in (disk.names, disk.durable_names):
             for path in [path for path in known if old in path.parents]:
-                known[new / path.relative_to(old)] = known.pop(path)
+                known[new / path.relative_to(old)] = known[path]
+                del known[path]
         for folders in (disk.folders, disk.durable_folders):
             for folder in [f for f in folders if f == old or old in f.parents]:
                 folders.remove(folder)
