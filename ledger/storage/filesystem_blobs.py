@@ -13,7 +13,6 @@ Source: claim 10 (storage interface module).
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from ledger.storage.blob_store import (
     NewBlob,
     StoredBlob,
     check_digest,
+    get_together,
     not_found,
     pack_up,
     packed_or_loose,
@@ -33,24 +33,7 @@ from ledger.storage.event_log import BlobLocation
 from ledger.storage.files import Files, SystemFiles
 
 _ABANDONED_TEMPORARY_S: Final = 24 * 3600.0
-_RUN_BYTES: Final = 8 * 1024 * 1024
-"""Most that one read brings into memory, but for a single larger blob."""
 _LOOSE_FOLDERS: Final = tuple(f"{number:02x}" for number in range(256))
-
-
-def _runs(locations: Sequence[BlobLocation]) -> Iterator[list[BlobLocation]]:
-    """Divide the blobs of one pack into runs that lie end to end."""
-    run: list[BlobLocation] = []
-    size_bytes = 0
-    for location in sorted(locations, key=lambda one: one.offset_bytes):
-        follows = run and run[-1].offset_bytes + run[-1].length_bytes == location.offset_bytes
-        if run and (not follows or size_bytes >= _RUN_BYTES):
-            yield run
-            run, size_bytes = [], 0
-        run.append(location)
-        size_bytes += location.length_bytes
-    if run:
-        yield run
 
 
 def _random_name() -> str:
@@ -118,28 +101,10 @@ class FilesystemBlobStore:
         )
 
     def get_many(self, locations: Sequence[BlobLocation]) -> dict[str, bytes]:
-        packs: dict[str, list[BlobLocation]] = {}
-        for location in locations:
-            packs.setdefault(location.pack, []).append(location)
-        found: dict[str, bytes] = {}
-        for pack, inside in packs.items():
-            for run in _runs(inside):
-                found.update(self._read_run(pack, run))
-        return found
+        def read(pack: str, start: int, size_bytes: int) -> bytes:
+            return self._files.read(self._pack(pack), start, size_bytes)
 
-    def _read_run(self, pack: str, run: Sequence[BlobLocation]) -> Iterator[tuple[str, bytes]]:
-        """Read blobs that lie end to end, by one read."""
-        start = run[0].offset_bytes
-        size_bytes = run[-1].offset_bytes + run[-1].length_bytes - start
-        try:
-            data = self._files.read(self._pack(pack), start, size_bytes)
-        except FileNotFoundError:
-            return
-        for location in run:
-            at = location.offset_bytes - start
-            blob = data[at : at + location.length_bytes]
-            if hashlib.sha256(blob).hexdigest() == location.digest:
-                yield location.digest, blob
+        return get_together(read, locations)
 
     def has(self, digest: str) -> bool:
         target = self._loose(digest)

@@ -17,7 +17,7 @@ from ledger.storage.blob_store import (
     NewBlob,
     StoredBlob,
     check_digest,
-    get_each,
+    get_together,
     not_found,
     pack_up,
     packed_or_loose,
@@ -68,7 +68,10 @@ class S3BlobStore:
         )
 
     def get_many(self, locations: Sequence[BlobLocation]) -> dict[str, bytes]:
-        return get_each(self.get, locations)
+        def read(pack: str, start: int, size_bytes: int) -> bytes:
+            return self._objects.read_part(_pack(pack), start, size_bytes)
+
+        return get_together(read, locations)
 
     def has(self, digest: str) -> bool:
         return self._objects.exists(_loose(digest))
