@@ -15,7 +15,9 @@ Source: claim 10; RFC 9162 section 2.1; C2SP tlog-checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -24,7 +26,7 @@ import msgspec
 import zstandard
 from eventsourcing.persistence import IntegrityError
 
-from ledger.checkpoint import read_log_name
+from ledger.checkpoint import log_key, read_log_name
 from ledger.configuration import Configuration
 from ledger.errors import CallerError, ConflictError, CorruptionError, NotFoundError
 from ledger.events import decode
@@ -80,11 +82,6 @@ class ArchiveReport(msgspec.Struct, frozen=True, kw_only=True):
     new_recordings: int
     absent: int
     """Recordings that the new events name and the server has not, or not any more."""
-
-
-def is_archive(directory: Path) -> bool:
-    """Is this the directory of an archive?"""
-    return (directory / SEGMENTS).is_dir()
 
 
 def write_archive(
@@ -237,6 +234,29 @@ def unpack(place: ArchivePlace, target: Path) -> LogCopy:
         copy.close()
         raise
     return copy
+
+
+@contextmanager
+def archive_as_log(config: Configuration, place: ArchivePlace) -> Iterator[Configuration]:
+    """Give a configuration under which this server's log is the one in its archive.
+
+    Raises CorruptionError when the server did not sign for that, and what `unpack` raises.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="vmledger-archive-") as folder,
+        closing(unpack(place, Path(folder))) as copy,
+    ):
+        head = copy.recorder.head()
+        text = copy.checkpoint.read(head)
+        key = log_key(config.server, head.incarnation, config.directory.own.public_key)
+        if text is None or not parse_note(text).is_signed_by(key):
+            raise CorruptionError(
+                f"{config.server} did not sign for the {head.position} events of the archive",
+                place=_where(place, place.segments()[-1]),
+                advice="it is another server's archive, or somebody changed it",
+            )
+        stores = msgspec.structs.replace(config.stores, events=copy.url)
+        yield msgspec.structs.replace(config, stores=stores)
 
 
 def _where(place: ArchivePlace, name: str) -> str:

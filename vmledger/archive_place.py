@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ledger.errors import CallerError, ConflictError
+from ledger.errors import CallerError, ConflictError, NotFoundError
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.files import SystemFiles, write_durably
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
@@ -114,15 +114,22 @@ def _lock(directory: Path, name: str) -> DataLock:
         raise ConflictError(f"the archive in {name} is being written; wait for its end") from error
 
 
+def is_archive(directory: Path) -> bool:
+    """Is this the directory of an archive?"""
+    return (directory / SEGMENTS).is_dir()
+
+
 def is_bucket(name: str) -> bool:
     """Does this name a bucket?"""
     return name.startswith(_S3)
 
 
 def open_place(name: str, lock: Path | None = None) -> ArchivePlace:
-    """Open the archive in DIRECTORY or ``s3://BUCKET/PREFIX?endpoint=URL``; makes a directory.
+    """Open the archive in DIRECTORY or ``s3://BUCKET/PREFIX?endpoint=URL``.
 
-    ``lock`` is a directory of the server that writes. Raises CallerError for another URL.
+    ``lock`` is a directory of the server that writes, and begins an archive where there is none;
+    without it the archive is only read. Raises CallerError for another URL, NotFoundError for a
+    directory that is to be read and holds no archive.
     """
     if is_bucket(name):
         store = open_s3(name)
@@ -132,4 +139,6 @@ def open_place(name: str, lock: Path | None = None) -> ArchivePlace:
         return BucketPlace(name.split("?", maxsplit=1)[0], S3Objects(store), blobs, lock)
     if "://" in name:
         raise CallerError(f"{name!r} is neither a directory nor s3://BUCKET/PREFIX?endpoint=URL")
+    if lock is None and not is_archive(Path(name)):
+        raise NotFoundError(f"{name} is no archive: there is no {SEGMENTS}/ in it")
     return DirectoryPlace(Path(name))

@@ -28,8 +28,8 @@ from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_recorder
 from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
 from ledger.storage.vault import Vault
-from vmledger.archive import is_archive, unpack
-from vmledger.archive_place import is_bucket, open_place
+from vmledger.archive import unpack
+from vmledger.archive_place import is_archive, is_bucket, open_place
 from vmledger.data_lock import DataLock
 from vmledger.peer_links import open_link
 from vmledger.recovery import Recovery

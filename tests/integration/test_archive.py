@@ -94,6 +94,9 @@ def test_lost_server_comes_back_from_a_bucket(tmp_path):
                 left.append(client.leave("1001", wav(1200 + second, level=3))["message_id"])
                 told = run("archive", place, "--json", **credentials).json
                 assert (told["new_recordings"], told["absent"]) == (1, 0)
+        sound = run("log", "verify", "--archive", place, "--blobs", "--json", **credentials).json
+        assert sound["log"]["position"] == told["position"]
+        assert (sound["blobs"]["checked"], sound["blobs"]["missing"]) == (2, [])
         lose(files["alpha"])
         refused = run("recover", tmp_path / "alpha", "--from", place, code=None)
         assert refused.code != 0
@@ -112,6 +115,27 @@ def test_lost_server_comes_back_from_a_bucket(tmp_path):
         refused = run("recover", tmp_path / "alpha", "--from", place, code=None, **credentials)
         assert refused.code != 0
         assert "s3://calls/of/alpha/segments/" in refused.err
+
+
+def test_archive_is_verified_where_it_lies(archived, tmp_path):
+    run, archive, _, left = archived
+    sound = run("log", "verify", "--archive", archive, "--blobs", "--json").json
+    assert sound["blobs"]["checked"] == len(left)
+    copy = tmp_path / "copy"
+    shutil.copytree(archive, copy)
+    spoil(next((copy / "blobs").rglob("*.pack")))
+    assert "damaged: " in run("log", "verify", "--archive", copy, "--blobs", code=1).out
+    assert "is no archive" in run("log", "verify", "--archive", tmp_path / "typo", code=None).err
+    both = run("log", "verify", "--archive", copy, "--copy-of", "bravo", code=2)
+    assert "either --copy-of or --archive" in both.err
+
+
+def test_archive_of_another_server_is_not_taken_for_ones_own(archived):
+    run, archive, _, _ = archived
+    bravo = CommandLine(run.folder, run.folder / "bravo" / "vmledger.toml")
+    refused = bravo("log", "verify", "--archive", archive, code=None)
+    assert refused.code != 0
+    assert "bravo did not sign for the" in refused.err
 
 
 def spoil(path: Path) -> None:

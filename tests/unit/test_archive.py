@@ -7,7 +7,7 @@ import pytest
 import zstandard
 from obstore.store import MemoryStore
 
-from ledger.errors import CallerError, ConflictError, CorruptionError
+from ledger.errors import CallerError, ConflictError, CorruptionError, NotFoundError
 from ledger.storage.memory_blobs import MemoryBlobStore
 from ledger.storage.s3_objects import S3Objects
 from vmledger.archive import unpack
@@ -73,6 +73,12 @@ def test_archive_has_one_writer_at_a_time(tmp_path, kind):
 def test_doubtful_place_is_refused(name):
     with pytest.raises(CallerError):
         open_place(name)
+
+
+def test_directory_that_is_to_be_read_must_be_an_archive(tmp_path):
+    with pytest.raises(NotFoundError, match="is no archive"):
+        open_place(str(tmp_path / "typo"))
+    assert not (tmp_path / "typo").exists()
 
 
 NAME = f"{1:020}-{9:020}.segment"

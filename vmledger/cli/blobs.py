@@ -14,6 +14,7 @@ import typer
 
 from ledger.configuration import Configuration
 from ledger.storage.blob_care import GcReport, VerifyReport, gc, verify
+from ledger.storage.blob_store import BlobStore
 from ledger.storage.event_log import LogRecorder
 from ledger.storage.open_blob_store import open_blob_store
 from vmledger.cli.options import ConfigOption, JsonOption, load_config
@@ -40,13 +41,17 @@ def verify_blobs(config: ConfigOption = None, as_json: JsonOption = False) -> No
         raise typer.Exit(1)
 
 
-def verify_all(config: Configuration) -> VerifyReport:
-    """Verify every blob that the log says must be here, with a progress bar."""
+def verify_all(config: Configuration, blobs: BlobStore | None = None) -> VerifyReport:
+    """Verify every blob that the log says must be here, with a progress bar.
+
+    ``blobs``: where they lie, if not where the configuration says.
+    """
     with open_log(config) as recorder:
         needed = _needed(config, recorder)
         locations = recorder.locate_blobs(sorted(needed))
     with _progress("recordings", len(needed)) as advance:
-        return verify(open_blob_store(config.stores.blobs), sorted(needed), locations, advance)
+        store = blobs or open_blob_store(config.stores.blobs)
+        return verify(store, sorted(needed), locations, advance)
 
 
 def _needed(config: Configuration, recorder: LogRecorder) -> set[str]:

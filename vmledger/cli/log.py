@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -49,6 +50,7 @@ from vmledger.witnessed import read_cosigned, server_keys
 
 if TYPE_CHECKING:
     from ledger.migration.log_diff import LogDiff
+    from ledger.storage.blob_store import BlobStore
 
 _PAGE: Final = 1000
 _FOLLOW_POLL_S: Final = 0.2
@@ -123,6 +125,14 @@ def verify(
             "--copy-of", metavar="SERVER", help="Verify the copy that is kept here of its log."
         ),
     ] = None,
+    archive: Annotated[
+        str | None,
+        typer.Option(
+            "--archive",
+            metavar="PLACE",
+            help="Verify this server's archive in a directory or s3://BUCKET/PREFIX?endpoint=URL.",
+        ),
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -138,27 +148,26 @@ def verify(
 
     loaded = load_config(config)
     master = open_master_key(loaded.identity) if copy_of is None else None
-    if copy_of is not None:
-        loaded = _copy_as_stores(loaded, copy_of)
-    events = loaded.stores.events
-    with (
-        open_log(loaded) as recorder,
-        open_checkpoints(loaded) as checkpoints,
-        progress_bar() as bar,
-    ):
-        task = bar.add_task("log", total=None)
-        faults = check_rows(events) + (check_keys(events, master) if master is not None else [])
-        rows = checkpoints.all()  # before the log is read: none may be newer than its end
-        verification = verify_log(
-            recorder,
-            lambda done, total: bar.update(task, completed=done, total=total),
-            server=loaded.server,
-            keys=server_keys(loaded),
-            checkpoints=rows,
-            faults=faults,
-            url=events,
-        )
-    report = verify_all(loaded) if with_blobs and verification.is_intact else None
+    with _log_to_verify(loaded, copy_of, archive) as (loaded, blobs):
+        events = loaded.stores.events
+        with (
+            open_log(loaded) as recorder,
+            open_checkpoints(loaded) as checkpoints,
+            progress_bar() as bar,
+        ):
+            task = bar.add_task("log", total=None)
+            faults = check_rows(events) + (check_keys(events, master) if master is not None else [])
+            rows = checkpoints.all()  # before the log is read: none may be newer than its end
+            verification = verify_log(
+                recorder,
+                lambda done, total: bar.update(task, completed=done, total=total),
+                server=loaded.server,
+                keys=server_keys(loaded),
+                checkpoints=rows,
+                faults=faults,
+                url=events,
+            )
+        report = verify_all(loaded, blobs) if with_blobs and verification.is_intact else None
     if as_json:
         print_json({"log": verification, "blobs": report})
     else:
@@ -167,6 +176,26 @@ def verify(
             print_verification(report)
     if not verification.is_intact or (report is not None and not report.is_sound):
         raise typer.Exit(1)
+
+
+@contextmanager
+def _log_to_verify(
+    config: Configuration, copy_of: str | None, archive: str | None
+) -> Iterator[tuple[Configuration, BlobStore | None]]:
+    """Give a configuration with the log that is meant, and its recordings if they lie elsewhere."""
+    if copy_of is not None and archive is not None:
+        raise CallerError("say either --copy-of or --archive")
+    if archive is not None:
+        from vmledger.archive import archive_as_log  # noqa: PLC0415 - takes long to import
+        from vmledger.archive_place import open_place  # noqa: PLC0415 - as above
+
+        place = open_place(archive)
+        with archive_as_log(config, place) as found:
+            yield found, place.blobs
+    elif copy_of is not None:
+        yield _copy_as_stores(config, copy_of), None
+    else:
+        yield config, None
 
 
 def _copy_as_stores(config: Configuration, server: str) -> Configuration:
