@@ -59,12 +59,7 @@ from ledger.migration.log_source import (
 )
 from ledger.migration.page_reader import expect_signed
 from ledger.migration.travelling_keys import CALL_RECEIVED, is_sealed_call
-from ledger.migration.wire import (
-    CopyState,
-    LogState,
-    LogStateRequest,
-    TrackedRow,
-)
+from ledger.migration.wire import CopyState, LogState, LogStateRequest, TrackedRow
 from ledger.offload import Offload
 from ledger.storage.event_log import Append, LogHead, LogRecorder
 from ledger.storage.mapper import to_stored_event

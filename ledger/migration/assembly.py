@@ -35,7 +35,8 @@ from ledger.journey import Journey, Stage, in_care_of, journey_of
 from ledger.migration.audience import AnyEvent, Role, StreamKind
 from ledger.migration.erasure_answers import answer_to_record
 from ledger.migration.examination import Examined, ForeignEvent, RefusedError
-from ledger.migration.wire import Refusal, RefusalReason
+from ledger.migration.refusal_reason import RefusalReason
+from ledger.migration.wire import Refusal
 from ledger.storage.event_log import LogEntry
 from ledger.storage.mapper import to_stored_event
 

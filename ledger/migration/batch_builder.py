@@ -28,6 +28,7 @@ from ledger.migration.audience import (
     build_shipment,
     may_be_for,
 )
+from ledger.migration.refusal_reason import RefusalReason
 from ledger.migration.travelling_keys import find_keys, seal_found
 from ledger.migration.wire import (
     MAX_BODY_BYTES,
@@ -35,9 +36,8 @@ from ledger.migration.wire import (
     MAX_HEADER_BYTES,
     BatchHeader,
     BlobEntry,
-    RefusalReason,
-    encode_batch,
 )
+from ledger.migration.wire_bytes import encode_batch
 from ledger.offload import Offload
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.event_log import BlobLocation, LogEntry

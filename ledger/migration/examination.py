@@ -44,8 +44,9 @@ from ledger.migration.audience import (
     role_of,
     stored_of,
 )
+from ledger.migration.refusal_reason import RefusalReason
 from ledger.migration.travelling_keys import CALL_RECEIVED
-from ledger.migration.wire import Batch, Parcel, Refusal, RefusalReason
+from ledger.migration.wire import Batch, Parcel, Refusal
 from ledger.pin import read_verifier
 from ledger.sealing import MessageKey
 from ledger.storage import stored_form

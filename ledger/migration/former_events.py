@@ -25,12 +25,7 @@ from ledger.events import (
     decode,
 )
 from ledger.migration.audience import TRAVELLING, calls_in, profile_blobs
-from ledger.migration.wire import (
-    MAX_RECALLED,
-    RecallAnswer,
-    RecalledEvent,
-    TrackedRow,
-)
+from ledger.migration.wire import MAX_RECALLED, RecallAnswer, RecalledEvent, TrackedRow
 from ledger.storage.event_log import LogEntry
 from ledger.storage.group_commit import EventLog
 from ledger.storage.vault import FoundKey

@@ -75,11 +75,8 @@ from ledger.migration.wire import (
     StoryRequest,
     TrackedRow,
     WitnessRequest,
-    decode_batch,
-    decode_request,
-    encode_answer,
-    encode_blobs,
 )
+from ledger.migration.wire_bytes import decode_batch, decode_request, encode_answer, encode_blobs
 from ledger.migration.witness import Witness
 from ledger.offload import Offload
 from ledger.sealing import MessageKey, WrappedKey

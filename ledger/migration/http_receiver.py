@@ -32,7 +32,8 @@ from ledger.migration.home import Receiver
 from ledger.migration.http_link import PREFIX
 from ledger.migration.http_signature import SignatureCheck, check_body
 from ledger.migration.link import Route
-from ledger.migration.wire import MAX_BODY_BYTES, MEDIA_TYPE, Busy, encode_answer
+from ledger.migration.wire import MAX_BODY_BYTES, MEDIA_TYPE, Busy
+from ledger.migration.wire_bytes import encode_answer
 from ledger.offload import Offload
 from ledger.storage.disk_room import DiskRoom
 

@@ -44,10 +44,8 @@ from ledger.migration.wire import (
     StoryRequest,
     Witnessed,
     WitnessRequest,
-    decode_answer,
-    decode_blobs,
-    encode_request,
 )
+from ledger.migration.wire_bytes import decode_answer, decode_blobs, encode_request
 from ledger.offload import Offload
 
 _Wanted = TypeVar("_Wanted", bound=Message)

@@ -42,9 +42,9 @@ from ledger.ids import MailboxAddress, mailbox_stream_id
 from ledger.journey import Journey, Stage
 from ledger.mailbox import HomeClaim, home_claim_of
 from ledger.migration.known_homes import HOME_TOPICS, read_home_events
+from ledger.migration.refusal_reason import RefusalReason
 from ledger.migration.settlement import MAILBOX_MOVED, Settlement
 from ledger.migration.unsettled import find_unsettled
-from ledger.migration.wire import RefusalReason
 from ledger.storage.event_log import LogEntry
 from ledger.storage.group_commit import EventLog
 

@@ -53,8 +53,9 @@ from ledger.migration.protocol import (
 )
 from ledger.migration.reachability import ExchangeObserver
 from ledger.migration.receipts import verify_receipt
+from ledger.migration.refusal_reason import RefusalReason
 from ledger.migration.settlement import Outcome, Settlement
-from ledger.migration.wire import Accepted, ContactRequest, Gap, Refusal, RefusalReason
+from ledger.migration.wire import Accepted, ContactRequest, Gap, Refusal
 from ledger.offload import Offload
 from ledger.storage.blob_store import BlobStore
 from ledger.storage.group_commit import EventLog

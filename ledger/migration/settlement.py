@@ -38,7 +38,8 @@ from ledger.migration.audience import SENDS, AnyEvent, stored_of
 from ledger.migration.batch_builder import Delivery
 from ledger.migration.erased_messages import erase_what_came_meanwhile
 from ledger.migration.erasure_answers import answers_to_record
-from ledger.migration.wire import Refusal, RefusalReason
+from ledger.migration.refusal_reason import RefusalReason
+from ledger.migration.wire import Refusal
 from ledger.storage.group_commit import EventLog
 
 _ATTEMPTS: Final = 10

@@ -1,29 +1,15 @@
-"""What two servers say to each other, and its bytes.
+"""What two servers say to each other. How it becomes bytes: `ledger.migration.wire_bytes`.
 
-A message is ``VML``, one letter for its kind, one byte for the version, the length of a zstd frame
-(4 bytes, big-endian), that frame, and for a batch the blobs it announces, end to end. The frame
-carries its content size and a checksum, so a damaged message is noticed on any transport. Inside is
-JSON; the events in it are the very bytes that their server recorded.
-
-Reading is strict: an unknown field, a size above its bound, a blob that is not what its digest
-says, or one byte too few or too many is a PeerError that says what is wrong. Nothing is allocated
-because a length field asks for it.
-
-Source: claims 4, 7 and 8; RFC 8878 (zstd frames).
+Source: claims 4, 7 and 8.
 """
 
 from __future__ import annotations
 
-import hashlib
-import threading
-from collections.abc import Sequence
-from typing import Annotated, Final, NamedTuple, TypeAlias, TypeVar
+from typing import Annotated, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 import msgspec
-import zstandard
 
-from ledger.errors import PeerError
 from ledger.events import MAX_POSITION, Digest, Position, Receipt, ServerId
 from ledger.key_transport import sealed_bytes
 from ledger.storage.peer_cursors import MAX_MARKS, HomeMark
@@ -53,10 +39,6 @@ MAX_BLOB_ANSWER_BYTES: Final = 10 * 1024 * 1024
 
 STRETCH_EVENTS: Final = 4096
 """Events in one stretch of a log that is compared."""
-
-_MAGIC: Final = b"VML"
-_PREFIX_BYTES: Final = 9
-_LEVEL: Final = 1
 
 Size: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_BODY_BYTES)]
 Note: TypeAlias = Annotated[str, msgspec.Meta(max_length=4096)]
@@ -533,175 +515,3 @@ Answer: TypeAlias = (
     | LogState
     | LogPage
 )
-
-
-class RefusalReason:
-    """Stable words: they are stored in `MigrationRefused` and shown to operators."""
-
-    NOT_MY_MAILBOX: Final = "not-my-mailbox"
-    """The configuration there names another home."""
-    NOT_ITS_MAILBOX: Final = "not-its-mailbox"
-    """A mailbox's own events, from a server that is not its home."""
-    BAD_EVENTS: Final = "bad-events"
-    """The events break their own rules, or those of their stream."""
-    BAD_AUDIO: Final = "bad-audio"
-    """The recording is not what its event says."""
-    UNKNOWN_TOPIC: Final = "unknown-topic"
-    """The event that says what to do is of a newer program."""
-    FORBIDDEN_TOPIC: Final = "forbidden-topic"
-    """An event that no other server may record."""
-    CONFLICT: Final = "conflict"
-    """Another event stands at that place of the stream already."""
-    AUDIO_MISSING: Final = "audio-missing"
-    """The recording is not in the origin's store, and not at the home."""
-    AUDIO_CORRUPT: Final = "audio-corrupt"
-    """The recording in the origin's store is not what it was."""
-    KEY_MISSING: Final = "key-missing"
-    """What the origin sent is sealed, and neither of the two has its key."""
-    KEY_DESTROYED: Final = "key-destroyed"
-    """The home destroyed the key of the call, and this message of it is new there."""
-    STILL_NEEDED: Final = "still-needed"
-    """A call is to be erased, and a message of it that is not erased waits there."""
-    REJECTED: Final = "rejected"
-    """The peer cannot bear the message, and cannot say why."""
-    TOO_LARGE: Final = "too-large"
-    """Larger than a message between servers may be."""
-
-
-_REQUEST: Final = b"r"
-_ANSWER: Final = b"a"
-_BATCH: Final = b"b"
-_BLOBS: Final = b"d"
-_ENCODER: Final = msgspec.json.Encoder()
-_REQUESTS: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
-_ANSWERS: Final[msgspec.json.Decoder[Answer]] = msgspec.json.Decoder(Answer)
-_HEADERS: Final = msgspec.json.Decoder(BatchHeader)
-_BLOBS_HEADERS: Final = msgspec.json.Decoder(BlobsHeader)
-_T = TypeVar("_T")
-
-
-def encode_request(request: Request) -> bytes:
-    """Give the bytes of a question."""
-    return _seal(_REQUEST, request)
-
-
-def encode_answer(answer: Answer) -> bytes:
-    """Give the bytes of an answer."""
-    return _seal(_ANSWER, answer)
-
-
-def encode_batch(header: BatchHeader, blobs: Sequence[bytes]) -> bytes:
-    """Give the bytes of a batch; ``blobs`` are in the order of ``header.blobs``."""
-    assert [entry.size_bytes for entry in header.blobs] == [len(blob) for blob in blobs]
-    return b"".join((_seal(_BATCH, header), *blobs))
-
-
-def decode_request(data: bytes, peer: str) -> Request:
-    """Read a question; raises PeerError."""
-    return _read_alone(_REQUEST, data, _REQUESTS, peer)
-
-
-def decode_answer(data: bytes, peer: str) -> Answer:
-    """Read an answer; raises PeerError."""
-    return _read_alone(_ANSWER, data, _ANSWERS, peer)
-
-
-def decode_batch(data: bytes, peer: str) -> Batch:
-    """Read a batch and check its blobs against their digests; raises PeerError.
-
-    Takes time in proportion to the size: call it off the event loop.
-    """
-    header, at = _read_frame(_BATCH, data, _HEADERS, peer)
-    return Batch(header, _read_blobs(header.blobs, data, at, peer))
-
-
-def encode_blobs(blobs: Blobs) -> bytes:
-    """Give the bytes of an answer that carries blobs."""
-    entries = tuple(BlobEntry(digest, len(data)) for digest, data in blobs.blobs.items())
-    header = BlobsHeader(blobs=entries, absent=blobs.absent)
-    return b"".join((_seal(_BLOBS, header), *blobs.blobs.values()))
-
-
-def decode_blobs(data: bytes, peer: str) -> Blobs | Answer:
-    """Read an answer that may carry blobs, and check them against their digests.
-
-    Raises PeerError. Takes time in proportion to the size: call it off the event loop.
-    """
-    if data[:4] != _MAGIC + _BLOBS:
-        return decode_answer(data, peer)
-    header, at = _read_frame(_BLOBS, data, _BLOBS_HEADERS, peer)
-    return Blobs(_read_blobs(header.blobs, data, at, peer), header.absent)
-
-
-def _read_blobs(entries: Sequence[BlobEntry], data: bytes, at: int, peer: str) -> dict[str, bytes]:
-    if sum(entry.size_bytes for entry in entries) != len(data) - at:
-        raise PeerError("the message is not as long as its blobs", peer=peer)
-    blobs: dict[str, bytes] = {}
-    for entry in entries:
-        blob = data[at : at + entry.size_bytes]
-        if hashlib.sha256(blob).hexdigest() != entry.digest:
-            raise PeerError(f"blob {entry.digest} was damaged on its way", peer=peer)
-        if entry.digest in blobs:
-            raise PeerError(f"blob {entry.digest} is in the message twice", peer=peer)
-        blobs[entry.digest] = blob
-        at += entry.size_bytes
-    return blobs
-
-
-class _Contexts(threading.local):
-    """zstd contexts of one thread: two threads in one context crash the process.
-
-    Kept, because to make one costs ten times as much as to compress a question with it.
-    """
-
-    def __init__(self) -> None:
-        self.compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
-        self.decompressor = zstandard.ZstdDecompressor()
-
-
-_contexts: Final = _Contexts()
-
-
-def _seal(kind: bytes, message: Message) -> bytes:
-    frame = _contexts.compressor.compress(_ENCODER.encode(message))
-    return b"".join((_MAGIC, kind, bytes([VERSION]), len(frame).to_bytes(4, "big"), frame))
-
-
-def _read_alone(kind: bytes, data: bytes, decoder: msgspec.json.Decoder[_T], peer: str) -> _T:
-    message, end = _read_frame(kind, data, decoder, peer)
-    if end != len(data):
-        raise PeerError(f"{len(data) - end} bytes follow the message", peer=peer)
-    return message
-
-
-def _read_frame(
-    kind: bytes, data: bytes, decoder: msgspec.json.Decoder[_T], peer: str
-) -> tuple[_T, int]:
-    if len(data) > MAX_BODY_BYTES:
-        raise PeerError(f"the message is longer than {MAX_BODY_BYTES} bytes", peer=peer)
-    if len(data) < _PREFIX_BYTES or data[:4] != _MAGIC + kind:
-        raise PeerError("this is no message of the expected kind", peer=peer)
-    if data[4] != VERSION:
-        raise PeerError(
-            f"the message is of version {data[4]}, this server speaks {VERSION}; "
-            "bring both servers to the same release",
-            peer=peer,
-        )
-    end = _PREFIX_BYTES + int.from_bytes(data[5:_PREFIX_BYTES], "big")
-    if end > len(data):
-        raise PeerError("the message is cut", peer=peer)
-    try:
-        return decoder.decode(_decompress(data[_PREFIX_BYTES:end])), end
-    except (zstandard.ZstdError, ValueError, RecursionError) as error:
-        raise PeerError(f"the message cannot be read: {error}", peer=peer) from error
-
-
-def _decompress(frame: bytes) -> bytes:
-    """Give what the frame holds; ZstdError or ValueError for anything but one whole frame."""
-    parameters = zstandard.get_frame_parameters(frame)
-    if parameters.content_size > MAX_HEADER_BYTES or not parameters.has_checksum:
-        raise ValueError("its frame is too large, of no stated size or has no checksum")
-    content = _contexts.decompressor.decompress(frame, allow_extra_data=False)
-    if len(content) != parameters.content_size:
-        raise ValueError("its frame is not as long as it says")
-    return content

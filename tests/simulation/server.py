@@ -36,7 +36,8 @@ from ledger.migration.mirroring import Mirroring
 from ledger.migration.origin import OriginParts
 from ledger.migration.reachability import Observers, Reachability
 from ledger.migration.settlement import Settlement
-from ledger.migration.wire import Busy, encode_answer
+from ledger.migration.wire import Busy
+from ledger.migration.wire_bytes import encode_answer
 from ledger.migration.witness import Witness
 from ledger.pin import ScryptCost
 from ledger.sealing import MasterKey

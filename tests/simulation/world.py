@@ -22,7 +22,7 @@ from ledger.errors import (
     TransientError,
 )
 from ledger.identity import verify_signature
-from ledger.migration.wire import decode_answer
+from ledger.migration.wire_bytes import decode_answer
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.memory import LogImage
 from ledger.storage.merkle import Frontier

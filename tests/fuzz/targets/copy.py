@@ -36,12 +36,8 @@ from ledger.migration.link import PeerClient, Route
 from ledger.migration.log_reading import own_word, read_blobs, read_page, read_state
 from ledger.migration.log_source import LogTarget, PeerSource
 from ledger.migration.mirroring import Mirror
-from ledger.migration.wire import (
-    Blobs,
-    BlobsRequest,
-    LogPageRequest,
-    LogState,
-    LogStateRequest,
+from ledger.migration.wire import Blobs, BlobsRequest, LogPageRequest, LogState, LogStateRequest
+from ledger.migration.wire_bytes import (
     decode_answer,
     decode_blobs,
     decode_request,

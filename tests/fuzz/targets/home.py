@@ -35,17 +35,8 @@ from ledger.migration.audience import SENDS
 from ledger.migration.home import Receiver
 from ledger.migration.known_homes import load_homes
 from ledger.migration.link import Route
-from ledger.migration.wire import (
-    Accepted,
-    Batch,
-    Busy,
-    ContactRequest,
-    Gap,
-    Rejected,
-    decode_answer,
-    decode_batch,
-    encode_request,
-)
+from ledger.migration.wire import Accepted, Batch, Busy, ContactRequest, Gap, Rejected
+from ledger.migration.wire_bytes import decode_answer, decode_batch, encode_request
 from ledger.pin import ScryptCost, make_verifier
 from ledger.sealing import KEY_BYTES, MessageKey
 from ledger.storage import stored_form

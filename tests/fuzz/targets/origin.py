@@ -22,7 +22,7 @@ from ledger.errors import TransientError
 from ledger.events import MessageMigrated, MigrationRefused, Receipt
 from ledger.migration.link import Route
 from ledger.migration.receipts import sign_receipt, verify_receipt
-from ledger.migration.wire import decode_answer, decode_batch, decode_request
+from ledger.migration.wire_bytes import decode_answer, decode_batch, decode_request
 from tests.fuzz.documents import read_list
 from tests.fuzz.frames import seal
 from tests.fuzz.loops import Unexpected

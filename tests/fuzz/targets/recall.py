@@ -36,7 +36,8 @@ from ledger.events import (
 from ledger.ids import MailboxAddress, mailbox_stream_id
 from ledger.migration.known_homes import load_homes
 from ledger.migration.link import Route
-from ledger.migration.wire import BlobAnswer, RecallAnswer, decode_answer, decode_request
+from ledger.migration.wire import BlobAnswer, RecallAnswer
+from ledger.migration.wire_bytes import decode_answer, decode_request
 from ledger.pin import ScryptCost, make_verifier
 from ledger.storage import stored_form
 from tests.fuzz.documents import read_list

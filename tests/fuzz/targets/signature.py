@@ -15,7 +15,8 @@ from typing import Any
 from ledger.configuration import Limits
 from ledger.migration.http_receiver import ReplicationApp
 from ledger.migration.http_signature import sign_request
-from ledger.migration.wire import MEDIA_TYPE, MissingRequest, encode_request
+from ledger.migration.wire import MEDIA_TYPE, MissingRequest
+from ledger.migration.wire_bytes import encode_request
 from ledger.storage.disk_room import DiskRoom
 from tests.fuzz.servers import StandingClock, receiver_of
 from tests.fuzz.target import Target

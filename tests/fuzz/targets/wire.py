@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from ledger.errors import PeerError
-from ledger.migration import wire
+from ledger.migration import wire, wire_bytes
 from ledger.storage.peer_cursors import HomeMark
 from tests.fuzz.frames import seal
 from tests.fuzz.target import Target
@@ -128,11 +128,11 @@ BATCH = wire.BatchHeader(
 
 def seeds() -> list[bytes]:
     empty = msgspec.structs.replace(BATCH, blobs=())
-    sealed = [*map(wire.encode_request, REQUESTS), *map(wire.encode_answer, ANSWERS)]
+    sealed = [*map(wire_bytes.encode_request, REQUESTS), *map(wire_bytes.encode_answer, ANSWERS)]
     plain = [msgspec.json.encode(message) for message in (*REQUESTS, *ANSWERS, empty)]
-    batches = [wire.encode_batch(BATCH, [BLOB]), wire.encode_batch(empty, [])]
+    batches = [wire_bytes.encode_batch(BATCH, [BLOB]), wire_bytes.encode_batch(empty, [])]
     no_blobs = msgspec.json.encode(wire.BlobsHeader(blobs=(), absent=(ROOT,)))
-    return [*sealed, *batches, wire.encode_blobs(BLOBS), *plain, no_blobs]
+    return [*sealed, *batches, wire_bytes.encode_blobs(BLOBS), *plain, no_blobs]
 
 
 def run(data: bytes) -> bool:
@@ -152,13 +152,13 @@ def _is_read(reader, data: bytes) -> bool:
 
 
 def _request(data: bytes) -> None:
-    message = wire.decode_request(data, "alpha")
-    assert wire.decode_request(wire.encode_request(message), "alpha") == message
+    message = wire_bytes.decode_request(data, "alpha")
+    assert wire_bytes.decode_request(wire_bytes.encode_request(message), "alpha") == message
 
 
 def _answer(data: bytes) -> None:
-    message = wire.decode_answer(data, "alpha")
-    again = wire.decode_answer(wire.encode_answer(message), "alpha")
+    message = wire_bytes.decode_answer(data, "alpha")
+    again = wire_bytes.decode_answer(wire_bytes.encode_answer(message), "alpha")
     # Events are compared as bytes.
     assert (type(again), _json(again)) == (type(message), _json(message))
 
@@ -168,15 +168,17 @@ def _json(message: wire.Message) -> bytes:
 
 
 def _batch(data: bytes) -> None:
-    batch = wire.decode_batch(data, "alpha")
-    again = wire.decode_batch(wire.encode_batch(batch.header, list(batch.blobs.values())), "alpha")
+    batch = wire_bytes.decode_batch(data, "alpha")
+    again = wire_bytes.decode_batch(
+        wire_bytes.encode_batch(batch.header, list(batch.blobs.values())), "alpha"
+    )
     assert _told(again) == _told(batch)
 
 
 def _blobs(data: bytes) -> None:
-    answer = wire.decode_blobs(data, "alpha")
+    answer = wire_bytes.decode_blobs(data, "alpha")
     if isinstance(answer, wire.Blobs):
-        assert wire.decode_blobs(wire.encode_blobs(answer), "alpha") == answer
+        assert wire_bytes.decode_blobs(wire_bytes.encode_blobs(answer), "alpha") == answer
 
 
 def _told(batch: wire.Batch) -> tuple:

@@ -35,11 +35,8 @@ from ledger.migration.wire import (
     Parcel,
     Rejected,
     WireEvent,
-    decode_answer,
-    decode_batch,
-    encode_batch,
-    encode_request,
 )
+from ledger.migration.wire_bytes import decode_answer, decode_batch, encode_batch, encode_request
 from ledger.storage.event_log import Append, LogEntry
 from ledger.storage.merkle import EMPTY_ROOT
 from ledger.storage.peer_cursors import HomeMark

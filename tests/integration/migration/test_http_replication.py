@@ -24,7 +24,8 @@ from ledger.migration.link import Route
 from ledger.migration.protocol import OriginState
 from ledger.migration.receipts import verify_receipt
 from ledger.migration.tls import client_context, server_context
-from ledger.migration.wire import MEDIA_TYPE, MissingRequest, decode_answer, encode_request
+from ledger.migration.wire import MEDIA_TYPE, MissingRequest
+from ledger.migration.wire_bytes import decode_answer, encode_request
 from ledger.offload import ThreadOffload
 from ledger.storage.disk_room import DiskRoom
 from ledger.storage.filesystem_blobs import FilesystemBlobStore

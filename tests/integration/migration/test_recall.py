@@ -21,7 +21,7 @@ from ledger.events import (
 from ledger.ids import MailboxAddress, mailbox_stream_id
 from ledger.mailbox import GreetingKind, project
 from ledger.migration.link import PeerClient, Route
-from ledger.migration.wire import decode_answer, encode_answer
+from ledger.migration.wire_bytes import decode_answer, encode_answer
 from ledger.pin import ScryptCost, make_verifier
 from tests.integration.migration.test_profile_parcels import stored as stored_form
 from tests.support.sites import CALLER, Disk, Site, eventually, make_sites, quiet, run

@@ -15,15 +15,8 @@ from ledger.errors import TransientError
 from ledger.events import ForkWitnessed, IncarnationStarted
 from ledger.migration.incarnations import Incarnations
 from ledger.migration.link import Route
-from ledger.migration.wire import (
-    Busy,
-    Cosigned,
-    Rejected,
-    Witnessed,
-    WitnessRequest,
-    decode_answer,
-    encode_request,
-)
+from ledger.migration.wire import Busy, Cosigned, Rejected, Witnessed, WitnessRequest
+from ledger.migration.wire_bytes import decode_answer, encode_request
 from ledger.storage.merkle_proofs import consistency_proof
 from tests.support.sites import Disk, eventually, make_sites, quiet, run
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.errors import PeerError
-from ledger.migration import wire
+from ledger.migration import wire, wire_bytes
 from ledger.migration.wire import (
     BatchHeader,
     BlobEntry,
@@ -19,6 +19,8 @@ from ledger.migration.wire import (
     MissingRequest,
     Parcel,
     WireEvent,
+)
+from ledger.migration.wire_bytes import (
     decode_answer,
     decode_batch,
     decode_request,
@@ -146,7 +148,7 @@ def test_lists_thousands_deep_are_refused():
 
 
 def test_frame_that_would_fill_the_memory_is_refused(monkeypatch):
-    monkeypatch.setattr(wire, "MAX_HEADER_BYTES", 1000)
+    monkeypatch.setattr(wire_bytes, "MAX_HEADER_BYTES", 1000)
     bomb = encode_request(MissingRequest(digests=(ROOT,) * 100))
     assert len(bomb) < 1000
     with pytest.raises(PeerError, match="too large"):
