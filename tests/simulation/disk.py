@@ -22,6 +22,12 @@ def _parent(path: Path) -> Path:
     return path.parent
 
 
+@functools.lru_cache(maxsize=4096)
+def _parents(path: Path) -> tuple[Path, ...]:
+    """Give the folders above a path, the nearest first."""
+    return tuple(path.parents)
+
+
 class Crashed(BaseException):
     """The simulated process dies here. Not an Exception: no product code may catch it."""
 
@@ -127,7 +133,7 @@ class Disk:
             inode.content += bytes(self.rng.randint(0, lost))
 
     def _is_reached(self, folder: Path) -> bool:
-        return all(parent in self.durable_folders for parent in folder.parents)
+        return all(parent in self.durable_folders for parent in _parents(folder))
 
     def is_durable(self, path: Path) -> bool:
         """Would this file, as it is now, outlive a power cut?"""
@@ -136,8 +142,8 @@ class Disk:
             inode is not None
             and self.durable_names.get(path) is inode
             and inode.synced_bytes == len(inode.content)
-            and path.parent in self.durable_folders
-            and self._is_reached(path.parent)
+            and _parent(path) in self.durable_folders
+            and self._is_reached(_parent(path))
         )
 
     def copy(self) -> Disk:
@@ -178,9 +184,9 @@ class VirtualFiles:
 
     def make_directory(self, path: Path) -> None:
         disk = self._disk
-        missing = [folder for folder in (path, *path.parents) if folder not in disk.folders]
+        missing = [folder for folder in (path, *_parents(path)) if folder not in disk.folders]
         # As the real one does: who made the last one that is there may have died before its sync.
-        self._sync_folder_name(missing[-1].parent if missing else path)
+        self._sync_folder_name(_parent(missing[-1]) if missing else path)
         for folder in reversed(missing):
             crash = disk.step()
             disk.folders.add(folder)
@@ -264,7 +270,7 @@ class VirtualFiles:
         _die_if(crash)
 
     def _expect_folder(self, path: Path) -> None:
-        if path.parent not in self._disk.folders:
+        if _parent(path) not in self._disk.folders:
             raise FileNotFoundError(str(path))
 
     def _expect_free(self, path: Path) -> None:

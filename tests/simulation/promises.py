@@ -15,7 +15,7 @@ from ledger.server import StoredMessage
 from ledger.storage.event_log import LogEntry, tracking_name
 from ledger.storage.memory import LogImage
 from tests.simulation.logs import event_of
-from tests.simulation.server import DATA, Machine, Process
+from tests.simulation.server import SPOOL, Machine, Process
 from tests.simulation.sounds import call_of, intact_in
 
 if TYPE_CHECKING:
@@ -131,9 +131,8 @@ def sound_of(stored: bytes) -> UUID | None:
 
 def note_spool(world: World, machine: Machine) -> None:
     """A process died: what its spool holds durably of callers' voices must not vanish."""
-    for path, inode in machine.disk.durable_names.items():
-        is_recording = path.parent == DATA / "spool" and path.suffix == ".zst"
-        if is_recording and machine.disk.names.get(path) is inode:
+    for path, inode in machine.disk.durable_names.within(SPOOL):
+        if path.suffix == ".zst" and machine.disk.names.get(path) is inode:
             received = intact_in(bytes(inode.content[: inode.synced_bytes]), machine.vault)
             if received:
                 world.told.spooled.append((world.now_s, machine.id, UUID(path.stem), received))

@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DATA = Path("/data")
+SPOOL = DATA / "spool"
+_SET_ASIDE = SPOOL / "set-aside"
 NAMES = ("alpha", "bravo", "charlie", "delta")
 
 
@@ -157,14 +159,13 @@ class Machine:
         """Give the recordings that no message was made of yet; a rotten one may stay."""
         return [
             path
-            for path, inode in self.disk.names.items()
-            if path.suffix == ".zst" and path.parent == DATA / "spool" and not inode.is_rotten
+            for path, inode in self.disk.names.within(SPOOL)
+            if path.suffix == ".zst" and not inode.is_rotten
         ]
 
     def recordings_set_aside(self) -> Iterator[bytes]:
-        for path, inode in self.disk.names.items():
-            if path.parent == DATA / "spool" / "set-aside":
-                yield bytes(inode.content)
+        for _, inode in self.disk.names.within(_SET_ASIDE):
+            yield bytes(inode.content)
 
     def loose_blobs(self) -> Iterator[tuple[str, bytes]]:
         """Give those that lie in no pack and did not rot, by their digests."""
