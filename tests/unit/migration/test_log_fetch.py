@@ -14,6 +14,7 @@ from ledger.errors import PeerError
 from ledger.events import Caller, CallReceived, CallStatus, ServerStarted, encode
 from ledger.identity import ServerIdentity, generate_identity
 from ledger.ids import server_stream_id
+from ledger.migration import log_reading
 from ledger.migration.log_fetch import LogFetch
 from ledger.migration.log_reading import own_word, read_blobs, read_page, read_state
 from ledger.migration.log_source import LogTarget, OtherHistoryError
@@ -203,6 +204,23 @@ def test_page_that_was_not_signed_so_is_never_committed(origin, copy, lie):
     assert copy.recorder.head().position == 0
     origin.spoil = lambda page: page
     assert fetch(origin, copy).events == 10
+
+
+def test_what_was_read_before_a_page_that_lies_is_kept(origin, copy, monkeypatch):
+    monkeypatch.setattr(log_reading, "MAX_COPIED", 3)
+
+    def spoil(page: LogPage) -> LogPage:
+        is_third = page.after_position == 6
+        return msgspec.structs.replace(page, root="00" * 32) if is_third else page
+
+    origin.spoil = spoil
+    with pytest.raises(PeerError, match="events up to position 9 are not its tree"):
+        fetch(origin, copy)
+    assert copy.recorder.read(1, 10) == origin.recorder.read(1, 6)
+    assert copy.checkpoint.read(copy.recorder.head()) is not None
+    origin.spoil = lambda page: page
+    assert fetch(origin, copy).events == 4
+    assert copy.recorder.head() == origin.recorder.head()
 
 
 def test_beginning_of_another_history_is_refused_in_the_middle_of_the_log(origin, copy, tmp_path):
