@@ -137,7 +137,7 @@ def open_place(name: str, lock: Path | None = None) -> ArchivePlace:
 
         blobs = open_s3_blob_store(name, below=_BLOBS)
         return BucketPlace(name.split("?", maxsplit=1)[0], S3Objects(store), blobs, lock)
-    if "://" in name:
+    if "://" in name or name.startswith("s3:"):
         raise CallerError(f"{name!r} is neither a directory nor s3://BUCKET/PREFIX?endpoint=URL")
     if lock is None and not is_archive(Path(name)):
         raise NotFoundError(f"{name} is no archive: there is no {SEGMENTS}/ in it")

@@ -1,11 +1,9 @@
 """The home's side: take in what other servers ship, once, whole and in order, and sign for it.
 
-A batch is read and checked off the event loop, then taken in on its origin's turn: blobs first
-made durable, then everything else in *one* append: the origin's events, our own deliveries, where
-the blobs lie and how far the origin's log is taken in now. After that the receipt is signed; so a
-receipt is given for what is on disk, or not at all. A crash before the append leaves a pack file
-that no event names and that garbage collection removes; a crash after it leaves a batch whose
-answer was lost, and the next try answers the same.
+A batch is read and checked off the event loop, then taken in on its origin's turn
+(`ledger.migration.intake`). After that the receipt is signed; so a receipt is given for what is on
+disk, or not at all. A crash before the receipt leaves a batch whose answer was lost, and the next
+try answers the same.
 
 Source: claims 7 and 8.
 """
@@ -17,7 +15,7 @@ import itertools
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -28,14 +26,13 @@ from eventsourcing.persistence import IntegrityError
 from ledger.clock import Clock
 from ledger.configuration import Homes, Limits
 from ledger.errors import CorruptionError, NotFoundError, PeerError, TransientError
-from ledger.events import BackupVerified, MessageStored, Receipt, ServerId, decode
+from ledger.events import BackupVerified, Receipt, ServerId, decode
 from ledger.identity import ServerIdentity
-from ledger.ids import message_stream_id, server_stream_id
+from ledger.ids import server_stream_id
 from ledger.migration.admission import Admission
-from ledger.migration.assembly import Assembly
-from ledger.migration.erased_messages import erase_what_came_meanwhile
 from ledger.migration.examination import Examined, examine_all
 from ledger.migration.former_events import blob_named_by, former_events
+from ledger.migration.intake import Intake
 from ledger.migration.link import Route
 from ledger.migration.log_sharing import LogSharing
 from ledger.migration.log_stretches import read_stretch
@@ -43,7 +40,7 @@ from ledger.migration.protocol import HOME_TABLE, LIVE_FOR_S, HomeAction, relate
 from ledger.migration.receipts import sign_receipt
 from ledger.migration.safe_positions import SafePositions
 from ledger.migration.stories import FindCall, StoryTeller, knows_no_call
-from ledger.migration.travelling_keys import find_keys, keys_to_keep, open_sent, seal_found
+from ledger.migration.travelling_keys import find_keys, open_sent, seal_found
 from ledger.migration.wire import (
     MAX_BLOB_ANSWER_BYTES,
     VERSION,
@@ -79,15 +76,10 @@ from ledger.migration.wire import (
 from ledger.migration.wire_bytes import decode_batch, decode_request, encode_answer, encode_blobs
 from ledger.migration.witness import Witness
 from ledger.offload import Offload
-from ledger.sealing import MessageKey, WrappedKey
-from ledger.storage.blob_store import BlobStore, NewBlob
+from ledger.sealing import MessageKey
+from ledger.storage.blob_store import BlobStore
 from ledger.storage.event_log import (
-    Append,
-    BlobLocation,
-    LogEntry,
     LogHead,
-    PeerTracking,
-    tracking_name,
 )
 from ledger.storage.group_commit import EventLog
 from ledger.storage.peer_cursors import HomeMark
@@ -160,6 +152,9 @@ class Receiver:
         self._sharing = sharing
         self._origins: defaultdict[ServerId, _Origin] = defaultdict(_Origin)
         self._safe = SafePositions()
+        self._intake = Intake(
+            homes=homes, log=log, blobs=blobs, vault=vault, clock=clock, offload=offload
+        )
         self.stories = StoryTeller(homes.this_server, log.recorder, offload, find_call)
         """What this server's own log tells of messages."""
         self.admission = Admission(limits.concurrent_batches, rng)
@@ -271,7 +266,7 @@ class Receiver:
 
     async def missing(self, request: MissingRequest) -> MissingAnswer:
         """Say which of these blobs are not here."""
-        here = await self._held_blobs(request.digests)
+        here = await self._intake.held_blobs(request.digests)
         return MissingAnswer(digests=tuple(d for d in request.digests if d not in here))
 
     async def recall(self, sender: ServerId, request: RecallRequest) -> RecallAnswer:
@@ -372,32 +367,12 @@ class Receiver:
         rows: Sequence[TrackedRow],
     ) -> Accepted:
         header = batch.header
-        assembly, here, known = await self._assemble(batch, sent, examined)
-        new = [
-            NewBlob(digest, data)
-            for digest, data in batch.blobs.items()
-            if digest in assembly.needed_blobs and digest not in here
-        ]
-        secret = {d for p in examined if isinstance(p, Examined) and p.is_secret for d in p.blobs}
-        await self._keep_secrets([blob for blob in new if blob.digest in secret])
-        locations = await self._keep_blobs([blob for blob in new if blob.digest not in secret])
-        # A crash before this commit leaves an orphan pack; after it, only the answer is lost.
-        keys = [
-            *keys_to_keep(self._vault, sent.values(), assembly.calls - known),
-            *self._vault.destroy(assembly.erased_calls),
-        ]
-        head = await self._commit(header, assembly, locations, keys, rows)
-        # The commit is done: if this cannot be recorded now, the same batch comes again.
-        await erase_what_came_meanwhile(
-            self._log, self._homes.this_server, self._clock, assembly.erased_calls
-        )
-        for event in assembly.foreign_events:
-            self._homes.learn(event)
-        reached = _reached(header, tracked_of(rows, header.incarnation))
-        self._safe.note((header.origin, header.incarnation), head.position, reached.position)
-        receipt = self._receipt(header.origin, reached, head)
+        taken = await self._intake.take_in(batch, sent, examined, rows)
+        position = taken.reached.position
+        self._safe.note((header.origin, header.incarnation), taken.head.position, position)
+        receipt = self._receipt(header.origin, taken.reached, taken.head)
         assert receipt is not None
-        for refusal in assembly.refusals:
+        for refusal in taken.refusals:
             _LOG.warning(
                 "action=refused peer=%s position=%d reason=%s detail=%s",
                 header.origin,
@@ -405,89 +380,7 @@ class Receiver:
                 refusal.reason,
                 refusal.detail,
             )
-        return Accepted(receipt=receipt, refusals=tuple(assembly.refusals))
-
-    async def _assemble(
-        self,
-        batch: Batch,
-        sent: Collection[UUID],
-        examined: Sequence[Examined | Refusal],
-    ) -> tuple[Assembly, frozenset[str], frozenset[UUID]]:
-        """Compare with what is held; say which blobs and keys are here already."""
-        parcels = [parcel for parcel in examined if isinstance(parcel, Examined)]
-        here = self._homes.this_server
-        own = {message_stream_id(p.message_id, here) for p in parcels if p.message_id}
-        told = {foreign.event.originator_id for p in parcels for foreign in p.events}
-        held = await self._log.read_streams(list(told | own))
-        held |= await self._read_erased([p.erasure.call_id for p in parcels if p.erasure])
-        blobs = await self._held_blobs(dict.fromkeys(d for p in parcels for d in p.blobs))
-        keys = await self._log.read_keys({c for p in parcels for c in (*p.calls, *p.sealed_calls)})
-        assembly = Assembly(
-            this_server=self._homes.this_server,
-            origin=batch.header.origin,
-            held=held,
-            reachable_blobs=blobs | batch.blobs.keys(),
-            reachable_keys=keys.keys() | set(sent),
-            destroyed_keys={call for call, key in keys.items() if key.wrapped is None},
-            now=self._clock.now(),
-        )
-        for parcel in examined:
-            assembly.add(parcel)
-        return assembly, blobs, frozenset(keys)
-
-    async def _read_erased(self, calls: Sequence[UUID]) -> dict[UUID, list[LogEntry]]:
-        """Read what is held of calls that are to be erased, and of their messages."""
-        held = await self._log.read_streams(calls) if calls else {}
-        events = (decode(entry.plain) for entries in held.values() for entry in entries)
-        here = self._homes.this_server
-        own = [
-            message_stream_id(e.message_id, here) for e in events if isinstance(e, MessageStored)
-        ]
-        return held | (await self._log.read_streams(own) if own else {})
-
-    async def _keep_blobs(self, blobs: Sequence[NewBlob]) -> Sequence[BlobLocation]:
-        return await self._offload(lambda: self._blobs.put_pack(blobs)) if blobs else ()
-
-    async def _keep_secrets(self, blobs: Sequence[NewBlob]) -> None:
-        """Keep what PINs are checked against, each alone: it must go when a PIN is changed.
-
-        A pack goes only as a whole, which may be years later. A crash before the commit that
-        follows leaves blobs that no event names.
-        """
-        for blob in blobs:
-            await self._offload(partial(self._blobs.put, blob.digest, blob.data))
-
-    async def _commit(
-        self,
-        header: BatchHeader,
-        assembly: Assembly,
-        locations: Sequence[BlobLocation],
-        keys: Sequence[WrappedKey],
-        rows: Sequence[TrackedRow],
-    ) -> LogHead:
-        known = tracked_of(rows, header.incarnation)
-        tracking: PeerTracking | None = None
-        if known is None or header.through_position > known.position:
-            tracking = PeerTracking(
-                application_name=tracking_name(header.origin, header.incarnation),
-                notification_id=header.through_position,
-                expected=known.position if known is not None else 0,
-                root=bytes.fromhex(header.through_root),
-            )
-        events = assembly.stored_events
-        if not (events or keys) and tracking is None:
-            return await self._log.head()
-        appended = await self._log.append(
-            Append(
-                events=events,
-                tracking=tracking,
-                blob_locations=locations,
-                origin=header.origin,
-                origin_positions=assembly.origin_positions,
-                keys=keys,
-            )
-        )
-        return appended.head
+        return Accepted(receipt=receipt, refusals=taken.refusals)
 
     def _receipt(
         self, origin: ServerId, reached: TrackedRow | None, head: LogHead
@@ -529,13 +422,6 @@ class Receiver:
             for row in tracked
         )
 
-    async def _held_blobs(self, digests: Iterable[str]) -> frozenset[str]:
-        digests = list(digests)
-        packed = (await self._log.locate_blobs(digests)).keys()
-        rest = [digest for digest in digests if digest not in packed]
-        loose = await self._offload(lambda: [d for d in rest if self._blobs.has(d)]) if rest else []
-        return frozenset(packed) | frozenset(loose)
-
     async def _note_backups(self, head: LogHead) -> None:
         """Find the newest verified backup of our log under its present incarnation."""
         stream = server_stream_id(self._homes.this_server, head.incarnation)
@@ -573,14 +459,3 @@ def _expect_order(header: BatchHeader, peer: ServerId) -> None:
     rises = all(a < b for a, b in itertools.pairwise(bounds))
     if not rises or bounds[-1] > header.through_position:
         raise PeerError("the parcels are not in order within the batch's bounds", peer=peer)
-
-
-def _reached(header: BatchHeader, known: TrackedRow | None) -> TrackedRow:
-    """Say what is tracked after this batch: what was tracked before, if that is further."""
-    if known is not None and known.position >= header.through_position:
-        return known
-    return TrackedRow(
-        incarnation=header.incarnation,
-        position=header.through_position,
-        root=header.through_root,
-    )

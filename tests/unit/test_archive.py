@@ -68,7 +68,14 @@ def test_archive_has_one_writer_at_a_time(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    "name", ["https://s3.example.org/calls", "s3://", "s3://key:secret@calls", "s3://calls?at=x"]
+    "name",
+    [
+        "https://s3.example.org/calls",
+        "s3:/calls",
+        "s3://",
+        "s3://key:secret@calls",
+        "s3://calls?at=x",
+    ],
 )
 def test_doubtful_place_is_refused(name):
     with pytest.raises(CallerError):
