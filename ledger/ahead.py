@@ -6,8 +6,8 @@ Source: claim 14 (common functions).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
 
 Made = TypeVar("Made")
 
@@ -19,16 +19,10 @@ class Ahead(Generic[Made]):
     event loop.
     """
 
-    def __init__(self, make: Callable[[], Awaitable[Made | None]]) -> None:
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, Made | None]]) -> None:
         """Begin with the first; ``make`` gives None, once, when there are no more."""
         self._make = make
-        self._next = self._begin()
-
-    def _begin(self) -> asyncio.Task[Made | None]:
-        async def make() -> Made | None:
-            return await self._make()
-
-        return asyncio.create_task(make())
+        self._next = asyncio.create_task(make())
 
     async def get(self) -> Made | None:
         """Give the next one, and begin the one behind it; None when there are no more.
@@ -37,7 +31,7 @@ class Ahead(Generic[Made]):
         """
         made = await self._next
         if made is not None:
-            self._next = self._begin()
+            self._next = asyncio.create_task(self._make())
         return made
 
     async def close(self) -> None:

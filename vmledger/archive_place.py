@@ -103,7 +103,7 @@ class BucketPlace:
 
     def hold(self) -> AbstractContextManager[object]:
         assert self._lock is not None, "who writes says where its lock is"
-        self._lock.mkdir(mode=0o700, exist_ok=True)
+        self._lock.mkdir(mode=0o700, parents=True, exist_ok=True)
         return _lock(self._lock, self.name)
 
 
@@ -124,6 +124,11 @@ def is_bucket(name: str) -> bool:
     return name.startswith(_S3)
 
 
+def shown(name: str) -> str:
+    """Give what people are shown of a place: a bucket without its options."""
+    return name.split("?", maxsplit=1)[0] if is_bucket(name) else name
+
+
 def open_place(name: str, lock: Path | None = None) -> ArchivePlace:
     """Open the archive in DIRECTORY or ``s3://BUCKET/PREFIX?endpoint=URL``.
 
@@ -136,7 +141,7 @@ def open_place(name: str, lock: Path | None = None) -> ArchivePlace:
         from ledger.storage.s3_objects import S3Objects  # noqa: PLC0415 - an extra
 
         blobs = open_s3_blob_store(name, below=_BLOBS)
-        return BucketPlace(name.split("?", maxsplit=1)[0], S3Objects(store), blobs, lock)
+        return BucketPlace(shown(name), S3Objects(store), blobs, lock)
     if "://" in name or name.startswith("s3:"):
         raise CallerError(f"{name!r} is neither a directory nor s3://BUCKET/PREFIX?endpoint=URL")
     if lock is None and not is_archive(Path(name)):

@@ -29,7 +29,7 @@ from ledger.storage.open_recorder import open_recorder
 from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
 from ledger.storage.vault import Vault
 from vmledger.archive import unpack
-from vmledger.archive_place import is_archive, is_bucket, open_place
+from vmledger.archive_place import is_archive, is_bucket, open_place, shown
 from vmledger.data_lock import DataLock
 from vmledger.peer_links import open_link
 from vmledger.recovery import Recovery
@@ -160,8 +160,7 @@ def _open(
             found.append(PeerSource(PeerClient(link), offload))
         elif is_bucket(name) or Path(name).is_dir():
             copy = stack.enter_context(open_copy(name))
-            shown = name.split("?")[0]
-            found.append(CopySource(shown, copy, config.directory.servers, offload))
+            found.append(CopySource(shown(name), copy, config.directory.servers, offload))
         else:
             known = ", ".join(f"{p.id} ({p.url})" for p in peers) or "none"
             raise CallerError(

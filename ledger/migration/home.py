@@ -32,7 +32,7 @@ from ledger.ids import server_stream_id
 from ledger.migration.admission import Admission
 from ledger.migration.examination import Examined, examine_all
 from ledger.migration.former_events import blob_named_by, former_events
-from ledger.migration.intake import Intake
+from ledger.migration.intake import Intake, TakenIn
 from ledger.migration.link import Route
 from ledger.migration.log_sharing import LogSharing
 from ledger.migration.log_stretches import read_stretch
@@ -78,9 +78,7 @@ from ledger.migration.witness import Witness
 from ledger.offload import Offload
 from ledger.sealing import MessageKey
 from ledger.storage.blob_store import BlobStore
-from ledger.storage.event_log import (
-    LogHead,
-)
+from ledger.storage.event_log import LogHead
 from ledger.storage.group_commit import EventLog
 from ledger.storage.peer_cursors import HomeMark
 from ledger.storage.vault import Vault
@@ -311,7 +309,7 @@ class Receiver:
         _expect_order(header, sender)
         self._expect_addressed(sender, header.origin, header.home)
         origin = self._origins[sender]
-        taken = await self._offload(lambda: self._examine(sender, batch))
+        sent, examined = await self._offload(lambda: self._examine(sender, batch))
         deadline_s = asyncio.get_running_loop().time() + PREDECESSOR_WAIT_S
 
         def decide(rows: Sequence[TrackedRow]) -> HomeAction:
@@ -324,11 +322,11 @@ class Receiver:
                     _LOG.warning("action=gap peer=%s after=%d", sender, header.after_position)
                     return Gap(tracked=rows)
                 try:
-                    accepted = await self._take_in(batch, *taken, rows)
+                    taken = await self._intake.take_in(batch, sent, examined, rows)
                 except IntegrityError:
                     continue  # Something of it came in meanwhile: look again at what is here.
                 origin.turn.notify_all()
-                return accepted
+                return self._accept(header, taken)
         raise TransientError(f"the log of {sender} is being taken in by another process")
 
     def _examine(
@@ -359,15 +357,8 @@ class Receiver:
             pass  # The answer will be a gap.
         return rows
 
-    async def _take_in(
-        self,
-        batch: Batch,
-        sent: Mapping[UUID, MessageKey],
-        examined: Sequence[Examined | Refusal],
-        rows: Sequence[TrackedRow],
-    ) -> Accepted:
-        header = batch.header
-        taken = await self._intake.take_in(batch, sent, examined, rows)
+    def _accept(self, header: BatchHeader, taken: TakenIn) -> Accepted:
+        """Sign for what is durable now."""
         position = taken.reached.position
         self._safe.note((header.origin, header.incarnation), taken.head.position, position)
         receipt = self._receipt(header.origin, taken.reached, taken.head)

@@ -108,10 +108,10 @@ class LogFetch:
             # The incarnation changes alone: else a crash before the events would leave a head that
             # nobody signed.
             through = head.position
-        await self._copy_pages(await self._pages(head.position), through)
+        await self._copy_pages(await self._reader(head.position), through)
         return self.done
 
-    async def _pages(self, after: int) -> PageReader:
+    async def _reader(self, after: int) -> PageReader:
         read = self._target.recorder.read_hashes
         return PageReader(
             self._source,
