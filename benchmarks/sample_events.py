@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import os
 import random
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -26,7 +28,7 @@ from ledger.events import (
     TransferDecided,
 )
 from ledger.ids import message_stream_id, uuid7
-from ledger.sealing import new_message_key
+from ledger.sealing import MasterKey, MessageKey, WrappedKey, new_message_key
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NAMES = ["Ann Lee", "Bo Chen", "Carla Ruiz", "Dilip Rao", "Eva Novak", None, None]
@@ -36,6 +38,7 @@ REASONS = [
     (CallStatus.BUSY, DecisionReason.CALLED_PARTY_BUSY),
     (CallStatus.UNREACHABLE, DecisionReason.PHONE_UNREACHABLE),
 ]
+MASTER_KEY = MasterKey(bytes(32))
 
 
 def call_with_message(
@@ -134,10 +137,20 @@ def call_with_message(
     return events
 
 
+def kept_keys(events: Iterable[DomainEvent]) -> list[WrappedKey]:
+    """Give the keys that a server commits with these events: those of the calls that begin here."""
+    calls = [event.originator_id for event in events if isinstance(event, CallReceived)]
+    return [MASTER_KEY.wrap(_key(call_id), os.urandom) for call_id in calls]
+
+
 def _sealed_caller(rng: random.Random, call_id: UUID) -> Sealed:
-    """Seal a caller with a key that is kept nowhere: folding needs none."""
     caller = Caller(number=f"+49{rng.randrange(10**9, 10**10)}", name=rng.choice(NAMES))
-    return seal_caller(caller, new_message_key(call_id, rng.randbytes), rng.randbytes)
+    return seal_caller(caller, _key(call_id), rng.randbytes)
+
+
+def _key(call_id: UUID) -> MessageKey:
+    """Give the key of a call, the same each time that it is asked for."""
+    return new_message_key(call_id, random.Random(call_id.int).randbytes)
 
 
 def _id(rng: random.Random, at: datetime) -> UUID:

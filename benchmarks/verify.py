@@ -8,14 +8,14 @@ a processor helps. Goal: at least 0.5 times the baseline.
 
 from __future__ import annotations
 
+import random
 import tempfile
 from hashlib import sha256
 from pathlib import Path
 
-from benchmarks.replay import sample
 from benchmarks.report import report
+from benchmarks.sample_events import call_with_message, kept_keys
 from benchmarks.stores import rates
-from ledger.events import DomainEvent
 from ledger.storage.event_log import Append, LogRecorder
 from ledger.storage.mapper import to_stored_event
 from ledger.storage.open_recorder import open_recorder
@@ -23,19 +23,17 @@ from vmledger.verification import verify_log
 
 EVENTS = 200_000
 PAGE = 1000
+CALLS_A_COMMIT = 250
 ROUNDS = 3
 
 
-def fill(log: LogRecorder) -> None:
-    """Write the events of some calls again and again, each time as other streams."""
-    events: list[DomainEvent] = []
-    seed = 0
-    while log.head().position < EVENTS:
-        if len(events) < PAGE:
-            events += sample(seed)
-            seed += 1
-        page, events = events[:PAGE], events[PAGE:]
-        log.commit([Append([to_stored_event(event) for event in page])])
+def fill(log: LogRecorder, events: int) -> None:
+    """Write calls, with their keys: a sealed call without one would be a finding."""
+    rng = random.Random(2)
+    while log.head().position < events:
+        calls = [call_with_message(rng, server="alpha") for _ in range(CALLS_A_COMMIT)]
+        page = [event for call in calls for event in call]
+        log.commit([Append([to_stored_event(event) for event in page], keys=kept_keys(page))])
 
 
 def read_and_hash(log: LogRecorder) -> int:
@@ -51,7 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         url = f"sqlite:///{Path(folder) / 'ledger.sqlite'}"
         log = open_recorder(url)
-        fill(log)
+        fill(log, EVENTS)
 
         def verify() -> int:
             found = verify_log(log, url=url)
