@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -39,7 +40,7 @@ def main() -> None:
     for play_format, goal in ((PlayFormat.WAV_LAW, 1), (PlayFormat.WAV_PCM16, 1)):
         compare(
             f"audio-render-{play_format.value}",
-            lambda play_format=play_format: render(wav, facts, play_format),
+            partial(render, wav, facts, play_format),
             lambda: write(read(wav), "WAV", "PCM_16"),
             goal=goal,
             times=20,
@@ -70,7 +71,8 @@ def times_real_time(work: Callable[[], object], times: int) -> float:
 
 
 def read(wav: bytes) -> np.ndarray:
-    return soundfile.read(io.BytesIO(wav), dtype="int16")[0]
+    samples: np.ndarray = soundfile.read(io.BytesIO(wav), dtype="int16")[0]
+    return samples
 
 
 def write(samples: np.ndarray, container: str, subtype: str) -> bytes:

@@ -19,6 +19,7 @@ import statistics
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from uuid import UUID
@@ -54,8 +55,8 @@ def measure_durable(directory: Path, *, size_bytes: int, goal: float) -> None:
     packed, by_file = [], []
     for _ in range(ROUNDS):
         first, second = new_blobs(noise, size_bytes), new_blobs(noise, size_bytes)
-        packed.append(BATCH / seconds(lambda blobs=first: store.put_pack(blobs)))
-        by_file.append(BATCH / seconds(lambda blobs=second: write_file_by_file(plain, blobs)))
+        packed.append(BATCH / seconds(partial(store.put_pack, first)))
+        by_file.append(BATCH / seconds(partial(write_file_by_file, plain, second)))
     report(
         f"blobs-durable-{size_bytes // 1000}kb",
         statistics.median(packed),

@@ -17,6 +17,7 @@ import tempfile
 import time
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -44,22 +45,22 @@ class Switch:
         self._connection = HTTPConnection(host, int(port), timeout=60)
         self._headers = {"Authorization": f"Bearer {token}"}
 
-    def get(self, path: str) -> dict:
+    def get(self, path: str) -> dict[str, Any]:
         return self.request("GET", path, b"", "application/json")
 
-    def take_message(self, extension: str, audio: bytes, content_type: str) -> dict:
+    def take_message(self, extension: str, audio: bytes, content_type: str) -> dict[str, Any]:
         """Leave a message as fast as possible; gives the server's answer."""
         report = msgspec.json.encode({"called_extension": extension, "status": "no-answer"})
         call = self.request("POST", "/v1/calls", report, "application/json")
         return self.request("PUT", f"/v1/calls/{call['call_id']}/recording", audio, content_type)
 
-    def request(self, method: str, path: str, body: bytes, content_type: str) -> dict:
+    def request(self, method: str, path: str, body: bytes, content_type: str) -> dict[str, Any]:
         self._connection.request(method, path, body, self._headers | {"Content-Type": content_type})
         answer = self._connection.getresponse()
         data = answer.read()
         if answer.status not in (200, 201):
             raise RuntimeError(f"{method} {path}: {answer.status} {data!r}")
-        return msgspec.json.decode(data)
+        return msgspec.json.decode(data, type=dict[str, Any])
 
     def leave_message(self, extension: str, audio: bytes) -> tuple[float, bool]:
         """Leave a message; gives milliseconds from the end of the upload, and is it at its home?"""

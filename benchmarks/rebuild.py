@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 from eventsourcing.persistence import Tracking
@@ -83,7 +83,7 @@ def rebuild(log: LogRecorder, url: str) -> float:
 
 # --- the baseline ------------------------------------------------------------------------------
 
-STATEMENTS = {
+STATEMENTS: dict[type[DomainEvent], tuple[str, Callable[[Any], tuple[str, ...]]]] = {
     MessageStored: (
         "INSERT INTO view_message VALUES ({0}, {0}, {0}, 'new')",
         lambda e: (str(e.message_id), e.mailbox, e.recorded_at.isoformat()),

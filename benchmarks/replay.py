@@ -70,7 +70,7 @@ def _for_library(event: DomainEvent) -> Recorded:
         originator_id=event.originator_id,
         originator_version=event.originator_version,
         timestamp=event.recorded_at,
-        fields=fields,
+        fields=fields,  # type: ignore[call-arg]  # its metaclass makes it a dataclass
     )
 
 

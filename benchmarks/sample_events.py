@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from ledger.caller import seal_caller
@@ -62,7 +63,7 @@ def call_with_message(
     mailbox = f"{extension}@default"
     status, reason = rng.choice(REASONS)
 
-    def header(version: int, stream: UUID = call_id) -> dict[str, object]:
+    def header(version: int, stream: UUID = call_id) -> dict[str, Any]:
         return {
             "originator_id": stream,
             "originator_version": version,

@@ -20,7 +20,9 @@ DICTIONARY_BYTES = 16 << 10
 
 def main(target: Path) -> None:
     rng = random.Random(7379540)
-    samples = [encode(event) for _ in range(1500) for event in call_with_message(rng)]
+    samples: list[bytes | bytearray | memoryview] = [
+        encode(event) for _ in range(1500) for event in call_with_message(rng)
+    ]
     dictionary = zstandard.train_dictionary(DICTIONARY_BYTES, samples)
     target.write_bytes(dictionary.as_bytes())
     compressor = zstandard.ZstdCompressor(level=3, dict_data=dictionary)
