@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from ledger.errors import CorruptionError, NotFoundError
 from ledger.storage.blob_store import BlobStore, NewBlob
 from ledger.storage.event_log import BlobLocation
 
-_PACK_BLOBS: Final = 256
+_GROUP_BLOBS: Final = 256
 _PACK_BYTES: Final = 16 * 1024 * 1024
+_READ_BYTES: Final = 8 * 1024 * 1024
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(slots=True)
@@ -37,12 +40,14 @@ def copy_blobs(
 ) -> CopiedBlobs:
     """Copy these blobs; durable on return. Each is held against its address while it is read.
 
-    ``locations`` are those of the blobs that lie in packs of the source. Raises TransientError when
-    one of the stores cannot be used now.
+    ``locations`` are those of the blobs that lie in packs of the source: what lies together there
+    is read together. One such read and one new pack are in memory at a time. Raises TransientError
+    when one of the stores cannot be used now.
     """
     done = CopiedBlobs()
     seen = 0
-    for pack in _packs(_read(digests, source, locations, done)):
+    blobs = _read(digests, source, locations, done)
+    for pack in _groups(blobs, lambda blob: len(blob.data), _PACK_BYTES):
         done.locations += target.put_pack(pack)
         done.size_bytes += sum(len(blob.data) for blob in pack)
         seen += len(pack)
@@ -56,21 +61,43 @@ def _read(
     locations: Mapping[str, BlobLocation],
     done: CopiedBlobs,
 ) -> Iterator[NewBlob]:
+    """Give the loose ones, then pack by pack what lies in it, as much at once as memory allows."""
+    packs: dict[str, list[BlobLocation]] = {}
     for digest in digests:
-        try:
-            yield NewBlob(digest, source.get(digest, locations.get(digest)))
-        except (NotFoundError, CorruptionError) as error:
-            done.unreadable[digest] = str(error)
+        if (location := locations.get(digest)) is not None:
+            packs.setdefault(location.pack, []).append(location)
+        else:
+            yield from _read_one(digest, None, source, done)
+    for inside in packs.values():
+        inside.sort(key=lambda location: location.offset_bytes)
+        for group in _groups(inside, lambda location: location.length_bytes, _READ_BYTES):
+            found = source.get_many(group)
+            for location in group:
+                if (data := found.pop(location.digest, None)) is not None:
+                    yield NewBlob(location.digest, data)
+                else:
+                    yield from _read_one(location.digest, location, source, done)
 
 
-def _packs(blobs: Iterable[NewBlob]) -> Iterator[list[NewBlob]]:
-    pack: list[NewBlob] = []
+def _read_one(
+    digest: str, location: BlobLocation | None, source: BlobStore, done: CopiedBlobs
+) -> Iterator[NewBlob]:
+    try:
+        yield NewBlob(digest, source.get(digest, location))
+    except (NotFoundError, CorruptionError) as error:
+        done.unreadable[digest] = str(error)
+
+
+def _groups(
+    items: Iterable[_Item], size_of: Callable[[_Item], int], most_bytes: int
+) -> Iterator[list[_Item]]:
+    group: list[_Item] = []
     size_bytes = 0
-    for blob in blobs:
-        pack.append(blob)
-        size_bytes += len(blob.data)
-        if len(pack) == _PACK_BLOBS or size_bytes >= _PACK_BYTES:
-            yield pack
-            pack, size_bytes = [], 0
-    if pack:
-        yield pack
+    for item in items:
+        group.append(item)
+        size_bytes += size_of(item)
+        if len(group) == _GROUP_BLOBS or size_bytes >= most_bytes:
+            yield group
+            group, size_bytes = [], 0
+    if group:
+        yield group
