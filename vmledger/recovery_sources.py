@@ -16,7 +16,7 @@ from uuid import uuid4
 from ledger.clock import SystemClock
 from ledger.configuration import Configuration
 from ledger.configuration.master_key import open_master_key
-from ledger.errors import CallerError, CorruptionError, PeerError
+from ledger.errors import CallerError, CorruptionError, LedgerError, PeerError, TransientError
 from ledger.events import ServerId
 from ledger.migration.link import PeerClient
 from ledger.migration.log_reading import kept_word, read_blobs, read_kept_state, read_page
@@ -71,6 +71,23 @@ class CopySource:
     async def blobs(self, of: ServerId, digests: Sequence[str]) -> Blobs:  # noqa: ARG002 - the port
         place = (self._copy.recorder, self._copy.blobs)
         return await self._offload(lambda: read_blobs(digests, [place]))
+
+
+class BrokenSource:
+    """A `LogSource` that cannot be read: it says why, and the recovery goes on with the others."""
+
+    def __init__(self, name: str, problem: LedgerError) -> None:
+        self.name = name
+        self._problem = problem
+
+    async def log_state(self, request: LogStateRequest) -> LogState:  # noqa: ARG002 - the port
+        raise self._problem
+
+    async def log_page(self, request: LogPageRequest) -> LogPage:  # noqa: ARG002 - the port
+        raise self._problem
+
+    async def blobs(self, of: ServerId, digests: Sequence[str]) -> Blobs:  # noqa: ARG002 - the port
+        raise self._problem
 
 
 @contextmanager
@@ -149,7 +166,10 @@ def _open(
     offload: ThreadOffload,
     stack: AsyncExitStack,
 ) -> list[LogSource]:
-    """Open every source that was named; raises CallerError for one that is none."""
+    """Open every source that was named; raises CallerError for one that is none.
+
+    A copy that is damaged or away takes part as a source that can only say so.
+    """
     peers = config.directory.peers
     found: list[LogSource] = []
     for name in [peer.id for peer in peers] if names is None else names:
@@ -159,8 +179,12 @@ def _open(
             stack.push_async_callback(link.close)
             found.append(PeerSource(PeerClient(link), offload))
         elif is_bucket(name) or Path(name).is_dir():
-            copy = stack.enter_context(open_copy(name))
-            found.append(CopySource(shown(name), copy, config.directory.servers, offload))
+            try:
+                copy = stack.enter_context(open_copy(name))
+            except (TransientError, CorruptionError) as error:
+                found.append(BrokenSource(shown(name), error))
+            else:
+                found.append(CopySource(shown(name), copy, config.directory.servers, offload))
         else:
             known = ", ".join(f"{p.id} ({p.url})" for p in peers) or "none"
             raise CallerError(

@@ -111,6 +111,7 @@ def test_lost_server_comes_back_from_a_bucket(tmp_path):
             eventually(lambda: sorted(client.mailbox("1001")) == sorted(left))
             assert client.audio("1001", left[0]) == wav(1200, level=3)
 
+        lose(files["alpha"])
         spoil(next((tmp_path / "s3").rglob("*.segment")))
         refused = run("recover", tmp_path / "alpha", "--from", place, code=None, **credentials)
         assert refused.code != 0
@@ -239,6 +240,33 @@ def test_damage_to_an_archive_is_found_and_named(archived, tmp_path):
         refused = run("recover", run.config.parent, "--from", copy, code=1)
         assert "archive" in refused.err
         assert "Traceback" not in refused.err
+
+
+def test_sources_that_cannot_be_read_do_not_keep_a_server_from_coming_back(archived, tmp_path):
+    run, archive, backup, _ = archived
+    lose(run.config)
+    damaged, away = tmp_path / "damaged", "s3://calls/of/alpha"
+    shutil.copytree(archive, damaged)
+    spoil(min((damaged / "segments").glob("*.segment")))
+    sources = [damaged, f"{away}?endpoint=http://127.0.0.1:9", backup]
+    named = [word for source in sources for word in ("--from", source)]
+    credentials = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+    done = run("recover", run.config.parent, *named, "--json", **credentials).json
+    assert done["statement"].endswith("nothing missing")
+    problems = {one["name"]: one["problem"] for one in done["report"]["sources"]}
+    assert problems.keys() == {str(damaged), away, str(backup)}
+    assert f"{damaged}/segments/" in problems[str(damaged)]
+    assert "the S3 store failed" in problems[away]
+    assert not problems[str(backup)]
+
+
+def test_recovery_from_a_name_that_is_no_source_begins_nothing(archived, tmp_path):
+    run, _, backup, _ = archived
+    lose(run.config)
+    sources = ["--from", backup, "--from", tmp_path / "typo"]
+    refused = run("recover", run.config.parent, *sources, code=2)
+    assert "is no directory or bucket" in refused.err
+    assert {path.name for path in (run.config.parent / "data").iterdir()} <= KEYS | {"serve.lock"}
 
 
 def test_archive_of_another_history_is_not_continued(archived):
