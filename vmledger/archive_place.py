@@ -84,9 +84,9 @@ class BucketPlace:
     A bucket knows no locks. That two runs of one server do not meet is seen to on that server.
     """
 
-    def __init__(self, name: str, objects: S3Objects, blobs: BlobStore, lock: Path | None) -> None:
+    def __init__(self, objects: S3Objects, blobs: BlobStore, lock: Path | None) -> None:
         """Join the parts; ``lock`` is the writing server's directory, None: it is only read."""
-        self.name = name
+        self.name = objects.name
         self.blobs = blobs
         self._objects = objects
         self._lock = lock
@@ -137,11 +137,7 @@ def open_place(name: str, lock: Path | None = None) -> ArchivePlace:
     directory that is to be read and holds no archive.
     """
     if is_bucket(name):
-        store = open_s3(name)
-        from ledger.storage.s3_objects import S3Objects  # noqa: PLC0415 - an extra
-
-        blobs = open_s3_blob_store(name, below=_BLOBS)
-        return BucketPlace(shown(name), S3Objects(store), blobs, lock)
+        return BucketPlace(open_s3(name), open_s3_blob_store(name, below=_BLOBS), lock)
     if "://" in name or name.startswith("s3:"):
         raise CallerError(f"{name!r} is neither a directory nor s3://BUCKET/PREFIX?endpoint=URL")
     if lock is None and not is_archive(Path(name)):

@@ -18,7 +18,7 @@ from ledger.storage.blob_store import BlobStore
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from ledger.storage.s3_objects import S3Objects
 
 _S3_OPTIONS = frozenset({"endpoint", "region"})
 
@@ -54,7 +54,7 @@ def _directory(url: str, parts: SplitResult) -> Path:
     return path
 
 
-def open_s3(url: str, below: str = "") -> ObjectStore:
+def open_s3(url: str, below: str = "") -> S3Objects:
     """Make a client of the bucket and prefix that a URL names; ``below`` continues the prefix.
 
     Nothing is sent yet. Raises CallerError as `open_blob_store` does.
@@ -84,7 +84,7 @@ def open_s3(url: str, below: str = "") -> ObjectStore:
 
 def open_s3_blob_store(url: str, below: str = "") -> BlobStore:
     """Open a blob store in a bucket; raises CallerError as `open_s3` does."""
-    store = open_s3(url, below)
+    objects = open_s3(url, below)
     from ledger.storage.s3_blobs import S3BlobStore  # noqa: PLC0415 - an extra
 
-    return S3BlobStore(store)
+    return S3BlobStore(objects)

@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from obstore.store import ObjectStore
-
 from ledger.storage.blob_store import (
     NewBlob,
     StoredBlob,
@@ -32,12 +30,12 @@ class S3BlobStore:
 
     def __init__(
         self,
-        store: ObjectStore,
+        objects: S3Objects,
         *,
         files: Files | None = None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
-        self._objects = S3Objects(store)
+        self._objects = objects
         self._files = files or SystemFiles()
         self._now_s = now_s
 
@@ -95,8 +93,8 @@ class S3BlobStore:
         try:
             data = self._objects.read(path)
         except FileNotFoundError as error:
-            raise not_found(digest, path) from error
-        check_digest(digest, data, path)
+            raise not_found(digest, self._objects.place_of(path)) from error
+        check_digest(digest, data, self._objects.place_of(path))
         return data
 
     def _get_packed(self, digest: str, location: BlobLocation) -> bytes:
@@ -104,8 +102,8 @@ class S3BlobStore:
         try:
             data = self._objects.read_part(path, location.offset_bytes, location.length_bytes)
         except FileNotFoundError as error:
-            raise not_found(digest, path) from error
-        check_digest(digest, data, f"{path}:{location.offset_bytes}")
+            raise not_found(digest, self._objects.place_of(path)) from error
+        check_digest(digest, data, f"{self._objects.place_of(path)}:{location.offset_bytes}")
         return data
 
     def _list(self, prefix: str) -> Iterator[tuple[str, StoredBlob]]:

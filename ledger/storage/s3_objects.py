@@ -37,9 +37,9 @@ class ObjectInfo(NamedTuple):
     modified_at: datetime
 
 
-def connect_s3(bucket: str, prefix: str, endpoint: str | None, region: str | None) -> ObjectStore:
+def connect_s3(bucket: str, prefix: str, endpoint: str | None, region: str | None) -> S3Objects:
     """Make a client; nothing is sent yet. A call gives up after about 20 seconds of retries."""
-    return S3Store(
+    store = S3Store(
         bucket,
         prefix=prefix or None,
         config={
@@ -53,6 +53,7 @@ def connect_s3(bucket: str, prefix: str, endpoint: str | None, region: str | Non
         },
         retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
     )
+    return S3Objects(store, f"s3://{bucket}/{prefix}".rstrip("/"))
 
 
 class S3Objects:
@@ -61,11 +62,17 @@ class S3Objects:
     Every method raises TransientError when the store cannot be used now.
     """
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, name: str) -> None:
+        """Use a store; ``name`` is what people know it by: ``s3://BUCKET/PREFIX``."""
+        self.name = name
         self._store = store
         # One writer of an object at a time: some servers (rclone) let it vanish for a moment while
         # it is replaced. Writers in other processes meet that as a TransientError.
         self._writing = [threading.Lock() for _ in range(_LOCKS)]
+
+    def place_of(self, path: str) -> str:
+        """Say where an object is, for people."""
+        return f"{self.name}/{path}"
 
     def write(self, path: str, data: bytes) -> None:
         """Keep an object; durable on return."""
@@ -74,7 +81,7 @@ class S3Objects:
                 # A crash around here leaves the whole object or none.
                 obstore.put(self._store, path, data)
             except _ERRORS as error:
-                raise _unreachable("writing", path) from error
+                raise self._unreachable("writing", path) from error
             self._confirm(path, data)
 
     def _confirm(self, path: str, data: bytes) -> None:
@@ -83,12 +90,13 @@ class S3Objects:
         What differs is left there: another writer may be about to put it right, and every reader
         verifies. Nobody was told that it is kept.
         """
+        place = self.place_of(path)
         try:
             kept = self.read(path)
         except FileNotFoundError as error:
-            raise TransientError(f"the S3 store took {path} and does not have it") from error
+            raise TransientError(f"the S3 store took {place} and does not have it") from error
         if kept != data:
-            raise TransientError(f"the S3 store kept other bytes than were sent as {path}")
+            raise TransientError(f"the S3 store kept other bytes than were sent as {place}")
 
     def read(self, path: str, most_bytes: int | None = None) -> bytes:
         """Give an object; FileNotFoundError when it is absent, ValueError when it is longer."""
@@ -100,7 +108,7 @@ class S3Objects:
         except FileNotFoundError:
             raise
         except _ERRORS as error:
-            raise _unreachable("reading", path) from error
+            raise self._unreachable("reading", path) from error
 
     def read_part(self, path: str, start: int, length: int) -> bytes:
         """Give a part of an object, or what there is of it; FileNotFoundError when it is absent.
@@ -123,7 +131,7 @@ class S3Objects:
         except FileNotFoundError:
             return False
         except _ERRORS as error:
-            raise _unreachable("looking for", path) from error
+            raise self._unreachable("looking for", path) from error
         return True
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
@@ -134,7 +142,7 @@ class S3Objects:
                     path = found["path"].removeprefix(f"{prefix}/")
                     yield ObjectInfo(path, found["size"], found["last_modified"])
         except _ERRORS as error:
-            raise _unreachable("listing", prefix) from error
+            raise self._unreachable("listing", prefix) from error
 
     def remove(self, path: str) -> None:
         """Drop an object; nothing happens when it is absent."""
@@ -143,11 +151,11 @@ class S3Objects:
         except FileNotFoundError:
             return
         except _ERRORS as error:
-            raise _unreachable("dropping", path) from error
+            raise self._unreachable("dropping", path) from error
 
-
-def _unreachable(doing: str, path: str) -> TransientError:
-    return TransientError(
-        f"the S3 store failed at {doing} {path}; check its address, bucket and credentials",
-        retry_after_s=5.0,
-    )
+    def _unreachable(self, doing: str, path: str) -> TransientError:
+        place = self.place_of(path)
+        return TransientError(
+            f"the S3 store failed at {doing} {place}; check its address, bucket and credentials",
+            retry_after_s=5.0,
+        )

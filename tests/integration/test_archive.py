@@ -256,7 +256,7 @@ def test_sources_that_cannot_be_read_do_not_keep_a_server_from_coming_back(archi
     problems = {one["name"]: one["problem"] for one in done["report"]["sources"]}
     assert problems.keys() == {str(damaged), away, str(backup)}
     assert f"{damaged}/segments/" in problems[str(damaged)]
-    assert "the S3 store failed" in problems[away]
+    assert f"the S3 store failed at listing {away}/segments" in problems[away]
     assert not problems[str(backup)]
 
 

@@ -92,7 +92,7 @@ NAME = f"{1:020}-{9:020}.segment"
 
 
 def bucket(store: MemoryStore, lock: Path) -> BucketPlace:
-    return BucketPlace("s3://calls", S3Objects(store), MemoryBlobStore(), lock)
+    return BucketPlace(S3Objects(store, "s3://calls"), MemoryBlobStore(), lock)
 
 
 def write(folder, data):

@@ -14,6 +14,7 @@ from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.memory_blobs import MemoryBlobStore
 from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.s3_blobs import S3BlobStore
+from ledger.storage.s3_objects import S3Objects
 from tests.support.s3_server import KEY, SECRET, s3_server
 
 _prefixes = itertools.count()
@@ -52,7 +53,7 @@ def store(kind, request, root, monkeypatch):
     if kind == "filesystem":
         return FilesystemBlobStore(root)
     if kind == "s3-with-ranges":
-        return S3BlobStore(LocalStore(root, mkdir=True))
+        return S3BlobStore(S3Objects(LocalStore(root, mkdir=True), "s3://bucket"))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     endpoint = request.getfixturevalue("s3_endpoint")

@@ -6,9 +6,10 @@ import obstore
 import pytest
 from obstore.store import MemoryStore
 
-from ledger.errors import TransientError
+from ledger.errors import CorruptionError, NotFoundError, TransientError
 from ledger.storage.blob_store import NewBlob
 from ledger.storage.s3_blobs import S3BlobStore
+from ledger.storage.s3_objects import S3Objects
 
 ONE = b"one" * 1_000
 DIGEST = hashlib.sha256(ONE).hexdigest()
@@ -18,6 +19,10 @@ PATH = f"loose/{DIGEST[:2]}/{DIGEST[2:]}"
 @pytest.fixture
 def kept():
     return MemoryStore()
+
+
+def blobs(kept) -> S3BlobStore:
+    return S3BlobStore(S3Objects(kept, "s3://bucket/prefix"))
 
 
 @pytest.fixture
@@ -38,8 +43,10 @@ def after_put(monkeypatch, kept):
 
 def test_store_that_loses_what_it_took_is_transient(kept, after_put):
     after_put(lambda path, put: obstore.delete(kept, path))
-    store = S3BlobStore(kept)
-    with pytest.raises(TransientError, match="does not have it"):
+    store = blobs(kept)
+    with pytest.raises(
+        TransientError, match=f"took s3://bucket/prefix/{PATH} and does not have it"
+    ):
         store.put(DIGEST, ONE)
     with pytest.raises(TransientError, match="does not have it"):
         store.put_pack([NewBlob(DIGEST, ONE)])
@@ -47,12 +54,12 @@ def test_store_that_loses_what_it_took_is_transient(kept, after_put):
 
 def test_store_that_keeps_other_bytes_is_transient(kept, after_put):
     after_put(lambda path, put: put(kept, path, b"other"))
-    with pytest.raises(TransientError, match="kept other bytes"):
-        S3BlobStore(kept).put(DIGEST, ONE)
+    with pytest.raises(TransientError, match=f"kept other bytes .* s3://bucket/prefix/{PATH}"):
+        blobs(kept).put(DIGEST, ONE)
 
 
 def test_what_differs_is_left_for_a_writer_that_puts_it_right(kept, after_put, monkeypatch):
-    store = S3BlobStore(kept)
+    store = blobs(kept)
     after_put(lambda path, put: put(kept, path, b"other"))
     with pytest.raises(TransientError):
         store.put(DIGEST, ONE)
@@ -60,3 +67,17 @@ def test_what_differs_is_left_for_a_writer_that_puts_it_right(kept, after_put, m
     monkeypatch.undo()
     store.put(DIGEST, ONE)
     assert store.get(DIGEST) == ONE
+
+
+def test_absent_and_rotten_blobs_are_named_with_their_bucket(kept):
+    store = blobs(kept)
+    with pytest.raises(NotFoundError, match=f"not in s3://bucket/prefix/{PATH}"):
+        store.get(DIGEST)
+    obstore.put(kept, PATH, b"rotten")
+    with pytest.raises(CorruptionError) as caught:
+        store.get(DIGEST)
+    assert caught.value.place == f"s3://bucket/prefix/{PATH}"
+    (location,) = store.put_pack([NewBlob(DIGEST, b"rotten")])
+    with pytest.raises(CorruptionError) as caught:
+        store.get(DIGEST, location)
+    assert caught.value.place == f"s3://bucket/prefix/packs/{location.pack}.pack:0"
