@@ -6,7 +6,9 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
+import zstandard
 
 from ledger.configuration import load_configuration
 from ledger.errors import TransientError
@@ -19,6 +21,7 @@ from tests.support.command_line import CommandLine
 from tests.support.pair import CALLER, Client, eventually, write_pair
 from tests.support.processes import Servers
 from tests.support.s3_server import KEY, SECRET, s3_server
+from vmledger.archive import Segment
 from vmledger.recovery import BetterCopyError
 from vmledger.recovery_sources import CopySource, recover_from
 
@@ -125,10 +128,29 @@ def test_archive_is_verified_where_it_lies(archived, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(archive, copy)
     spoil(next((copy / "blobs").rglob("*.pack")))
-    assert "damaged: " in run("log", "verify", "--archive", copy, "--blobs", code=1).out
+    told = run("log", "verify", "--archive", copy, "--blobs", code=1).out
+    assert "damaged: " in told
+    assert f"take these from another copy of {copy}, or write a new archive" in told
     assert "is no archive" in run("log", "verify", "--archive", tmp_path / "typo", code=None).err
     both = run("log", "verify", "--archive", copy, "--copy-of", "bravo", code=2)
     assert "either --copy-of or --archive" in both.err
+
+
+def test_archive_that_lost_its_keys_is_not_intact_and_the_advice_is_for_an_archive(
+    archived, tmp_path
+):
+    run, archive, _, _ = archived
+    copy = tmp_path / "copy"
+    shutil.copytree(archive, copy)
+    for file in (copy / "segments").iterdir():
+        segment = msgspec.json.decode(zstandard.decompress(file.read_bytes()), type=Segment)
+        without = msgspec.json.encode(msgspec.structs.replace(segment, keys=()))
+        file.write_bytes(zstandard.ZstdCompressor(write_checksum=True).compress(without))
+    told = run("log", "verify", "--archive", copy, code=1).out
+    assert "key of call " in told
+    assert f"keep {copy} as it is" in told
+    assert "write a new archive to another place" in told
+    assert "restore the log" not in told
 
 
 def test_archive_of_another_server_is_not_taken_for_ones_own(archived):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -262,8 +263,32 @@ def test_operator_sees_how_far_the_copies_are(site):
     servers["bravo"].kill9()
     pack = next((copies_of_alpha(files)[0] / "blobs" / "packs").glob("*.pack"))
     pack.write_bytes(b"x" + pack.read_bytes()[1:])
-    there("log", "verify", "--copy-of", "alpha", "--blobs", code=1)
     there("log", "verify", "--copy-of", "carol", code=1)
+    told = there("log", "verify", "--copy-of", "alpha", "--blobs", code=1).out
+    copy = files["bravo"].parent / "data" / "mirrors" / "alpha" / "current"
+    advice = f"stop this server, move {copy} out of {copy.parents[1]} and keep it"
+    assert advice in told
+
+
+def test_mirror_whose_copy_is_damaged_copies_anew_as_the_verification_advises(site):
+    files, servers = site
+    servers.start_all()
+    Client(servers["alpha"]).leave("1001", wav(1200, level=3))
+    eventually(lambda: is_copied(files))
+    servers["bravo"].stop()
+    (copy,) = copies_of_alpha(files)
+    with closing(sqlite3.connect(copy / "ledger.sqlite", isolation_level=None)) as database:
+        database.execute("DROP TRIGGER events_refuse_update")
+        other = "SELECT state FROM events WHERE position = 4"
+        database.execute(f"UPDATE events SET state = ({other}) WHERE position = 3")
+    there = CommandLine(files["bravo"].parent, files["bravo"])
+    told = there("log", "verify", "--copy-of", "alpha", code=1).out
+    assert f"stop this server, move {copy} out of {copy.parents[1]} and keep it" in told
+    assert "restore the log" not in told
+    copy.rename(files["bravo"].parent / "damaged-copy")
+    servers["bravo"].start()
+    eventually(lambda: is_copied(files))
+    there("log", "verify", "--copy-of", "alpha", "--blobs")
 
 
 def test_recovery_says_exactly_what_is_missing_and_who_may_hold_it(site):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -20,6 +20,8 @@ from ledger.storage.open_blob_store import open_blob_store
 from vmledger.cli.options import ConfigOption, JsonOption, load_config
 from vmledger.cli.output import print_facts, print_json, progress_bar, show_age, show_size
 from vmledger.stores import open_log
+
+RESTORE: Final = "restore these from a backup, or from another server that holds them"
 
 
 def register(app: typer.Typer) -> None:
@@ -68,8 +70,8 @@ def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def print_verification(report: VerifyReport) -> None:
-    """Print for people what was found out about the recordings."""
+def print_verification(report: VerifyReport, advice: str = RESTORE) -> None:
+    """Print for people what was found out about the recordings, and what to do about it."""
     for digest in report.missing:
         print(f"missing: {digest}")
     for rotten in report.corrupt:
@@ -85,7 +87,7 @@ def print_verification(report: VerifyReport) -> None:
         )
     )
     if not report.is_sound:
-        print("restore these from a backup, or from another server that holds them")
+        print(advice)
 
 
 def collect(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import msgspec
 import typer
@@ -23,7 +23,7 @@ from ledger.identity import load_identity, parse_public_key, write_new_file
 from ledger.storage.event_log import LogEntry, LogRecorder
 from ledger.storage.message_streams import read_story
 from vmledger.cli.api_client import connect
-from vmledger.cli.blobs import print_verification, verify_all
+from vmledger.cli.blobs import RESTORE, print_verification, verify_all
 from vmledger.cli.options import (
     ConfigOption,
     JsonOption,
@@ -51,6 +51,7 @@ from vmledger.witnessed import read_cosigned, server_keys
 if TYPE_CHECKING:
     from ledger.migration.log_diff import LogDiff
     from ledger.storage.blob_store import BlobStore
+    from vmledger.archive_place import ArchivePlace
 
 _PAGE: Final = 1000
 _FOLLOW_POLL_S: Final = 0.2
@@ -148,8 +149,8 @@ def verify(
 
     loaded = load_config(config)
     master = open_master_key(loaded.identity) if copy_of is None else None
-    with _log_to_verify(loaded, copy_of, archive) as (loaded, blobs):
-        events = loaded.stores.events
+    with _log_to_verify(loaded, copy_of, archive) as log:
+        loaded, events = log.config, log.config.stores.events
         with (
             open_log(loaded) as recorder,
             open_checkpoints(loaded) as checkpoints,
@@ -167,22 +168,35 @@ def verify(
                 faults=faults,
                 url=events,
             )
-        report = verify_all(loaded, blobs) if with_blobs and verification.is_intact else None
+        report = verify_all(loaded, log.blobs) if with_blobs and verification.is_intact else None
     if as_json:
         print_json({"log": verification, "blobs": report})
     else:
-        _print_verification(verification)
+        _print_verification(verification, log.advice)
         if report is not None:
-            print_verification(report)
+            print_verification(report, log.blobs_advice)
     if not verification.is_intact or (report is not None and not report.is_sound):
         raise typer.Exit(1)
+
+
+class _VerifiedLog(NamedTuple):
+    """Which log is verified: a server's own, unless said otherwise."""
+
+    config: Configuration
+    """One with the stores of that log."""
+    blobs: BlobStore | None = None
+    """Its recordings, if they do not lie where the configuration says."""
+    advice: str = "stop the server, keep its disk as it is, and restore the log from a backup"
+    """What to do when it is not intact."""
+    blobs_advice: str = RESTORE
+    """What to do when a recording is not."""
 
 
 @contextmanager
 def _log_to_verify(
     config: Configuration, copy_of: str | None, archive: str | None
-) -> Iterator[tuple[Configuration, BlobStore | None]]:
-    """Give a configuration with the log that is meant, and its recordings if they lie elsewhere."""
+) -> Iterator[_VerifiedLog]:
+    """Open the log that is meant."""
     if copy_of is not None and archive is not None:
         raise CallerError("say either --copy-of or --archive")
     if archive is not None:
@@ -191,15 +205,25 @@ def _log_to_verify(
 
         place = open_place(archive)
         with archive_as_log(config, place) as found:
-            yield found, place.blobs
+            yield _archived_log(found, place)
     elif copy_of is not None:
-        yield _copy_as_stores(config, copy_of), None
+        yield _copied_log(config, copy_of)
     else:
-        yield config, None
+        yield _VerifiedLog(config)
 
 
-def _copy_as_stores(config: Configuration, server: str) -> Configuration:
-    """Give a configuration under which the copy of another server's log is the log."""
+def _archived_log(config: Configuration, place: ArchivePlace) -> _VerifiedLog:
+    anew = "write a new archive to another place with 'vmledger archive'"
+    return _VerifiedLog(
+        config,
+        place.blobs,
+        f"keep {place.name} as it is, run 'vmledger log verify' without --archive, and if the "
+        f"server's own log is intact, {anew}",
+        f"take these from another copy of {place.name}, or {anew}",
+    )
+
+
+def _copied_log(config: Configuration, server: str) -> _VerifiedLog:
     from ledger.storage.log_copy import (  # noqa: PLC0415 - takes long to import
         BLOBS,
         CURRENT_COPY,
@@ -212,10 +236,18 @@ def _copy_as_stores(config: Configuration, server: str) -> Configuration:
     stores = msgspec.structs.replace(
         config.stores, events=f"sqlite:///{folder / LOG_FILE}", blobs=f"file://{folder / BLOBS}"
     )
-    return msgspec.structs.replace(config, server=server, stores=stores)
+    anew = (
+        f"stop this server, move {folder} out of {config.mirrors} and keep it, and start this "
+        f"server again: it copies the log of {server} anew, if {server} still has it"
+    )
+    return _VerifiedLog(
+        msgspec.structs.replace(config, server=server, stores=stores),
+        advice=anew,
+        blobs_advice=anew,
+    )
 
 
-def _print_verification(verification: LogVerification) -> None:
+def _print_verification(verification: LogVerification, advice: str) -> None:
     for finding in verification.findings:
         print(f"{finding.place}: {finding.what}")
     print_facts(
@@ -233,7 +265,7 @@ def _print_verification(verification: LogVerification) -> None:
         )
     )
     if not verification.is_intact:
-        print("stop the server, keep its disk as it is, and restore the log from a backup")
+        print(advice)
 
 
 def _show_witnessed(verification: LogVerification) -> str:
