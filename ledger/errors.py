@@ -9,6 +9,8 @@ Source: claim 14 (common functions).
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class LedgerError(Exception):
     """Base of all errors raised here on purpose. The text is one sentence for people."""
@@ -16,6 +18,18 @@ class LedgerError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Cross to another process with all that the error carries."""
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(
+    kind: type[LedgerError], args: tuple[Any, ...], carries: dict[str, Any]
+) -> LedgerError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(carries)
+    return error
 
 
 class CallerError(LedgerError):

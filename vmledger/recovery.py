@@ -35,6 +35,7 @@ from ledger.errors import (
     TransientError,
 )
 from ledger.events import (
+    CallReceived,
     DomainEvent,
     IncarnationStarted,
     LogRecovered,
@@ -46,7 +47,7 @@ from ledger.events import (
     decode,
 )
 from ledger.ids import server_stream_id
-from ledger.migration.blob_fetch import complete
+from ledger.migration.blob_fetch import BlobCarrier, complete
 from ledger.migration.former_events import blob_of
 from ledger.migration.log_fetch import LogFetch
 from ledger.migration.log_reading import incarnations_in
@@ -59,8 +60,9 @@ from ledger.migration.log_source import (
 )
 from ledger.migration.page_reader import expect_signed
 from ledger.migration.travelling_keys import CALL_RECEIVED, is_sealed_call
-from ledger.migration.wire import CopyState, LogState, LogStateRequest, TrackedRow
+from ledger.migration.wire import CopyState, KeptKey, LogState, LogStateRequest, TrackedRow
 from ledger.offload import Offload
+from ledger.sealing import WrappedKey
 from ledger.storage.event_log import Append, LogHead, LogRecorder
 from ledger.storage.mapper import to_stored_event
 from ledger.storage.vault import Vault
@@ -108,6 +110,28 @@ class _Heard:
     signed: list[_Known] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Folded:
+    """What a log tells while it is copied from its beginning."""
+
+    needs: BlobNeeds
+    vault: Vault
+    unopened: set[UUID] = field(default_factory=set)
+    """Sealed calls for which no key came that can be opened."""
+
+    def take(
+        self, events: Sequence[DomainEvent | OpaqueEvent], first: int, keys: Sequence[KeptKey]
+    ) -> None:
+        """Fold the next events, with the keys that came with them."""
+        for position, event in enumerate(events, first):
+            self.needs.take(event, position)
+            if isinstance(event, CallReceived) and isinstance(event.personal, str):
+                self.unopened.add(event.originator_id)
+        for key in keys:
+            if self.vault.opens(WrappedKey(key.call_id, key.wrapped)):
+                self.unopened.discard(key.call_id)
+
+
 class Recovery:
     """One recovery into the empty stores of a configuration. The data lock must be held."""
 
@@ -124,7 +148,9 @@ class Recovery:
         new_id: Callable[[], UUID],
         until: int | datetime | None = None,
         on_progress: Progress = no_progress,
+        carrier_from: Callable[[LogSource], BlobCarrier | None] = lambda _source: None,
     ) -> None:
+        """Join the parts. ``carrier_from`` says who brings the blobs; None: this process."""
         self._target = target
         self._folder = folder
         self._sources = sources
@@ -135,10 +161,11 @@ class Recovery:
         self._new_id = new_id
         self._until = until
         self._on_progress = on_progress
+        self._carrier_from = carrier_from
         keep_for = timedelta(days=config.retention.keep_audio_days_after_delivery)
         self._keep_for = keep_for
-        self._needs: BlobNeeds | None = None
-        """What is needed, folded while the log is copied, if that is done in one go."""
+        self._folded: _Folded | None = None
+        """What the log told while it was copied, if that was done in one go."""
         self._began_s = clock.monotonic_s()
 
     async def run(self) -> RecoveryReport:
@@ -235,7 +262,7 @@ class Recovery:
         passed_over = False
         for source, report, copy in heard.copies:
             is_empty = (await self._offload(target.recorder.head)).position == 0
-            needs = BlobNeeds(target.of, self._keep_for, self._now)
+            folded = _Folded(BlobNeeds(target.of, self._keep_for, self._now), self._vault)
             fetch = LogFetch(
                 source,
                 copy,
@@ -243,7 +270,8 @@ class Recovery:
                 offload=self._offload,
                 until=self._until,
                 on_progress=self._on_progress,
-                on_event=needs.take,
+                on_page=folded.take,
+                carrier=self._carrier_from(source),
             )
             if better is not None and not better.is_in(copy, fetch.through):
                 passed_over = True
@@ -256,7 +284,7 @@ class Recovery:
                 if better is None and not isinstance(error, OtherHistoryError | PeerError):
                     better = BetterCopyError(source.name, copy, fetch.through, error)
                 continue
-            self._needs = needs if is_empty else None
+            self._folded = folded if is_empty else None
             return
         if better is not None and passed_over:
             raise better
@@ -286,8 +314,8 @@ class Recovery:
 
     async def _complete(self, heard: _Heard) -> list[str]:
         target = self._target
-        if self._needs is not None:
-            needed = self._needs.needed()
+        if self._folded is not None:
+            needed = self._folded.needs.needed()
         else:
             read = partial(needed_blobs, target.recorder, target.of, self._keep_for, self._now)
             needed = await self._offload(read)
@@ -338,15 +366,19 @@ class Recovery:
         )
 
     def _unreadable_calls(self, end: int) -> int:
+        if self._folded is not None:
+            return self._count_unreadable(self._folded.unopened)
         recorder, count = self._target.recorder, 0
         for start in range(1, end + 1, _PAGE):
             stop = min(start + _PAGE - 1, end)
             entries = recorder.read_topics([CALL_RECEIVED], start, stop)
-            calls = [entry.originator_id for entry in entries if is_sealed_call(entry)]
-            found = self._vault.find(calls) if calls else {}
-            readable = [c for c in calls if c in found and not isinstance(found[c], LedgerError)]
-            count += len(calls) - len(readable)
+            count += self._count_unreadable(e.originator_id for e in entries if is_sealed_call(e))
         return count
+
+    def _count_unreadable(self, calls: Iterable[UUID]) -> int:
+        wanted = list(calls)
+        found = self._vault.find(wanted) if wanted else {}
+        return sum(c not in found or isinstance(found[c], LedgerError) for c in wanted)
 
     def _name(self, missing: Sequence[str]) -> Iterable[MissingBlob]:
         """Say what the missing blobs belong to, and who had them once."""

@@ -6,16 +6,17 @@ Source: claims 5 and 10.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from ledger.errors import PeerError
+from ledger.events import ServerId
 from ledger.migration.log_source import LogSource, LogTarget
 from ledger.migration.wire import MAX_DIGESTS
 from ledger.offload import Offload
-from ledger.storage.blob_store import NewBlob
+from ledger.storage.blob_store import BlobStore, NewBlob
 from ledger.storage.event_log import BlobLocation
 
 _QUESTION_BLOBS: Final = 400
@@ -38,10 +39,59 @@ class Fetched:
     """Blobs that the events name and the source has not, or not any more."""
 
 
+@dataclass(slots=True)
+class Carried:
+    """What became of some blobs that were asked for."""
+
+    blobs: int = 0
+    bytes: int = 0
+    locations: list[BlobLocation] = field(default_factory=list)
+    """Of those that lie in packs now."""
+    absent: list[str] = field(default_factory=list)
+    """Those that the source has not."""
+
+
+class BlobCarrier(Protocol):
+    """Brings blobs from where a log is copied from to where it is copied to."""
+
+    async def carry(self, digests: Mapping[str, bool]) -> Carried:
+        """Get all of these; durable on return. ``True``: keep it alone, in no pack.
+
+        Errors are those of a `LogSource` and of a `BlobStore`.
+        """
+
+
+class DirectCarrier:
+    """A `BlobCarrier` that does it in this process."""
+
+    def __init__(self, source: LogSource, of: ServerId, blobs: BlobStore, offload: Offload) -> None:
+        self._source = source
+        self._of = of
+        self._blobs = blobs
+        self._offload = offload
+
+    async def carry(self, digests: Mapping[str, bool]) -> Carried:
+        carried = Carried()
+        left = list(digests)
+        while left:
+            answer = await self._source.blobs(self._of, left)
+            if not answer.blobs and not answer.absent:
+                raise PeerError("it answers for none of the blobs", peer=self._source.name)
+            packed = [NewBlob(d, b) for d, b in answer.blobs.items() if not digests[d]]
+            carried.locations += await self._offload(partial(self._blobs.put_pack, packed))
+            for digest in answer.blobs.keys() - {blob.digest for blob in packed}:
+                await self._offload(partial(self._blobs.put, digest, answer.blobs[digest]))
+            carried.blobs += len(answer.blobs)
+            carried.bytes += sum(len(data) for data in answer.blobs.values())
+            carried.absent += answer.absent
+            left = [d for d in left if d not in answer.blobs and d not in answer.absent]
+        return carried
+
+
 async def fetch_blobs(
-    source: LogSource,
+    carrier: BlobCarrier,
     target: LogTarget,
-    digests: dict[str, bool],
+    digests: Mapping[str, bool],
     offload: Offload,
     done: Fetched,
 ) -> list[BlobLocation]:
@@ -54,20 +104,12 @@ async def fetch_blobs(
     locations: list[BlobLocation] = []
 
     async def get(part: Sequence[str]) -> None:
-        left = list(part)
         async with gate:
-            while left:
-                answer = await source.blobs(target.of, left)
-                if not answer.blobs and not answer.absent:
-                    raise PeerError("it answers for none of the blobs", peer=source.name)
-                packed = [NewBlob(d, b) for d, b in answer.blobs.items() if not digests[d]]
-                locations.extend(await offload(partial(target.blobs.put_pack, packed)))
-                for digest in answer.blobs.keys() - {blob.digest for blob in packed}:
-                    await offload(partial(target.blobs.put, digest, answer.blobs[digest]))
-                done.blobs += len(answer.blobs)
-                done.bytes += sum(len(data) for data in answer.blobs.values())
-                done.absent.extend(answer.absent)
-                left = [d for d in left if d not in answer.blobs and d not in answer.absent]
+            carried = await carrier.carry({digest: digests[digest] for digest in part})
+        locations.extend(carried.locations)
+        done.blobs += carried.blobs
+        done.bytes += carried.bytes
+        done.absent += carried.absent
 
     size = min(_QUESTION_BLOBS, MAX_DIGESTS)
     parts = [missing[at : at + size] for at in range(0, len(missing), size)]
@@ -97,5 +139,6 @@ async def complete(
     """Get needed blobs that are not held, each kept alone; gives those that are still missing."""
     wanted = await offload(partial(_missing, target, sorted(needed)))
     done = Fetched()
-    await fetch_blobs(source, target, dict.fromkeys(wanted, True), offload, done)
+    carrier = DirectCarrier(source, target.of, target.blobs, offload)
+    await fetch_blobs(carrier, target, dict.fromkeys(wanted, True), offload, done)
     return done.absent

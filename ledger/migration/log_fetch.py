@@ -1,9 +1,9 @@
 """Copy a log from whoever has it: a mirror from its origin, a lost server from its mirrors.
 
 Page by page, each shown *before* it is committed to be the beginning of the tree that the log's own
-server signed. Blobs are durable before the commit of the events that name them. While one page is
-committed the blobs of the next one are on their way, and the page behind it. Killed at any moment,
-the copy is a shorter beginning of the same log, and the next run goes on from there.
+server signed. Blobs are durable before the commit of the events that name them. While some pages
+are committed the blobs of the next ones are on their way, and the page behind those. Killed at any
+moment, the copy is a shorter beginning of the same log, and the next run goes on from there.
 
 Source: claims 5, 7 and 10; RFC 9162 section 2.1.
 """
@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Final
 from uuid import UUID
 
 from eventsourcing.persistence import IntegrityError, StoredEvent
@@ -22,14 +23,14 @@ from ledger.ahead import Ahead
 from ledger.checkpoint import cosigned_at, log_key, parse_checkpoint, read_log_name, witness_key
 from ledger.errors import CallerError
 from ledger.events import ServerId, decode
-from ledger.migration.blob_fetch import Fetched, fetch_blobs
+from ledger.migration.blob_fetch import BlobCarrier, DirectCarrier, Fetched, fetch_blobs
 from ledger.migration.log_source import (
     LogSource,
     LogTarget,
-    OnEvent,
+    OnPage,
     Progress,
     broken_log,
-    ignore_event,
+    ignore_page,
     no_progress,
     other_history,
 )
@@ -42,10 +43,14 @@ from ledger.storage.cosigned_checkpoints import CosignedCheckpoint
 from ledger.storage.event_log import Append, BlobLocation, PeerTracking, tracking_name
 from ledger.storage.merkle import frontier_at
 
+_COMMIT_EVENTS: Final = 20_000
+"""Pages are committed together up to about so many events. Streams, calls and blobs have random
+names: a commit touches about as many pages of their indices however many events it has."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A page whose blobs are durable, ready to be committed."""
+    """Pages whose blobs are durable, ready to be committed."""
 
     appends: list[Append]
     through: int
@@ -63,22 +68,25 @@ class LogFetch:
         target: LogTarget,
         *,
         offload: Offload,
+        carrier: BlobCarrier | None = None,
         until: int | datetime | None = None,
         on_progress: Progress = no_progress,
-        on_event: OnEvent = ignore_event,
+        on_page: OnPage = ignore_page,
     ) -> None:
         """Join the parts.
 
-        ``until`` is the last position wanted, or the time of the last own event wanted.
-        ``on_event`` is told of each event, in order, before it is committed.
+        ``carrier`` brings the blobs; None: this process does. ``until`` is the last position
+        wanted, or the time of the last own event wanted.
+        ``on_page`` is told of all events, in order, before they are committed.
         """
         self._source = source
         self._copy = copy
         self._target = target
         self._offload = offload
+        self._carrier = carrier or DirectCarrier(source, target.of, target.blobs, offload)
         self._until = until
         self._on_progress = on_progress
-        self._on_event = on_event
+        self._on_page = on_page
         self.done = Fetched()
 
     @property
@@ -120,11 +128,11 @@ class LogFetch:
             frontier=await self._offload(lambda: frontier_at(after, read)),
             until=self._until,
             offload=self._offload,
-            on_event=self._on_event,
+            on_page=self._on_page,
         )
 
     async def _copy_pages(self, reader: PageReader, through: int) -> None:
-        """Read, fill and commit page after page; the first one through this position."""
+        """Read and fill page after page, and commit them; the first one through this position."""
         is_over = False
 
         async def read() -> ReadPage | None:
@@ -142,17 +150,18 @@ class LogFetch:
 
         pages = Ahead(read)
         filled = Ahead(fill)
+        ready = Ahead(partial(_gather, filled))
         try:
-            while (page := await filled.get()) is not None:
-                await self._offload(partial(self._commit, page))
+            while (prepared := await ready.get()) is not None:
+                await self._offload(partial(self._commit, prepared))
         finally:
-            await filled.close()
-            await pages.close()
+            for stage in (ready, filled, pages):
+                await stage.close()
 
     async def _fill(self, read: ReadPage) -> _Prepared:
         """Get the blobs of a page."""
         locations = await fetch_blobs(
-            self._source, self._target, read.digests, self._offload, self.done
+            self._carrier, self._target, read.digests, self._offload, self.done
         )
         page = read.page
         events = page.events[: len(read.stored)]
@@ -183,7 +192,7 @@ class LogFetch:
                 )
 
     def _commit(self, page: _Prepared) -> None:
-        """Commit a page in one transaction, with its checkpoint staged before."""
+        """Commit pages in one transaction, with the last one's checkpoint staged before."""
         target = self._target
         head = target.recorder.head()
         if page.checkpoint is not None:
@@ -191,7 +200,7 @@ class LogFetch:
         if head.incarnation != self._copy.incarnation:
             # What stands here is a beginning of that incarnation's log: the page goes on from it.
             target.recorder.start_incarnation(self._copy.incarnation)
-        # A crash before this leaves blobs that no event names; the same page is fetched again.
+        # A crash before this leaves blobs that no event names; the same pages are fetched again.
         # All or nothing: what stood behind a run that was left out would be at other positions.
         try:
             if page.appends:
@@ -202,7 +211,7 @@ class LogFetch:
             ) from error
         if page.checkpoint is not None:
             target.checkpoint.settle(page.checkpoint)
-        self.done.events += sum(len(append.events) for append in page.appends)
+        self.done.events += _events_in(page)
         self._on_progress(page.through, self.through, self.done.blobs)
         for row in page.cosigned:
             newest = target.cosigned.newest(row.log, row.witness)
@@ -210,6 +219,35 @@ class LogFetch:
             if row.size > known and _is_cosigned(row, target):
                 kept = CosignedCheckpoint(row.log, row.witness, row.size, row.note)
                 target.cosigned.add(kept, known)
+
+
+def _events_in(page: _Prepared) -> int:
+    return sum(len(append.events) for append in page.appends)
+
+
+async def _gather(filled: Ahead[_Prepared]) -> _Prepared | None:
+    """Put together what is to be committed next; what came before an error comes before it."""
+    pages: list[_Prepared] = []
+    while sum(map(_events_in, pages)) < _COMMIT_EVENTS:
+        try:
+            page = await filled.get()
+        except Exception:
+            if not pages:
+                raise
+            break  # asked again, it fails again
+        if page is None:
+            break
+        pages.append(page)
+        if not _events_in(page):
+            break  # a new incarnation is committed alone
+    return _joined(pages) if pages else None
+
+
+def _joined(pages: Sequence[_Prepared]) -> _Prepared:
+    """Make one of pages that follow each other: what was signed for the end counts."""
+    appends = [append for page in pages for append in page.appends]
+    cosigned = tuple(row for page in pages for row in page.cosigned)
+    return _Prepared(appends, pages[-1].through, pages[-1].checkpoint, cosigned)
 
 
 def lay_out(

@@ -16,6 +16,7 @@ from ledger.migration.link import PeerClient
 from ledger.migration.wire import (
     Blobs,
     CopyState,
+    KeptKey,
     LogPage,
     LogPageRequest,
     LogState,
@@ -35,12 +36,15 @@ def no_progress(_position: int, _through: int, _blobs: int) -> None:
     """Show nothing."""
 
 
-OnEvent = Callable[[DomainEvent | OpaqueEvent, int], None]
-"""Called with an event and its position, in a thread."""
+OnPage = Callable[[Sequence[DomainEvent | OpaqueEvent], int, Sequence[KeptKey]], None]
+"""Called with the next events, the position of the first one, and the keys that came with them; in
+a thread."""
 
 
-def ignore_event(_event: DomainEvent | OpaqueEvent, _position: int) -> None:
-    """Do nothing with it."""
+def ignore_page(
+    _events: Sequence[DomainEvent | OpaqueEvent], _first: int, _keys: Sequence[KeptKey]
+) -> None:
+    """Do nothing with them."""
 
 
 class LogSource(Protocol):

@@ -18,7 +18,7 @@ from ledger.migration.former_events import blob_of
 from ledger.migration.log_source import (
     LogSource,
     LogTarget,
-    OnEvent,
+    OnPage,
     broken_log,
     other_history,
 )
@@ -58,7 +58,7 @@ class PageReader:
         frontier: Frontier,
         until: int | datetime | None,
         offload: Offload,
-        on_event: OnEvent,
+        on_page: OnPage,
     ) -> None:
         """Begin behind the events of ``frontier``."""
         self._source = source
@@ -67,7 +67,7 @@ class PageReader:
         self._frontier = frontier
         self._until = until
         self._offload = offload
-        self._on_event = on_event
+        self._on_page = on_page
 
     async def read(self, through: int) -> ReadPage:
         """Get the next page, at most through this position, and hold it against its root.
@@ -106,19 +106,22 @@ class PageReader:
             what = f"they are not the beginning of the {size} events that were signed"
             raise self._broken(what)
         self._expect_right(page)
+        first = page.after_position + 1
+        events: list[DomainEvent | OpaqueEvent] = []
         stored: list[StoredEvent] = []
         digests: dict[str, bool] = {}
         for copied, plain in zip(page.events, plains, strict=True):
-            event = self._decode(plain, page.after_position + len(stored) + 1)
+            event = self._decode(plain, first + len(events))
             self._expect_origin(copied, event)
             if self._is_too_late(event.recorded_at, copied):
                 break
+            events.append(event)
             stored.append(
                 StoredEvent(event.originator_id, event.originator_version, event.topic, plain)
             )
-            self._on_event(event, page.after_position + len(stored))
             if (named := blob_of(event)) is not None:
                 digests[named[0]] = isinstance(event, PinChanged)
+        self._on_page(events, first, page.keys)
         is_cut = len(stored) < len(page.events)
         self._frontier = (
             frontier.append(leaf_hash(one.state) for one in stored) if is_cut else grown

@@ -69,6 +69,10 @@ class Vault:
             keys[call_id] = key
         return keys
 
+    def opens(self, key: WrappedKey) -> bool:
+        """Is this key of any use: was it destroyed on purpose, or can it be unwrapped here?"""
+        return not isinstance(self._open(key), LedgerError)
+
     def _open(self, key: WrappedKey) -> FoundKey:
         if key.wrapped is None:
             return None

@@ -3,7 +3,8 @@
 import asyncio
 import os
 import shutil
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -22,8 +23,9 @@ from tests.support.pair import CALLER, Client, eventually, write_pair
 from tests.support.processes import Servers
 from tests.support.s3_server import KEY, SECRET, s3_server
 from vmledger.archive import Segment
+from vmledger.copy_source import CopySource
 from vmledger.recovery import BetterCopyError
-from vmledger.recovery_sources import CopySource, recover_from
+from vmledger.recovery_sources import recover_from
 
 KEYS = {"server.key", "tls.key", "tls.crt", "master.key"}
 
@@ -193,27 +195,28 @@ def shorter(archive: Path, folder: Path) -> str:
     return str(copy)
 
 
-def fail_once(monkeypatch, source: Path) -> None:
-    """Let a disk fail once while recordings of that source are copied."""
-    own_blobs, troubles = CopySource.blobs, ["the disk could not confirm a write"]
+@contextmanager
+def failing(source: Path) -> Iterator[None]:
+    """Let a disk fail while recordings of that source are copied."""
+    own_blobs = CopySource.blobs
 
     async def blobs(self, of, digests):
-        if self.name == str(source) and troubles:
-            raise TransientError(troubles.pop())
+        if self.name == str(source):
+            raise TransientError("the disk could not confirm a write")
         return await own_blobs(self, of, digests)
 
-    monkeypatch.setattr(CopySource, "blobs", blobs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CopySource, "blobs", blobs)
+        yield
 
 
-def test_recovery_does_not_end_with_less_while_a_longer_copy_may_be_had(
-    archived, tmp_path, monkeypatch
-):
+def test_recovery_does_not_end_with_less_while_a_longer_copy_may_be_had(archived, tmp_path):
     run, archive, backup, _ = archived
     lose(run.config)
     config = load_configuration(run.config)
     sources = [shorter(archive, tmp_path), str(backup)]
-    fail_once(monkeypatch, backup)
-    with pytest.raises(BetterCopyError, match="could not confirm a write; recover once more"):
+    problem = "could not confirm a write; recover once more"
+    with failing(backup), pytest.raises(BetterCopyError, match=problem):
         asyncio.run(recover_from(config, sources, None, no_progress))
     report = asyncio.run(recover_from(config, sources, None, no_progress))
     assert report.is_whole
@@ -221,7 +224,7 @@ def test_recovery_does_not_end_with_less_while_a_longer_copy_may_be_had(
 
 
 def test_recovery_does_not_take_a_former_history_while_the_present_one_may_be_had(
-    archived, tmp_path, monkeypatch
+    archived, tmp_path
 ):
     """The former one was left behind by a log that went back and went on."""
     run, archive, _, _ = archived
@@ -234,10 +237,9 @@ def test_recovery_does_not_take_a_former_history_while_the_present_one_may_be_ha
     )
     run("archive", present)
     lose(run.config)
-    fail_once(monkeypatch, present)
     config = load_configuration(run.config)
     sources = [str(archive), str(present)]
-    with pytest.raises(BetterCopyError, match="recover once more"):
+    with failing(present), pytest.raises(BetterCopyError, match="recover once more"):
         asyncio.run(recover_from(config, sources, None, no_progress))
     report = asyncio.run(recover_from(config, sources, None, no_progress))
     _, copied = (source.copies[0] for source in report.sources)

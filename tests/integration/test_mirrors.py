@@ -31,9 +31,10 @@ from tests.support.command_line import CommandLine
 from tests.support.pair import CALLER, Client, eventually, set_keys
 from tests.support.processes import Servers, free_ports
 from vmledger.cluster import write_cluster
+from vmledger.copy_source import CopySource
 from vmledger.recovery import Recovery
 from vmledger.recovery_folder import RecoveryFolder
-from vmledger.recovery_sources import CopySource, open_target
+from vmledger.recovery_sources import open_target
 
 EXTENSIONS = {"alpha": ["1000-1999"], "bravo": ["2000-2999"], "carol": ["3000-3999"]}
 EVENTS_A_MESSAGE = 4

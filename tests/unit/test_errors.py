@@ -1,5 +1,7 @@
 """Errors say who must act, and carry their data."""
 
+import pickle
+
 import pytest
 
 from ledger.errors import (
@@ -27,6 +29,12 @@ def test_every_error_is_of_exactly_one_of_the_four_kinds(error):
     kinds = (CallerError, PeerError, TransientError, CorruptionError)
     assert sum(isinstance(error, kind) for kind in kinds) == 1
     assert isinstance(error, LedgerError)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_every_error_crosses_to_another_process_with_all_that_it_carries(error):
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), again.args, vars(again)) == (type(error), error.args, vars(error))
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)

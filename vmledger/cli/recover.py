@@ -6,6 +6,7 @@ Source: claims 5, 8 and 10.
 from __future__ import annotations
 
 import asyncio
+import gc
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -71,10 +72,12 @@ def recover(
             "names and the keys there first"
         )
     # Here, not above: it needs every library, and most commands need none.
+    from vmledger.blob_processes import BlobProcesses  # noqa: PLC0415
     from vmledger.recovery_sources import recover_from  # noqa: PLC0415
 
     config = load_configuration(file)
-    with progress_bar() as bar:
+    gc.disable()  # events make no cycles, and to look for some takes a third of the time
+    with BlobProcesses(config) as processes, progress_bar() as bar:
         task = bar.add_task("events", total=None)
         report = asyncio.run(
             recover_from(
@@ -82,6 +85,7 @@ def recover(
                 sources,
                 _parse_until(until),
                 lambda at, end, _: bar.update(task, completed=at, total=end),
+                processes,
             )
         )
     make_stores(config)

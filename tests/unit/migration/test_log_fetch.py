@@ -14,7 +14,7 @@ from ledger.errors import PeerError
 from ledger.events import Caller, CallReceived, CallStatus, ServerStarted, encode
 from ledger.identity import ServerIdentity, generate_identity
 from ledger.ids import server_stream_id
-from ledger.migration import log_reading
+from ledger.migration import log_fetch, log_reading
 from ledger.migration.log_fetch import LogFetch
 from ledger.migration.log_reading import own_word, read_blobs, read_page, read_state
 from ledger.migration.log_source import LogTarget, OtherHistoryError
@@ -220,6 +220,23 @@ def test_what_was_read_before_a_page_that_lies_is_kept(origin, copy, monkeypatch
     assert copy.checkpoint.read(copy.recorder.head()) is not None
     origin.spoil = lambda page: page
     assert fetch(origin, copy).events == 4
+    assert copy.recorder.head() == origin.recorder.head()
+
+
+@pytest.mark.parametrize(("together", "commits"), [(1, [3, 3, 3, 1]), (6, [6, 4]), (99, [10])])
+def test_pages_are_committed_together(origin, copy, monkeypatch, together, commits):
+    monkeypatch.setattr(log_reading, "MAX_COPIED", 3)
+    monkeypatch.setattr(log_fetch, "_COMMIT_EVENTS", together)
+    commit, done = copy.recorder.commit_whole, []
+
+    def note(appends):
+        commit(appends)
+        done.append(sum(len(append.events) for append in appends))
+        assert copy.checkpoint.read(copy.recorder.head()) is not None
+
+    copy.recorder.commit_whole = note
+    assert fetch(origin, copy).events == 10
+    assert done == commits
     assert copy.recorder.head() == origin.recorder.head()
 
 
