@@ -127,7 +127,7 @@ class SqliteLogRecorder(BaseLogRecorder):
             cursor.close()
 
     def _write(self, cursor: sqlite3.Cursor, result: Plan) -> None:
-        # Rows with random keys go in the order of their keys: near ones lie in one page of an index.
+        # Rows with random keys go in their order: near ones lie in one page of an index.
         cursor.executemany(
             "INSERT INTO events VALUES (?,?,?,?,?,?,?,?)",
             [
