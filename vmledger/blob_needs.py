@@ -18,6 +18,7 @@ from uuid import UUID
 from ledger.errors import CorruptionError
 from ledger.events import (
     CallErased,
+    CallReceived,
     DomainEvent,
     GreetingRecorded,
     MessageDelivered,
@@ -28,6 +29,7 @@ from ledger.events import (
     MessageStored,
     OpaqueEvent,
     PinChanged,
+    TransferDecided,
     decode,
 )
 from ledger.mailbox import MailboxState, evolve, mailbox_of
@@ -35,6 +37,10 @@ from ledger.migration.deliveries import is_releasable
 from ledger.storage.event_log import LogRecorder
 
 _PAGE: Final = 2000
+
+
+_OF_NO_BLOB: Final = frozenset({CallReceived, TransferDecided})
+"""Every other event or so is one of these: they decide nothing here."""
 
 
 class BlobNeeds:
@@ -59,6 +65,8 @@ class BlobNeeds:
 
     def take(self, event: DomainEvent | OpaqueEvent, position: int) -> None:
         """Fold the next event."""
+        if type(event) in _OF_NO_BLOB:
+            return
         self._take_profile(event)
         self._take_erasure(event)
         match event:

@@ -198,10 +198,10 @@ class PeerClient:
         body = await self._ask(Route.LOG_STATE, encode_request(request))
         return self._expect(body, LogState)
 
-    async def log_page(self, request: LogPageRequest) -> LogPage:
+    async def log_page(self, request: LogPageRequest, offload: Offload) -> LogPage:
         """Ask for the next events of a log."""
         body = await self._ask(Route.LOG_PAGE, encode_request(request))
-        page = self._expect(body, LogPage)
+        page = await offload(lambda: self._expect(body, LogPage))
         if page.is_other_history:
             return page
         is_fit = page.after_position == request.after_position

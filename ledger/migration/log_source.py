@@ -75,7 +75,7 @@ class PeerSource:
         return await self._client.log_state(request)
 
     async def log_page(self, request: LogPageRequest) -> LogPage:
-        return await self._client.log_page(request)
+        return await self._client.log_page(request, self._offload)
 
     async def blobs(self, of: ServerId, digests: Sequence[str]) -> Blobs:
         return await self._client.blobs(of, digests, self._offload)

@@ -30,7 +30,7 @@ MAX_STORY_EVENTS: Final = 2000
 """Most events in what one server tells of a message."""
 MAX_RECALLED: Final = 20_000
 """Most events in one answer to a server that asks for its own."""
-MAX_COPIED: Final = 2000
+MAX_COPIED: Final = 8000
 """Most events in one page of a log that is copied."""
 MAX_WRAPPED_BYTES: Final = 1024
 """Longest key of a call as a log's server keeps it."""
