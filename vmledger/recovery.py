@@ -111,7 +111,7 @@ class _Heard:
 
 
 @dataclass(slots=True)
-class _Folded:
+class FoldedLog:
     """What a log tells while it is copied from its beginning."""
 
     needs: BlobNeeds
@@ -123,13 +123,14 @@ class _Folded:
         self, events: Sequence[DomainEvent | OpaqueEvent], first: int, keys: Sequence[KeptKey]
     ) -> None:
         """Fold the next events, with the keys that came with them."""
+        # As they are kept: the first of a call's, and none of calls that begin elsewhere.
+        came = {key.call_id: WrappedKey(key.call_id, key.wrapped) for key in reversed(keys)}
         for position, event in enumerate(events, first):
             self.needs.take(event, position)
             if isinstance(event, CallReceived) and isinstance(event.personal, str):
-                self.unopened.add(event.originator_id)
-        for key in keys:
-            if self.vault.opens(WrappedKey(key.call_id, key.wrapped)):
-                self.unopened.discard(key.call_id)
+                key = came.get(event.originator_id)
+                if key is None or not self.vault.opens(key):
+                    self.unopened.add(event.originator_id)
 
 
 class Recovery:
@@ -164,7 +165,7 @@ class Recovery:
         self._carrier_from = carrier_from
         keep_for = timedelta(days=config.retention.keep_audio_days_after_delivery)
         self._keep_for = keep_for
-        self._folded: _Folded | None = None
+        self._folded: FoldedLog | None = None
         """What the log told while it was copied, if that was done in one go."""
         self._began_s = clock.monotonic_s()
 
@@ -262,7 +263,7 @@ class Recovery:
         passed_over = False
         for source, report, copy in heard.copies:
             is_empty = (await self._offload(target.recorder.head)).position == 0
-            folded = _Folded(BlobNeeds(target.of, self._keep_for, self._now), self._vault)
+            folded = FoldedLog(BlobNeeds(target.of, self._keep_for, self._now), self._vault)
             fetch = LogFetch(
                 source,
                 copy,
