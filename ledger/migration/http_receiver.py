@@ -113,13 +113,16 @@ class ReplicationApp:
                 await self._check_body(headers, body, sender)
                 answer = await self._receiver.handle(sender, route, body)
         except TransientError as error:
-            busy = error
+            # Not kept beyond this: it leads to this frame, and they would hold the body together.
+            return self._answer_busy(sender, error)
         except asyncio.CancelledError:
             # Nobody but a server that stops does this, to what its grace was too short for. It may
             # be taken in or not: the next contact tells.
-            busy = TransientError("this server is being stopped", retry_after_s=_STOPPED_S)
-        else:
-            return 200, [("content-type", MEDIA_TYPE)], answer
+            stopped = TransientError("this server is being stopped", retry_after_s=_STOPPED_S)
+            return self._answer_busy(sender, stopped)
+        return 200, [("content-type", MEDIA_TYPE)], answer
+
+    def _answer_busy(self, sender: ServerId, busy: TransientError) -> tuple[int, Headers, bytes]:
         self._receiver.on_busy(busy)
         _LOG.info("action=busy peer=%s error=%s", sender, busy)
         answer = encode_answer(Busy(retry_after_s=busy.retry_after_s))

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import random
 import ssl
+import weakref
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -394,6 +396,33 @@ def test_batch_that_finds_the_house_full_is_taken_in_as_soon_as_there_is_a_place
             assert alpha.deliveries.statuses()[0].problem == ""
 
     asyncio.run(main())
+
+
+def test_body_of_a_batch_that_is_answered_busy_is_let_go_at_once(configs):
+    """Not when Python looks for cycles the next time: it may be hundreds of megabytes."""
+    errors = []
+
+    async def main():
+        async with serving(configs[1]) as (bravo,):
+
+            async def refuse(*_: object) -> bytes:
+                error = TransientError("not now")
+                errors.append(weakref.ref(error))  # its traceback holds the frame with the body
+                try:
+                    raise error
+                finally:
+                    del error
+
+            bravo.receiver.handle = refuse
+            await ask(link_of(configs[0]), b"any", Route.BATCH)
+            await asyncio.sleep(0.1)
+            assert [error() for error in errors] == [None]
+
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
 
 
 def test_request_that_a_stop_cuts_off_is_answered_busy(configs, caplog):
