@@ -22,19 +22,24 @@ class Ahead(Generic[Made]):
     def __init__(self, make: Callable[[], Coroutine[Any, Any, Made | None]]) -> None:
         """Begin with the first; ``make`` gives None, once, when there are no more."""
         self._make = make
-        self._next = asyncio.create_task(make())
+        self._next: asyncio.Task[Made | None] | None = asyncio.create_task(make())
 
     async def get(self) -> Made | None:
         """Give the next one, and begin the one behind it; None when there are no more.
 
         Raises what ``make`` raised; all before it was given then.
         """
+        assert self._next is not None, "it is closed"
         made = await self._next
         if made is not None:
             self._next = asyncio.create_task(self._make())
         return made
 
     async def close(self) -> None:
-        """Begin no more."""
-        self._next.cancel()
-        await asyncio.gather(self._next, return_exceptions=True)
+        """Begin no more, and let go of what was made."""
+        # An error leads over its traceback to whoever waited for it, and so back to here: kept, it
+        # would hold in memory all that they had in hand.
+        last, self._next = self._next, None
+        if last is not None:
+            last.cancel()
+            await asyncio.gather(last, return_exceptions=True)

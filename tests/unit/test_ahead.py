@@ -1,6 +1,9 @@
 """Things are made one ahead of whoever asks for them."""
 
 import asyncio
+import contextlib
+import gc
+import weakref
 
 import pytest
 
@@ -70,6 +73,37 @@ def test_error_comes_behind_all_that_was_made_before_it():
         await ahead.close()
 
     asyncio.run(run())
+
+
+def test_error_and_what_it_leads_to_are_let_go_by_closing():
+    class FailureError(Exception):
+        pass
+
+    failures = []
+
+    async def fail() -> int | None:
+        failure = FailureError()
+        failures.append(weakref.ref(failure))
+        try:
+            raise failure
+        finally:
+            del failure
+
+    async def run():
+        ahead = Ahead(fail)
+        with contextlib.suppress(FailureError):
+            try:
+                await ahead.get()
+            finally:
+                await ahead.close()
+        await asyncio.sleep(0)
+        assert [failure() for failure in failures] == [None]
+
+    gc.disable()
+    try:
+        asyncio.run(run())
+    finally:
+        gc.enable()
 
 
 def test_error_goes_through_a_pipeline_and_leaves_no_task():
