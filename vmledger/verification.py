@@ -188,7 +188,7 @@ def verify_part(recorder: LogRecorder, start: int, end: int, keys: Keys) -> Part
                 break
             _check_entry(entry, part, keys)
         else:
-            part.hashes.extend(recorder.read_hashes(0, entry - 1, entry))
+            part.hashes.extend(_kept_hashes(recorder, entry - 1, entry, part))
         position += 1
     if position <= stop:
         part.note(f"position {position}", f"is missing; the log's head says it reaches {end}")
@@ -218,7 +218,7 @@ def _one_by_one(
         try:
             yield from recorder.read(position, 1, stop)
         except CorruptionError as error:
-            part.note(error.place, error.message)
+            part.note(f"position {position}", error.message)
             yield position
 
 
@@ -282,7 +282,7 @@ def _check_receipt(receipt: Receipt, position: int, part: Part, keys: Keys) -> N
 def _compare_hashes(recorder: LogRecorder, start: int, stop: int, part: Part) -> None:
     """Hold the hash beside each event against the event itself."""
     for first in range(start - 1, stop, _PAGE):
-        kept = recorder.read_hashes(0, first, min(first + _PAGE, stop))
+        kept = _kept_hashes(recorder, first, min(first + _PAGE, stop), part)
         for offset, digest in enumerate(kept, first):
             if digest != part.hashes[offset - start + 1]:
                 part.note(
@@ -290,6 +290,17 @@ def _compare_hashes(recorder: LogRecorder, start: int, stop: int, part: Part) ->
                     f"is not what was written: it hashes to {part.hashes[offset - start + 1].hex()}"
                     f", and {digest.hex()} is kept",
                 )
+
+
+def _kept_hashes(recorder: LogRecorder, first: int, stop: int, part: Part) -> Sequence[bytes]:
+    """Give hashes as they are kept beside their events; one that is none is a finding."""
+    try:
+        return recorder.read_hashes(0, first, stop)
+    except CorruptionError as error:
+        if stop - first == 1:
+            part.note(f"position {stop}", f"has no hash beside it: {error.message}")
+            return [b""]
+    return [_kept_hashes(recorder, at, at + 1, part)[0] for at in range(first, stop)]
 
 
 # --- The whole: what the parts are to each other ----------------------------------------------
@@ -389,7 +400,10 @@ class _Whole:
             return
         tree, agreed = Frontier(), 0
         for position in sorted(p for p in self._stated if p <= self._end):
-            tree = self._advance(tree, position)
+            try:
+                tree = self._advance(tree, position)
+            except CorruptionError:
+                return  # a kept hash is none: that is a finding already
             root = tree.root().hex()
             for stated in self._stated[position].values():
                 if stated.root != root:

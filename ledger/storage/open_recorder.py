@@ -5,6 +5,7 @@ Source: claims 6 and 10.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -155,11 +156,15 @@ def begin_by(engine: sa.Engine, statement: str) -> None:
     @sa.event.listens_for(engine, "connect")
     def connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
-        connection.execute("PRAGMA busy_timeout = 30000")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        # Else what is deleted, keys among it, stays on free pages.
-        connection.execute("PRAGMA secure_delete = ON")
+        try:
+            connection.execute("PRAGMA busy_timeout = 30000")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            # Else what is deleted, keys among it, stays on free pages.
+            connection.execute("PRAGMA secure_delete = ON")
+        except UnicodeDecodeError as error:
+            # SQLite quotes what is damaged, and its driver cannot read that.
+            raise sqlite3.DatabaseError("its schema is damaged, and is no text any more") from error
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:

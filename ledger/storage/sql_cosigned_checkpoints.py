@@ -92,7 +92,11 @@ class SqlCosignedCheckpoints:
     def _select(self, query: sa.Select[Any]) -> list[CosignedCheckpoint]:
         with _translated(), self._engine.connect() as connection:
             rows = connection.execute(query.with_only_columns(*_ORDER, _T.note)).all()
-        return [CosignedCheckpoint(*row) for row in rows]
+        # What is no text any more is no note to whoever reads it.
+        return [
+            CosignedCheckpoint(log, witness, size, note if isinstance(note, str) else "")
+            for log, witness, size, note in rows
+        ]
 
 
 def _be_durable(connection: Any, _record: Any) -> None:

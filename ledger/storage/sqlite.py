@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final
 from uuid import UUID
 
@@ -33,7 +34,7 @@ from ledger.storage.event_log import (
     TrackedOrigin,
 )
 from ledger.storage.log_reserve import LogReserve
-from ledger.storage.merkle import Frontier
+from ledger.storage.merkle import HASH_BYTES, Frontier
 from ledger.storage.recorder import BaseLogRecorder, Clash, Head, Plan, check_tracking, plan
 from ledger.storage.row_sums import incarnation_sum, tracking_sum
 
@@ -61,6 +62,22 @@ _ENTRY: Final = (
     "SELECT position, originator_id, originator_version, topic, state, origin, origin_position "
     "FROM events "
 )
+
+
+_BYTES: Final = frozenset({bytes})
+_KINDS: Final = (
+    frozenset({int}),
+    _BYTES,
+    frozenset({int}),
+    frozenset({str}),
+    _BYTES,
+    frozenset({str, NoneType}),
+    frozenset({int, NoneType}),
+)
+"""What the columns of `_ENTRY` hold."""
+_STREAM_BYTES: Final = 16
+_NO_TEXT: Final = "Could not decode to UTF-8"
+"""What the driver says of damaged text."""
 
 
 class SqliteLogRecorder(BaseLogRecorder):
@@ -223,7 +240,15 @@ class SqliteLogRecorder(BaseLogRecorder):
                 (level, first, stop - 1),
             )
         self._check_hashes(len(rows), level, first, stop)
-        return [row[0] for row in rows]
+        hashes = [row[0] for row in rows]
+        are_bytes = _BYTES.issuperset(map(type, hashes))
+        if not are_bytes or not {HASH_BYTES}.issuperset(map(len, hashes)):
+            raise CorruptionError(
+                "a hash of the tree is none",
+                place=f"hashes {first} to {stop - 1} of level {level}",
+                advice="restore the log from a backup or a mirror",
+            )
+        return hashes
 
     def tracked(self, origin: str) -> list[TrackedOrigin]:
         rows = self._select(
@@ -255,7 +280,13 @@ class SqliteLogRecorder(BaseLogRecorder):
             "SELECT call_id, wrapped FROM message_key WHERE call_id IN ",
             [call_id.bytes for call_id in call_ids],
         )
-        return {(key := UUID(bytes=call_id)): WrappedKey(key, wrapped) for call_id, wrapped in rows}
+        return {
+            # What is no bytes any more is a damaged key to whoever unwraps it.
+            (key := UUID(bytes=call_id)): WrappedKey(
+                key, wrapped if isinstance(wrapped, bytes | None) else b""
+            )
+            for call_id, wrapped in rows
+        }
 
     def close(self) -> None:
         self._readers.close()
@@ -274,7 +305,8 @@ class SqliteLogRecorder(BaseLogRecorder):
             rows.extend(self._select(f"{query}({marks}){order}", part))
         return rows
 
-    def _entries(self, rows: Iterable[Any]) -> list[LogEntry]:
+    def _entries(self, rows: Sequence[Any]) -> list[LogEntry]:
+        _expect_events(rows)
         return [
             LogEntry(
                 position,
@@ -287,6 +319,27 @@ class SqliteLogRecorder(BaseLogRecorder):
             )
             for position, stream, version, topic, state, origin, place in rows
         ]
+
+
+def _expect_events(rows: Sequence[Any]) -> None:
+    """Raise CorruptionError for a row that has something else than what was written.
+
+    SQLite keeps the kind of each value beside it: a flipped bit can make a number of an event.
+    """
+    columns = list(zip(*rows, strict=True))
+    are_right = all(
+        kinds.issuperset(map(type, c)) for c, kinds in zip(columns, _KINDS, strict=False)
+    )
+    if are_right and (not columns or {_STREAM_BYTES}.issuperset(map(len, columns[1]))):
+        return
+    for row in rows:
+        is_right = all(type(value) in kinds for value, kinds in zip(row, _KINDS, strict=True))
+        if not is_right or len(row[1]) != _STREAM_BYTES:
+            raise CorruptionError(
+                "the row of an event has columns of another kind than were written",
+                place=f"position {row[0]}",
+                advice="restore the log from a backup or a mirror",
+            )
 
 
 @lru_cache(4096)
@@ -314,7 +367,7 @@ def _read_head(cursor: sqlite3.Cursor) -> Head:
         )
     try:
         return Head(UUID(bytes=row[0]), Frontier.from_bytes(row[1], row[2]))
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise CorruptionError(
             f"the log's head is damaged: {error}",
             place="log_head",
@@ -351,6 +404,7 @@ def _translated(path: Path) -> Iterator[None]:
         raise
     except sqlite3.DatabaseError as error:
         is_broken = getattr(error, "sqlite_errorname", "").startswith(_BROKEN)
+        is_broken |= str(error).startswith(_NO_TEXT)
         if _is_no_room(error):
             raise NoRoomError(
                 f"the disk of the log {path} is full ({error}); free some space",
