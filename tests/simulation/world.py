@@ -22,6 +22,7 @@ from ledger.errors import (
     TransientError,
 )
 from ledger.identity import verify_signature
+from ledger.migration.protocol import OriginState
 from ledger.migration.wire_bytes import decode_answer
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.memory import LogImage
@@ -310,8 +311,13 @@ class World(Remains):
             machine.down_until_s = 0.0
 
     def is_settled(self) -> bool:
-        """Is nothing on its way any more, also to no mirror?"""
-        return super().is_settled() and not lagging_copies(self)
+        """Is nothing on its way any more, also to no mirror, and no word of a mailbox?"""
+        return super().is_settled() and not lagging_copies(self) and not self._is_anybody_sending()
+
+    def _is_anybody_sending(self) -> bool:
+        processes = map(self.listener, self.machines)
+        statuses = [s for p in processes if p is not None for s in p.deliveries.statuses()]
+        return any(status.state is OriginState.STREAMING for status in statuses)
 
     def start_clone(self, clone: Machine) -> None:
         """Let a second server with the same identity run, over a copy of the first one's disk."""
