@@ -5,7 +5,6 @@ Source: claims 7 and 10; RFC 9162 section 2.1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -108,10 +107,13 @@ class PageReader:
             raise self._broken(what)
         self._expect_right(page)
         first = page.after_position + 1
-        events = [self._decode(plain, position) for position, plain in enumerate(plains, first)]
-        for copied, event in zip(page.events, events, strict=True):
+        events: list[DomainEvent | OpaqueEvent] = []
+        for copied, plain in zip(page.events, plains, strict=True):
+            event = self._decode(plain, first + len(events))
             self._expect_origin(copied, event)
-        events = events[: self._wanted(page, events)]
+            if self._is_too_late(event.recorded_at, copied):
+                break  # what is wrong behind it does not matter
+            events.append(event)
         stored = [
             StoredEvent(event.originator_id, event.originator_version, event.topic, plain)
             for event, plain in zip(events, plains, strict=False)
@@ -144,16 +146,10 @@ class PageReader:
         if copied.origin is None and event.recorded_by != of:
             raise self._broken(f"an event of {event.recorded_by} came from nowhere")
 
-    def _wanted(self, page: LogPage, events: Sequence[DomainEvent | OpaqueEvent]) -> int:
-        """Say how many of these come before the first that is too late.
-
-        Only the log's own events tell its time: others' clocks are others'.
-        """
-        if isinstance(self._until, datetime):
-            for number, (copied, event) in enumerate(zip(page.events, events, strict=True)):
-                if copied.origin is None and event.recorded_at > self._until:
-                    return number
-        return len(events)
+    def _is_too_late(self, recorded_at: datetime, copied: CopiedEvent) -> bool:
+        """Only the log's own events tell its time: others' clocks are others'."""
+        is_own = copied.origin is None
+        return isinstance(self._until, datetime) and is_own and recorded_at > self._until
 
     def _expect_right(self, page: LogPage) -> None:
         """Hold what the log's server signed for the end of this page against the page."""

@@ -303,6 +303,16 @@ def test_log_that_no_server_can_have_is_its_servers_fault_and_not_committed(
     assert fetch(origin, copy).events == 10
 
 
+def test_what_is_wrong_behind_the_last_time_wanted_does_not_matter(origin, copy):
+    early = started("alpha")
+    late = early.replace(b"2026-03-01T", b"2026-03-02T").replace(
+        b'"originator_version":1', b'"originator_version":2'
+    )
+    state, page = signed_page(early, late, b'{"event":"server-started"}')
+    origin.spoil = lambda _page: page
+    assert fetch(origin, copy, state, until=AT).events == 1
+
+
 def cosigned(server: str, size: int, signer: ServerIdentity, witness: ServerIdentity):
     """What a witness keeps when it has signed a checkpoint of this server's log."""
     checkpoint = Checkpoint(log_name(server, UUID(int=9)), size, b"r" * 32)
