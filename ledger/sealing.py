@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -102,8 +103,7 @@ class MessageKey:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class WrappedKey:
+class WrappedKey(msgspec.Struct, frozen=True, gc=False):
     """A message's key as it is kept: readable with the master key only, or destroyed."""
 
     key_id: UUID

@@ -32,8 +32,8 @@ from ledger.errors import CallerError, ConflictError, CorruptionError, NotFoundE
 from ledger.events import decode
 from ledger.identity import load_identity
 from ledger.migration.former_events import blob_of
-from ledger.migration.log_fetch import lay_out
 from ledger.migration.log_reading import own_word, read_page
+from ledger.migration.log_writing import lay_out
 from ledger.migration.wire import CopiedEvent, KeptKey, LogPage, LogPageRequest
 from ledger.signed_note import parse_note
 from ledger.storage.copy_blobs import copy_blobs

@@ -58,6 +58,7 @@ from ledger.migration.log_source import (
     Progress,
     no_progress,
 )
+from ledger.migration.log_writing import LogWriter
 from ledger.migration.page_reader import expect_signed
 from ledger.migration.travelling_keys import CALL_RECEIVED, is_sealed_call
 from ledger.migration.wire import CopyState, KeptKey, LogState, LogStateRequest, TrackedRow
@@ -150,8 +151,12 @@ class Recovery:
         until: int | datetime | None = None,
         on_progress: Progress = no_progress,
         carrier_from: Callable[[LogSource], BlobCarrier | None] = lambda _source: None,
+        writer: LogWriter | None = None,
     ) -> None:
-        """Join the parts. ``carrier_from`` says who brings the blobs; None: this process."""
+        """Join the parts.
+
+        ``carrier_from`` says who brings the blobs, and ``writer`` commits; None: this process does.
+        """
         self._target = target
         self._folder = folder
         self._sources = sources
@@ -163,6 +168,7 @@ class Recovery:
         self._until = until
         self._on_progress = on_progress
         self._carrier_from = carrier_from
+        self._writer = writer
         keep_for = timedelta(days=config.retention.keep_audio_days_after_delivery)
         self._keep_for = keep_for
         self._folded: FoldedLog | None = None
@@ -273,6 +279,7 @@ class Recovery:
                 on_progress=self._on_progress,
                 on_page=folded.take,
                 carrier=self._carrier_from(source),
+                writer=self._writer,
             )
             if better is not None and not better.is_in(copy, fetch.through):
                 passed_over = True

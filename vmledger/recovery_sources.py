@@ -6,8 +6,8 @@ Source: claims 5, 8 and 10.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
@@ -17,20 +17,18 @@ from ledger.configuration import Configuration
 from ledger.configuration.master_key import open_master_key
 from ledger.errors import CallerError, CorruptionError, TransientError
 from ledger.migration.link import PeerClient
-from ledger.migration.log_source import LogSource, LogTarget, PeerSource, Progress
+from ledger.migration.log_source import LogSource, PeerSource, Progress
 from ledger.offload import ThreadOffload
-from ledger.storage.open_blob_store import open_blob_store
-from ledger.storage.open_recorder import open_recorder
-from ledger.storage.sql_cosigned_checkpoints import SqlCosignedCheckpoints
 from ledger.storage.vault import Vault
 from vmledger.archive_place import is_bucket, shown
-from vmledger.blob_processes import BlobProcesses, CopyPlace, Place, ServerPlace
 from vmledger.copy_source import BrokenSource, CopySource, open_copy
 from vmledger.data_lock import DataLock
 from vmledger.peer_links import open_link
 from vmledger.recovery import Recovery
 from vmledger.recovery_folder import RecoveryFolder
+from vmledger.recovery_processes import CopyPlace, Place, RecoveryProcesses, ServerPlace
 from vmledger.recovery_report import RecoveryReport
+from vmledger.recovery_target import open_target
 
 
 async def recover_from(
@@ -38,11 +36,11 @@ async def recover_from(
     names: Sequence[str] | None,
     until: int | datetime | None,
     on_progress: Progress,
-    processes: BlobProcesses | None = None,
+    processes: RecoveryProcesses | None = None,
 ) -> RecoveryReport:
     """Recover from servers, directories and buckets; None: from all servers that are configured.
 
-    ``processes`` bring the blobs; None: this process does it itself.
+    ``processes`` bring the blobs and commit; None: this process does it itself.
     Raises CallerError for a name that is none of them, ConflictError when a server uses the
     data directory, and what `Recovery.run` raises.
     """
@@ -66,27 +64,9 @@ async def recover_from(
             until=until,
             on_progress=on_progress,
             carrier_from=lambda source: processes.carrier(found[source]) if processes else None,
+            writer=processes.writer() if processes else None,
         )
         return await recovery.run()
-
-
-@contextmanager
-def open_target(config: Configuration, folder: RecoveryFolder) -> Iterator[LogTarget]:
-    """Open the stores of a configuration, to recover into them."""
-    recorder = open_recorder(config.stores.events)
-    cosigned = SqlCosignedCheckpoints(config.stores.events)
-    try:
-        yield LogTarget(
-            of=config.server,
-            public_key=config.directory.own.public_key,
-            recorder=recorder,
-            blobs=open_blob_store(config.stores.blobs),
-            cosigned=cosigned,
-            checkpoint=folder.checkpoint,
-        )
-    finally:
-        cosigned.close()
-        recorder.close()
 
 
 def _open(

@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from uuid import UUID
 
-from eventsourcing.persistence import StoredEvent
+import msgspec
 
 from ledger.checkpoint import Checkpoint, log_key, log_name, parse_checkpoint, read_log_name
 from ledger.errors import CallerError, CorruptionError, PeerError
-from ledger.events import DomainEvent, OpaqueEvent, PinChanged, decode
+from ledger.events import DomainEvent, OpaqueEvent, PinChanged, ServerId, decode
 from ledger.migration.former_events import blob_of
 from ledger.migration.log_source import (
     LogSource,
@@ -28,13 +29,37 @@ from ledger.storage.merkle import Frontier, leaf_hash
 from ledger.storage.merkle_proofs import verify_consistency
 
 
+class ReadEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event of a log that is copied, with what it says of itself."""
+
+    stream: UUID
+    version: int
+    topic: str
+    plain: bytes
+    """Its JSON, byte for byte."""
+    origin: ServerId | None
+    origin_position: int | None
+
+
+def read_event(copied: CopiedEvent, event: DomainEvent | OpaqueEvent) -> ReadEvent:
+    """Put together an event and its bytes."""
+    return ReadEvent(
+        event.originator_id,
+        event.originator_version,
+        event.topic,
+        bytes(copied.plain),
+        copied.origin,
+        copied.origin_position,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ReadPage:
     """A page that is the next part of the log."""
 
     page: LogPage
-    stored: list[StoredEvent]
-    """Its events, as they are stored; fewer than it has when it ``is_cut``."""
+    events: list[ReadEvent]
+    """Its events; fewer than it has when it ``is_cut``."""
     digests: dict[str, bool]
     """The blobs that they name: is it secret?"""
     is_cut: bool
@@ -43,7 +68,7 @@ class ReadPage:
     @property
     def through(self) -> int:
         """The position of the last event."""
-        return self.page.after_position + len(self.stored)
+        return self.page.after_position + len(self.events)
 
 
 class PageReader:
@@ -114,18 +139,13 @@ class PageReader:
             if self._is_too_late(event.recorded_at, copied):
                 break  # what is wrong behind it does not matter
             events.append(event)
-        stored = [
-            StoredEvent(event.originator_id, event.originator_version, event.topic, plain)
-            for event, plain in zip(events, plains, strict=False)
-        ]
+        read = list(map(read_event, page.events, events))
         named = ((blob_of(event), event) for event in events)
         digests = {blob[0]: isinstance(event, PinChanged) for blob, event in named if blob}
         self._on_page(events, first, page.keys)
-        is_cut = len(stored) < len(page.events)
-        self._frontier = (
-            frontier.append(leaf_hash(one.state) for one in stored) if is_cut else grown
-        )
-        return ReadPage(page, stored, digests, is_cut)
+        is_cut = len(read) < len(page.events)
+        self._frontier = frontier.append(leaf_hash(one.plain) for one in read) if is_cut else grown
+        return ReadPage(page, read, digests, is_cut)
 
     def _decode(self, plain: bytes, position: int) -> DomainEvent | OpaqueEvent:
         try:

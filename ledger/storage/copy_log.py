@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
 import sqlalchemy as sa
 
 from ledger.errors import ConflictError, TransientError
@@ -137,7 +137,7 @@ def _as_id(value: UUID | bytes, *, in_bytes: bool) -> UUID | bytes:
 
 
 def _insert_locations(connection: sa.Connection, locations: Iterable[BlobLocation]) -> None:
-    rows = [asdict(location) for location in locations]
+    rows = [msgspec.structs.asdict(location) for location in locations]
     for start in range(0, len(rows), _PAGE):
         page = rows[start : start + _PAGE]
         known = [row["digest"] for row in page]

@@ -74,8 +74,7 @@ class PeerTracking(Tracking):
     """The origin's Merkle root at the reached position, as the origin stated it."""
 
 
-@dataclass(frozen=True, slots=True)
-class BlobLocation:
+class BlobLocation(msgspec.Struct, frozen=True, gc=False):
     """Where a blob lies inside a pack file. Committed with the events that name the blob."""
 
     digest: str

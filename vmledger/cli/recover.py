@@ -72,12 +72,12 @@ def recover(
             "names and the keys there first"
         )
     # Here, not above: it needs every library, and most commands need none.
-    from vmledger.blob_processes import BlobProcesses  # noqa: PLC0415
+    from vmledger.recovery_processes import RecoveryProcesses  # noqa: PLC0415
     from vmledger.recovery_sources import recover_from  # noqa: PLC0415
 
     config = load_configuration(file)
     gc.disable()  # events make no cycles, and to look for some takes a third of the time
-    with BlobProcesses(config) as processes, progress_bar() as bar:
+    with RecoveryProcesses(config) as processes, progress_bar() as bar:
         task = bar.add_task("events", total=None)
         report = asyncio.run(
             recover_from(
