@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +79,9 @@ class Files(Protocol):
 
     def list(self, folder: Path) -> Iterator[FileInfo]:
         """List the files in a folder, not those below it; none if there is no such folder."""
+
+    def folders(self, folder: Path) -> Sequence[Path]:
+        """Name the folders in a folder, sorted; none if there is no such folder."""
 
     def touch(self, path: Path, modified_at_s: float) -> None:
         """Let a file count as last written then."""
@@ -149,6 +152,14 @@ class SystemFiles:
             for entry in found:
                 with suppress(FileNotFoundError):  # dropped while we list
                     yield _info(Path(entry.path), entry.stat())
+
+    def folders(self, folder: Path) -> Sequence[Path]:
+        with _translated("listing", folder):
+            try:
+                with os.scandir(folder) as entries:
+                    return sorted(Path(entry.path) for entry in entries if entry.is_dir())
+            except FileNotFoundError:
+                return []
 
     def touch(self, path: Path, modified_at_s: float) -> None:
         with _translated("touching", path):

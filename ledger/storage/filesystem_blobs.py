@@ -33,7 +33,7 @@ from ledger.storage.event_log import BlobLocation
 from ledger.storage.files import Files, SystemFiles
 
 _ABANDONED_TEMPORARY_S: Final = 24 * 3600.0
-_LOOSE_FOLDERS: Final = tuple(f"{number:02x}" for number in range(256))
+_LOOSE_FOLDERS: Final = frozenset(f"{number:02x}" for number in range(256))
 
 
 def _random_name() -> str:
@@ -114,8 +114,9 @@ class FilesystemBlobStore:
         return True
 
     def list_loose(self) -> Iterator[StoredBlob]:
-        for name in _LOOSE_FOLDERS:
-            yield from self._list(self._root / name, prefix=name)
+        for folder in self._files.folders(self._root):
+            if folder.name in _LOOSE_FOLDERS:
+                yield from self._list(folder, prefix=folder.name)
 
     def list_packs(self) -> Iterator[StoredBlob]:
         return self._list(self._packs)
@@ -128,7 +129,7 @@ class FilesystemBlobStore:
         self._files.remove(self._pack(pack))
 
     def _loose(self, digest: str) -> Path:
-        return self._root / digest[:2] / digest[2:]
+        return self._root.joinpath(digest[:2], digest[2:])
 
     def _pack(self, name: str) -> Path:
         return self._packs / f"{name}.pack"

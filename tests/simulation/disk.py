@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -219,6 +219,9 @@ class VirtualFiles:
             if path in self._disk.names:
                 yield self.info(path)
 
+    def folders(self, folder: Path) -> Sequence[Path]:
+        return sorted(one for one in self._disk.folders if _parent(one) == folder)
+
     def touch(self, path: Path, modified_at_s: float) -> None:
         crash = self._disk.step(writes=False)
         self._inode(path).modified_at_s = modified_at_s
@@ -260,7 +263,8 @@ class VirtualFiles:
             del disk.durable_names[name]
         for name, inode in disk.names.within(path):
             disk.durable_names[name] = inode
-        disk.durable_folders |= {f for f in disk.folders if _parent(f) == path}
+        new = disk.folders - disk.durable_folders
+        disk.durable_folders |= {folder for folder in new if _parent(folder) == path}
         _die_if(crash)
 
     def _sync_folder_name(self, folder: Path) -> None:

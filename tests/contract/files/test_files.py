@@ -105,6 +105,17 @@ def test_folder_that_is_not_there_lists_nothing(files, folder):
     assert list(files.list(folder / "nowhere")) == []
 
 
+def test_folders_in_a_folder_are_named_in_order_without_files_and_what_is_below(files, folder):
+    for path in (folder / "b" / "below", folder / "a"):
+        files.make_directory(path)
+    files.create(folder / "file").close()
+    assert list(files.folders(folder)) == [folder / "a", folder / "b"]
+
+
+def test_folder_that_is_not_there_has_no_folders(files, folder):
+    assert list(files.folders(folder / "nowhere")) == []
+
+
 def test_files_may_be_dropped_while_they_are_listed(files, folder):
     for name in ("a", "b", "c"):
         write(files, folder / name)

@@ -97,6 +97,9 @@ class CountedFiles:
     def list(self, folder: Path) -> Iterator[FileInfo]:
         return self._files.list(folder)
 
+    def folders(self, folder: Path) -> Sequence[Path]:
+        return self._files.folders(folder)
+
     def touch(self, path: Path, modified_at_s: float) -> None:
         if self._files.exists(path):  # else it is a question, whose answer is no
             self._take(f"touch {_name(path)}", lambda: None)
