@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -42,6 +43,8 @@ _HASH_BYTES: Final = 32
 _TIME_BYTES: Final = 8
 _NAMESPACE: Final = "vmledger"
 _LOG_NAME_PARTS: Final = 3
+_REMEMBERED: Final = 64
+"""A server that is asked every second, and copies every second, reads the same notes again."""
 
 
 def log_name(server: str, incarnation: UUID) -> str:
@@ -49,6 +52,7 @@ def log_name(server: str, incarnation: UUID) -> str:
     return f"{_NAMESPACE}/{server}/{incarnation}"
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def read_log_name(log: str) -> tuple[str, UUID]:
     """Read `log_name`: the server and the incarnation; raises CallerError for anything else."""
     parts = log.split("/")
@@ -112,6 +116,7 @@ def read_checkpoint(note: SignedNote) -> Checkpoint:
     return Checkpoint(log, int(size), digest)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def parse_checkpoint(text: str) -> tuple[SignedNote, Checkpoint]:
     """Read a checkpoint with its signatures, unchecked; raises CallerError for anything else."""
     note = parse_note(text)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -42,7 +43,7 @@ _MOST_FRUITLESS: Final = 3
 """Clashes without a culprit after which the log is held to be damaged."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Head:
     """The head row: what an append is planned upon."""
 
@@ -51,6 +52,10 @@ class Head:
 
     def to_log_head(self) -> LogHead:
         """Give what callers see of it."""
+        return self._log_head
+
+    @cached_property
+    def _log_head(self) -> LogHead:
         return LogHead(self.incarnation, self.frontier.size, self.frontier.root())
 
 
