@@ -78,17 +78,18 @@ class VirtualLoop(base_events.BaseEventLoop):
         return self.call_at(self._now_s + delay, callback, *args)
 
     def _run_once(self) -> None:
-        """Run all that is ready; when nothing is, it is the time of the next timer at once."""
-        self.steps += 1
-        if self.steps > self.most_steps:
-            raise Stuck(f"no end after {self.steps} steps: a hot loop?")
+        """Run until somebody stops the loop: it costs something to come back here for each step."""
         turns = self._turns
-        if not turns:
-            self._jump()
-        for _ in range(len(turns)):
-            handle = turns.popleft()
-            if not handle.is_cancelled:
-                handle.callback(*handle.args)
+        while not self._stopping:
+            self.steps += 1
+            if self.steps > self.most_steps:
+                raise Stuck(f"no end after {self.steps} steps: a hot loop?")
+            if not turns:
+                self._jump()
+            for _ in range(len(turns)):
+                handle = turns.popleft()
+                if not handle.is_cancelled:
+                    handle.callback(*handle.args)
 
     def _jump(self) -> None:
         timers = self._timers

@@ -239,16 +239,25 @@ class SimulatedOffload:
 
     async def __call__(self, work: Callable[[], Any]) -> Any:
         process = self._process
-        loop = process.world.loop
-        future = loop.create_future()
         luck = process.rng.random()
         if process.is_dead or luck < 0.6:
-            self._run(work, future)
-        elif luck < 0.85:
+            return await self._do(work)
+        loop = process.world.loop
+        future = loop.create_future()
+        if luck < 0.85:
             loop.call_soon(self._run, work, future)
         else:
             loop.call_later((luck - 0.85) * 0.1, self._run, work, future)
         return await future
+
+    async def _do(self, work: Callable[[], Any]) -> Any:
+        process = self._process
+        if not process.is_dead:
+            try:
+                return work()
+            except Crashed:
+                process.die()
+        return await process.wait_for_ever()
 
     def _run(self, work: Callable[[], Any], future: asyncio.Future[Any]) -> None:
         process = self._process
@@ -534,13 +543,14 @@ class Process:
             result = await work
         except Exception:
             if self.is_dead:
-                await self._for_ever()
+                await self.wait_for_ever()
             raise
         if self.is_dead:
-            await self._for_ever()
+            await self.wait_for_ever()
         return result
 
-    async def _for_ever(self) -> None:
+    async def wait_for_ever(self) -> None:
+        """Wait for an answer that a dead process never gets."""
         future = self.world.loop.create_future()
         self.unanswered.append(future)
         await future
