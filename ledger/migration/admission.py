@@ -78,6 +78,8 @@ class Admission:
         waiting = _Waiting(size_bytes)
         line.append(waiting)
         self._call_in()
+        if waiting.called.is_set():
+            return  # as mostly: there is nothing to wait for
         try:
             async with asyncio.timeout(self._max_wait_s):
                 await waiting.called.wait()

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DATA = Path("/data")
 SPOOL = DATA / "spool"
+_BLOBS = DATA / "blobs"
 _SET_ASIDE = SPOOL / "set-aside"
 NAMES = ("alpha", "bravo", "charlie", "delta")
 
@@ -133,7 +134,7 @@ class Machine:
     @property
     def master(self) -> MasterKey:
         """Its master key, which survives its disk: an operator keeps a copy apart."""
-        return MasterKey(hashlib.sha256(b"master key of " + self.id.encode()).digest())
+        return _master_key(self.id)
 
     # --- what the checkers ask of any machine, simulated or real ------------------------------
 
@@ -170,9 +171,10 @@ class Machine:
     def loose_blobs(self) -> Iterator[tuple[str, bytes]]:
         """Give those that lie in no pack and did not rot, by their digests."""
         for path, inode in self.disk.names.items():
-            is_loose = path.parent.parent == DATA / "blobs" and len(path.parent.name) == 2
+            folder = path.parent
+            is_loose = len(folder.name) == 2 and folder.parent == _BLOBS
             if is_loose and not inode.is_rotten:
-                yield path.parent.name + path.name, bytes(inode.content)
+                yield folder.name + path.name, bytes(inode.content)
 
     def believed_homes(self) -> Homes | None:
         """Give the homes by which its process acts; None when it does not run."""
@@ -180,10 +182,23 @@ class Machine:
         return self.process.homes if is_running else None
 
     def path_of(self, blob: str) -> Path:
-        blobs, location = DATA / "blobs", self.image.blob_locations.get(blob)
-        if location is not None:
-            return blobs / "packs" / f"{location.pack}.pack"
-        return blobs / blob[:2] / blob[2:]
+        location = self.image.blob_locations.get(blob)
+        return _loose_path(blob) if location is None else _pack_path(location.pack)
+
+
+@lru_cache(maxsize=4096)
+def _loose_path(digest: str) -> Path:
+    return _BLOBS / digest[:2] / digest[2:]
+
+
+@lru_cache(maxsize=4096)
+def _pack_path(name: str) -> Path:
+    return _BLOBS / "packs" / f"{name}.pack"
+
+
+@cache
+def _master_key(server_id: str) -> MasterKey:
+    return MasterKey(hashlib.sha256(b"master key of " + server_id.encode()).digest())
 
 
 @cache
