@@ -7,12 +7,11 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.processes import free_ports
+from tests.support.processes import free_ports, wait_for
 
 _GIVE_UP_S = 10.0
 _SEPARATION_FOLDER = Path("/run/sshd")
@@ -47,7 +46,7 @@ def ssh_server(folder: Path) -> Iterator[tuple[str, str]]:
     options = [f"-o{name}={value}" for name, value in settings.items()]
     server = subprocess.Popen([str(_sshd()), "-D", "-f", "/dev/null", *options])
     try:
-        _wait_until_it_listens(port)
+        assert wait_for(lambda: _listens(port), _GIVE_UP_S), "sshd does not listen"
         unasked = "-oStrictHostKeyChecking=no -oUserKnownHostsFile=/dev/null -oLogLevel=ERROR"
         yield f"ssh -p {port} -i {user_key} {unasked}", f"{getpass.getuser()}@127.0.0.1"
     finally:
@@ -65,14 +64,9 @@ def _make_key(file: Path) -> Path:
     return file
 
 
-def _wait_until_it_listens(port: int) -> None:
-    end_s = time.monotonic() + _GIVE_UP_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
-        except OSError:
-            if time.monotonic() > end_s:
-                raise
-            time.sleep(0.05)
-        else:
-            return
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True

@@ -157,9 +157,9 @@ def lay_out(
 
     Raises CorruptionError for what is no event.
     """
-    return runs(
-        [read_event(copied, decode(bytes(copied.plain))) for copied in events], locations, keys
-    )
+    with_plains = ((copied, bytes(copied.plain)) for copied in events)
+    read = [read_event(copied, plain, decode(plain)) for copied, plain in with_plains]
+    return runs(read, locations, keys)
 
 
 def runs(

@@ -41,13 +41,13 @@ class ReadEvent(msgspec.Struct, frozen=True, gc=False):
     origin_position: int | None
 
 
-def read_event(copied: CopiedEvent, event: DomainEvent | OpaqueEvent) -> ReadEvent:
-    """Put together an event and its bytes."""
+def read_event(copied: CopiedEvent, plain: bytes, event: DomainEvent | OpaqueEvent) -> ReadEvent:
+    """Put together an event, its bytes and where it came from."""
     return ReadEvent(
         event.originator_id,
         event.originator_version,
         event.topic,
-        bytes(copied.plain),
+        plain,
         copied.origin,
         copied.origin_position,
     )
@@ -139,7 +139,7 @@ class PageReader:
             if self._is_too_late(event.recorded_at, copied):
                 break  # what is wrong behind it does not matter
             events.append(event)
-        read = list(map(read_event, page.events, events))
+        read = list(map(read_event, page.events, plains, events))
         named = ((blob_of(event), event) for event in events)
         digests = {blob[0]: isinstance(event, PinChanged) for blob, event in named if blob}
         self._on_page(events, first, page.keys)
