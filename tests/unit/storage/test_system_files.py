@@ -1,6 +1,7 @@
 """What only this machine's file system can show: modes, real errors, undone writes."""
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -94,3 +95,76 @@ def test_part_of_a_large_file_is_read_whole(files, tmp_path):
     data = os.urandom(3_000_000)
     (tmp_path / "a").write_bytes(data)
     assert files.read(tmp_path / "a", 5, 2_500_000) == data[5:2_500_005]
+
+
+ODD_BYTES = 3 * 1024 * 1024 + 1234
+
+
+class Writes:
+    """What goes to the disk directly, and what does not; refuses the direct ones from one on."""
+
+    def __init__(self, monkeypatch):
+        self.direct, self.cached, self.refused_from = [], [], None
+        real = os.write
+
+        def write(descriptor, data):
+            is_direct = bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT)
+            if is_direct and len(self.direct) == self.refused_from:
+                raise OSError(errno.EINVAL, "Invalid argument")
+            (self.direct if is_direct else self.cached).append(len(data))
+            return real(descriptor, data)
+
+        monkeypatch.setattr(os, "write", write)
+
+
+@pytest.fixture
+def writes(monkeypatch):
+    return Writes(monkeypatch)
+
+
+def takes_direct_writes(folder):
+    """Some file systems in memory do not."""
+    try:
+        os.close(os.open(folder / "probe", os.O_WRONLY | os.O_CREAT | os.O_DIRECT))
+    except OSError:
+        return False
+    return True
+
+
+def test_large_write_goes_around_the_cache_but_for_what_fills_no_block(files, tmp_path, writes):
+    data = os.urandom(ODD_BYTES)
+    file = files.create(tmp_path / "a")
+    file.write(data)
+    file.write(b"and more")
+    assert (tmp_path / "a").read_bytes() == data + b"and more"
+    direct_bytes = ODD_BYTES // 4096 * 4096 if takes_direct_writes(tmp_path) else 0
+    assert sum(writes.direct) == direct_bytes
+    assert writes.cached == [ODD_BYTES - direct_bytes, len(b"and more")]
+
+
+def test_large_write_behind_an_odd_beginning_goes_through_the_cache(files, tmp_path, writes):
+    file = files.create(tmp_path / "a")
+    file.write(b"odd")
+    file.write(b"x" * ODD_BYTES)
+    assert (tmp_path / "a").read_bytes() == b"odd" + b"x" * ODD_BYTES
+    assert writes.direct == []
+
+
+@pytest.mark.parametrize("refused_from", [0, 1])
+def test_disk_that_takes_nothing_directly_gets_all_of_it(files, tmp_path, writes, refused_from):
+    data = os.urandom(ODD_BYTES)
+    writes.refused_from = refused_from
+    file = files.create(tmp_path / "a")
+    file.write(data)
+    assert writes.cached[-1] == ODD_BYTES - sum(writes.direct)
+    assert (tmp_path / "a").read_bytes() == data
+
+
+def test_large_write_that_finds_no_room_is_undone(files, tmp_path):
+    with small_disk(2_000_000):
+        file = files.create(tmp_path / "a")
+        with pytest.raises(TransientError, match="the disk is full"):
+            file.write(b"x" * ODD_BYTES)
+        assert files.read(tmp_path / "a") == b""
+        file.write(b"small")
+    assert files.read(tmp_path / "a") == b"small"
