@@ -165,9 +165,12 @@ def _verified(run: Sequence[BlobLocation], data: bytes) -> Iterator[tuple[str, b
 
 
 def pack_up(blobs: Sequence[NewBlob]) -> tuple[str, bytes, list[BlobLocation]]:
-    """Lay blobs end to end: the pack's name (its SHA-256), its bytes, and where each blob lies."""
+    """Lay blobs end to end: the pack's name, its bytes, and where each blob lies.
+
+    The name is the SHA-256 of the blobs' addresses, one behind the other: they tell all its bytes.
+    """
     data = b"".join(blob.data for blob in blobs)
-    name = hashlib.sha256(data).hexdigest()
+    name = hashlib.sha256("".join(blob.digest for blob in blobs).encode()).hexdigest()
     locations: list[BlobLocation] = []
     offset_bytes = 0
     for blob in blobs:

@@ -1,9 +1,10 @@
 """Blobs as files of a local file system.
 
-``ab/cdef…`` holds the loose blob of digest ``abcdef…``; ``packs/NAME.pack`` a pack, NAME being its
-SHA-256; ``tmp/`` what is being written. A file appears under its name only when it is whole and on
-the disk: written in ``tmp``, synced, renamed, and the directory synced. Renaming is atomic, so a
-reader sees a whole file or none, and one who has it open keeps it even when it is dropped.
+``ab/cdef…`` holds the loose blob of digest ``abcdef…``; ``packs/NAME.pack`` a pack, NAME being the
+SHA-256 of what its blobs are called; ``tmp/`` what is being written. A file appears under its name
+only when it is whole and on the disk: written in ``tmp``, synced, renamed, and the directory
+synced. Renaming is atomic, so a reader sees a whole file or none, and one who has it open keeps it
+even when it is dropped.
 
 A pack is its blobs end to end: still one run of zstd frames, each blob beginning with its metadata
 frame, so even without any index ``zstd -dc`` and the metadata find everything in it.
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from ledger.errors import CorruptionError, LedgerError, NotFoundError
+from ledger.errors import CorruptionError, LedgerError
 from ledger.storage.blob_store import (
     NewBlob,
     StoredBlob,
@@ -69,14 +70,14 @@ class FilesystemBlobStore:
     def put(self, digest: str, data: bytes) -> None:
         check_digest(digest, data, "put")
         target = self._loose(digest)
-        if not self._is_kept(digest, target):
+        if not self._is_kept(target, data):
             self._keep(target, data)
 
     def put_file(self, digest: str, path: Path) -> None:
         data = self._read(path, digest)
         check_digest(digest, data, str(path))
         target = self._loose(digest)
-        if self._is_kept(digest, target):
+        if self._is_kept(target, data):
             return
         temporary = self._link(path)
         if temporary is None:
@@ -89,7 +90,7 @@ class FilesystemBlobStore:
             return []
         name, data, locations = pack_up(blobs)
         target = self._pack(name)
-        if not self._is_kept(name, target):
+        if not self._is_kept(target, data):
             self._keep(target, data)
         return locations
 
@@ -144,12 +145,13 @@ class FilesystemBlobStore:
             if self._now_s() - found.modified_at_s > _ABANDONED_TEMPORARY_S:
                 self._files.remove(found.path)
 
-    def _is_kept(self, name: str, target: Path) -> bool:
+    def _is_kept(self, target: Path, data: bytes) -> bool:
         """Is it there, whole and durable? Then it counts as written now, so `gc` spares it."""
         try:
             self._files.touch(target, self._now_s())
-            check_digest(name, self._read(target, name), str(target))
-        except (FileNotFoundError, NotFoundError, CorruptionError):
+            if self._files.read(target) != data:
+                return False  # it has rotted
+        except (FileNotFoundError, CorruptionError):
             return False
         self._settle(target.parent)
         return True

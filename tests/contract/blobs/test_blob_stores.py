@@ -88,9 +88,9 @@ def test_packed_blobs_come_back(store):
     assert [store.get(loc.digest, loc) for loc in locations] == [ONE, b"", TWO, THREE]
 
 
-def test_pack_is_named_by_its_bytes(store):
+def test_pack_is_named_by_the_blobs_in_it(store):
     (location, _) = store.put_pack([blob(ONE), blob(TWO)])
-    assert location.pack == digest(ONE + TWO)
+    assert location.pack == digest((digest(ONE) + digest(TWO)).encode())
     assert [p.digest for p in store.list_packs()] == [location.pack]
 
 

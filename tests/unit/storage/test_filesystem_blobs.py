@@ -31,11 +31,18 @@ def test_loose_blob_is_named_by_its_own_hash(store, tmp_path):
     assert hashlib.sha256(path.read_bytes()).hexdigest() == path.parent.name + path.name
 
 
-def test_pack_is_its_blobs_end_to_end_under_its_own_hash(store, tmp_path):
+def test_pack_is_its_blobs_end_to_end(store, tmp_path):
     (location,) = store.put_pack([NewBlob(DIGEST, ONE)])
     path = tmp_path / "blobs" / "packs" / f"{location.pack}.pack"
     assert path.read_bytes() == ONE
-    assert location.pack == DIGEST
+
+
+def test_pack_that_has_rotted_is_written_again(store, tmp_path):
+    (location,) = store.put_pack([NewBlob(DIGEST, ONE)])
+    path = tmp_path / "blobs" / "packs" / f"{location.pack}.pack"
+    path.write_bytes(ONE[:-1] + b"?")
+    store.put_pack([NewBlob(DIGEST, ONE)])
+    assert path.read_bytes() == ONE
 
 
 def test_adopted_file_shares_its_bytes_with_the_original(store, tmp_path):
