@@ -80,7 +80,7 @@ class DirectCarrier:
             packed = [NewBlob(d, b) for d, b in answer.blobs.items() if not digests[d]]
             carried.locations += await self._offload(partial(self._blobs.put_pack, packed))
             for digest in answer.blobs.keys() - {blob.digest for blob in packed}:
-                await self._offload(partial(self._blobs.put, digest, answer.blobs[digest]))
+                await self._offload(partial(self._blobs.put, digest, bytes(answer.blobs[digest])))
             carried.blobs += len(answer.blobs)
             carried.bytes += sum(len(data) for data in answer.blobs.values())
             carried.absent += answer.absent

@@ -155,7 +155,7 @@ class Intake:
         follows leaves blobs that no event names.
         """
         for blob in blobs:
-            await self._offload(partial(self._blobs.put, blob.digest, blob.data))
+            await self._offload(partial(self._blobs.put, blob.digest, bytes(blob.data)))
 
     async def _commit(
         self,

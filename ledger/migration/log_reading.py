@@ -31,7 +31,7 @@ from ledger.migration.wire import (
     LogPageRequest,
     OriginRow,
 )
-from ledger.storage.blob_store import BlobStore
+from ledger.storage.blob_store import BlobBytes, BlobStore
 from ledger.storage.cosigned_checkpoints import CosignedCheckpoints
 from ledger.storage.event_log import BlobLocation, LogEntry, LogHead, LogRecorder
 from ledger.storage.log_copy import CheckpointFile
@@ -175,7 +175,7 @@ def _bounded(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
 def read_blobs(digests: Sequence[str], places: Sequence[tuple[LogRecorder, BlobStore]]) -> Blobs:
     """Give blobs from the first place that has each, as many as an answer may hold."""
     wanted = dict.fromkeys(digests)
-    found: dict[str, bytes] = {}
+    found: dict[str, BlobBytes] = {}
     for recorder, store in places:
         locations = recorder.locate_blobs([d for d in wanted if d not in found])
         found |= store.get_many(_within(list(locations.values()), _size_of(found)))
@@ -201,5 +201,5 @@ def _within(locations: list[BlobLocation], size_bytes: int) -> list[BlobLocation
     return chosen
 
 
-def _size_of(blobs: Mapping[str, bytes]) -> int:
+def _size_of(blobs: Mapping[str, BlobBytes]) -> int:
     return sum(len(data) for data in blobs.values())

@@ -12,6 +12,7 @@ import msgspec
 
 from ledger.events import MAX_POSITION, Digest, Position, Receipt, ServerId
 from ledger.key_transport import sealed_bytes
+from ledger.storage.blob_store import BlobBytes
 from ledger.storage.peer_cursors import MAX_MARKS, HomeMark
 
 VERSION: Final = 1
@@ -414,7 +415,7 @@ class BlobsHeader(Message, frozen=True, kw_only=True, tag="blobs"):
 class Blobs(NamedTuple):
     """Blobs as they were read: each is what its digest says."""
 
-    blobs: dict[str, bytes]
+    blobs: dict[str, BlobBytes]
     absent: tuple[str, ...]
 
 

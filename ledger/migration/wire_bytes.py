@@ -36,6 +36,7 @@ from ledger.migration.wire import (
     Message,
     Request,
 )
+from ledger.storage.blob_store import BlobBytes
 
 _MAGIC: Final = b"VML"
 _PREFIX_BYTES: Final = 9
@@ -86,7 +87,8 @@ def decode_batch(data: bytes, peer: str) -> Batch:
     Takes time in proportion to the size: call it off the event loop.
     """
     header, at = _read_frame(_BATCH, data, _HEADERS, peer)
-    return Batch(header, _read_blobs(header.blobs, data, at, peer))
+    blobs = _read_blobs(header.blobs, data, at, peer)
+    return Batch(header, {digest: bytes(blob) for digest, blob in blobs.items()})
 
 
 def encode_blobs(blobs: Blobs) -> bytes:
@@ -107,12 +109,15 @@ def decode_blobs(data: bytes, peer: str) -> Blobs | Answer:
     return Blobs(_read_blobs(header.blobs, data, at, peer), header.absent)
 
 
-def _read_blobs(entries: Sequence[BlobEntry], data: bytes, at: int, peer: str) -> dict[str, bytes]:
+def _read_blobs(
+    entries: Sequence[BlobEntry], data: bytes, at: int, peer: str
+) -> dict[str, BlobBytes]:
     if sum(entry.size_bytes for entry in entries) != len(data) - at:
         raise PeerError("the message is not as long as its blobs", peer=peer)
-    blobs: dict[str, bytes] = {}
+    view = memoryview(data)
+    blobs: dict[str, BlobBytes] = {}
     for entry in entries:
-        blob = data[at : at + entry.size_bytes]
+        blob = view[at : at + entry.size_bytes]
         if hashlib.sha256(blob).hexdigest() != entry.digest:
             raise PeerError(f"blob {entry.digest} was damaged on its way", peer=peer)
         if entry.digest in blobs:

@@ -18,7 +18,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from ledger.errors import CorruptionError, NotFoundError
 from ledger.storage.event_log import BlobLocation
@@ -27,12 +27,16 @@ _RUN_BYTES: Final = 8 * 1024 * 1024
 """Most that one read brings into memory, but for a single larger blob."""
 
 
+BlobBytes: TypeAlias = bytes | memoryview
+"""The bytes of a blob, or where they lie within what was read or received with others at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewBlob:
     """A stored form on its way into a pack."""
 
     digest: str
-    data: bytes
+    data: BlobBytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class BlobStore(Protocol):
         from elsewhere heals a lost or rotten pack.
         """
 
-    def get_many(self, locations: Sequence[BlobLocation]) -> dict[str, bytes]:
+    def get_many(self, locations: Sequence[BlobLocation]) -> dict[str, BlobBytes]:
         """Read many packed blobs and verify each; those that cannot be had so are left out.
 
         What lies together is read together, where the store can do that. `get` says of one that is
@@ -105,7 +109,7 @@ class BlobStore(Protocol):
         """Drop a whole pack; absent is fine. A reader that has it open is not disturbed."""
 
 
-def check_digest(digest: str, data: bytes | memoryview, place: str) -> None:
+def check_digest(digest: str, data: BlobBytes, place: str) -> None:
     """Raise CorruptionError unless ``data`` is what ``digest`` names."""
     found = hashlib.sha256(data).hexdigest()
     if found != digest:
@@ -120,7 +124,7 @@ def check_digest(digest: str, data: bytes | memoryview, place: str) -> None:
 
 def get_together(
     read: Callable[[str, int, int], bytes], locations: Sequence[BlobLocation]
-) -> dict[str, bytes]:
+) -> dict[str, BlobBytes]:
     """Be `BlobStore.get_many` for a store where one long read costs less than many short ones.
 
     ``read`` gives bytes of a pack, by its name, an offset and a length: perhaps fewer; it raises
@@ -129,13 +133,13 @@ def get_together(
     packs: dict[str, list[BlobLocation]] = {}
     for location in locations:
         packs.setdefault(location.pack, []).append(location)
-    found: dict[str, bytes] = {}
+    found: dict[str, BlobBytes] = {}
     for pack, inside in packs.items():
         for run in _runs(inside):
             start = run[0].offset_bytes
             with contextlib.suppress(FileNotFoundError):
                 data = read(pack, start, run[-1].offset_bytes + run[-1].length_bytes - start)
-                found.update(_verified(run, data))
+                found.update(_verified(run, memoryview(data)))
     return found
 
 
@@ -154,7 +158,7 @@ def _runs(locations: Sequence[BlobLocation]) -> Iterator[list[BlobLocation]]:
         yield run
 
 
-def _verified(run: Sequence[BlobLocation], data: bytes) -> Iterator[tuple[str, bytes]]:
+def _verified(run: Sequence[BlobLocation], data: memoryview) -> Iterator[tuple[str, memoryview]]:
     """Give those blobs of a run that are what they are called."""
     start = run[0].offset_bytes
     for location in run:

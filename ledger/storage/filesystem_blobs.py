@@ -22,6 +22,7 @@ from typing import Final
 
 from ledger.errors import CorruptionError, LedgerError
 from ledger.storage.blob_store import (
+    BlobBytes,
     NewBlob,
     StoredBlob,
     check_digest,
@@ -101,7 +102,7 @@ class FilesystemBlobStore:
             lambda: self._get_packed(digest, location), lambda: self._get_loose(digest)
         )
 
-    def get_many(self, locations: Sequence[BlobLocation]) -> dict[str, bytes]:
+    def get_many(self, locations: Sequence[BlobLocation]) -> dict[str, BlobBytes]:
         def read(pack: str, start: int, size_bytes: int) -> bytes:
             return self._files.read(self._pack(pack), start, size_bytes)
 

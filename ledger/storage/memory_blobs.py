@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ledger.errors import CorruptionError, NotFoundError
 from ledger.storage.blob_store import (
+    BlobBytes,
     NewBlob,
     StoredBlob,
     check_digest,
@@ -66,8 +67,8 @@ class MemoryBlobStore:
             lambda: self._get_packed(digest, location), lambda: self._get_loose(digest)
         )
 
-    def get_many(self, locations: Sequence[BlobLocation]) -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
+    def get_many(self, locations: Sequence[BlobLocation]) -> dict[str, BlobBytes]:
+        found: dict[str, BlobBytes] = {}
         for location in locations:
             with contextlib.suppress(NotFoundError, CorruptionError):
                 found[location.digest] = self.get(location.digest, location)

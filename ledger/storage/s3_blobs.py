@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ledger.storage.blob_store import (
+    BlobBytes,
     NewBlob,
     StoredBlob,
     check_digest,
@@ -65,7 +66,7 @@ class S3BlobStore:
             lambda: self._get_packed(digest, location), lambda: self._get_loose(digest)
         )
 
-    def get_many(self, locations: Sequence[BlobLocation]) -> dict[str, bytes]:
+    def get_many(self, locations: Sequence[BlobLocation]) -> dict[str, BlobBytes]:
         def read(pack: str, start: int, size_bytes: int) -> bytes:
             return self._objects.read_part(_pack(pack), start, size_bytes)
 
