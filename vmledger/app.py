@@ -11,6 +11,7 @@ Source: claims 1, 8 and 15.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import random
@@ -410,6 +411,7 @@ async def serve(config: Configuration) -> None:
             config.replication_address,
             config.data,
         )
+        gc.freeze()  # what is loaded by now stays; to look through it again and again is a pause
         await serve_until_stopped(servers, stop)
     _LOG.info("action=stopped server=%s", config.server)
 

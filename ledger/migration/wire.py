@@ -78,7 +78,9 @@ class BlobEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     size_bytes: Size
 
 
-class KeptKey(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class KeptKey(
+    msgspec.Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True
+):
     """The key of a call as a log's server keeps it: only that server's master key opens it."""
 
     call_id: UUID
@@ -351,7 +353,9 @@ class LogState(Message, frozen=True, kw_only=True, tag="log-state"):
     """How far the one who answers took in what it ships."""
 
 
-class CopiedEvent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class CopiedEvent(
+    msgspec.Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True
+):
     """One event of a log as it stands there."""
 
     plain: msgspec.Raw
