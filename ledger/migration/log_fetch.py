@@ -32,8 +32,9 @@ from ledger.offload import Offload
 from ledger.storage.merkle import frontier_at
 
 _COMMIT_EVENTS: Final = 20_000
-"""Pages are committed together up to about so many events. Streams, calls and blobs have random
-names: a commit touches about as many pages of their indices however many events it has."""
+"""Pages are committed together up to about so many events, the first ones sooner. Streams, calls and
+blobs have random names: a commit touches about as many pages of their indices however many events
+it has."""
 
 
 class LogFetch:
@@ -114,6 +115,7 @@ class LogFetch:
     async def _copy_pages(self, reader: PageReader, through: int) -> None:
         """Read and fill page after page, and commit them; the first one through this position."""
         is_over = False
+        gathered = 0
 
         async def read() -> ReadPage | None:
             nonlocal through, is_over
@@ -128,9 +130,16 @@ class LogFetch:
             page = await pages.get()
             return await self._fill(page) if page is not None else None
 
+        async def gather() -> FilledPages | None:
+            """Give as many as before together, so that a short log is not one commit at its end."""
+            nonlocal gathered
+            filled = await _gather(full, min(gathered, _COMMIT_EVENTS))
+            gathered += len(filled.events) if filled is not None else 0
+            return filled
+
         pages = Ahead(read)
         full = Ahead(fill)
-        ready = Ahead(partial(_gather, full))
+        ready = Ahead(gather)
         try:
             while (filled := await ready.get()) is not None:
                 await self._writer.write(filled)
@@ -159,10 +168,10 @@ class LogFetch:
         )
 
 
-async def _gather(filled: Ahead[FilledPages]) -> FilledPages | None:
+async def _gather(filled: Ahead[FilledPages], least_events: int) -> FilledPages | None:
     """Put together what is to be committed next; what came before an error comes before it."""
     pages: list[FilledPages] = []
-    while sum(len(page.events) for page in pages) < _COMMIT_EVENTS:
+    while not pages or sum(len(page.events) for page in pages) < least_events:
         try:
             page = await filled.get()
         except Exception:

@@ -78,9 +78,7 @@ class BlobEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     size_bytes: Size
 
 
-class KeptKey(
-    msgspec.Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True
-):
+class KeptKey(msgspec.Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True):
     """The key of a call as a log's server keeps it: only that server's master key opens it."""
 
     call_id: UUID
