@@ -32,9 +32,9 @@ from ledger.offload import Offload
 from ledger.storage.merkle import frontier_at
 
 _COMMIT_EVENTS: Final = 20_000
-"""Pages are committed together up to about so many events, the first ones sooner. Streams, calls and
-blobs have random names: a commit touches about as many pages of their indices however many events
-it has."""
+"""Pages are committed together up to about so many events, the first ones sooner. Streams, calls
+and blobs have random names: a commit touches about as many pages of their indices however many
+events it has."""
 
 
 class LogFetch:

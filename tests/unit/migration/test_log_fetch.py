@@ -223,9 +223,13 @@ def test_what_was_read_before_a_page_that_lies_is_kept(origin, copy, monkeypatch
     assert copy.recorder.head() == origin.recorder.head()
 
 
-@pytest.mark.parametrize(("together", "commits"), [(1, [3, 3, 3, 1]), (6, [6, 4]), (99, [10])])
-def test_pages_are_committed_together(origin, copy, monkeypatch, together, commits):
-    monkeypatch.setattr(log_reading, "MAX_COPIED", 3)
+@pytest.mark.parametrize(
+    ("together", "commits"), [(1, [1] * 10), (2, [1, 1, 2, 2, 2, 2]), (99, [1, 1, 2, 4, 2])]
+)
+def test_pages_are_committed_together_the_first_ones_sooner(
+    origin, copy, monkeypatch, together, commits
+):
+    monkeypatch.setattr(log_reading, "MAX_COPIED", 1)
     monkeypatch.setattr(log_fetch, "_COMMIT_EVENTS", together)
     commit, done = copy.recorder.commit_whole, []
 
