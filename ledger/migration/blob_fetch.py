@@ -6,6 +6,7 @@ Source: claims 5 and 10.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -111,9 +112,7 @@ async def fetch_blobs(
         done.bytes += carried.bytes
         done.absent += carried.absent
 
-    size = min(_QUESTION_BLOBS, MAX_DIGESTS)
-    parts = [missing[at : at + size] for at in range(0, len(missing), size)]
-    tasks = [asyncio.create_task(get(part)) for part in parts]
+    tasks = [asyncio.create_task(get(part)) for part in _parts(missing)]
     try:
         await asyncio.gather(*tasks)
     finally:
@@ -121,6 +120,16 @@ async def fetch_blobs(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     return locations
+
+
+def _parts(digests: Sequence[str]) -> list[Sequence[str]]:
+    """Divide them into questions: more than one are of one size, and none is asked alone."""
+    most = min(_QUESTION_BLOBS, MAX_DIGESTS)
+    count = math.ceil(len(digests) / most)
+    if count > 1:
+        count = math.ceil(count / _QUESTIONS) * _QUESTIONS
+    size = math.ceil(len(digests) / max(1, count))
+    return [digests[at : at + size] for at in range(0, len(digests), max(1, size))]
 
 
 def _missing(target: LogTarget, digests: Sequence[str]) -> list[str]:
