@@ -23,6 +23,9 @@ endif
 # Servers are started by the dozen: let Python keep what it has compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
+# The tests wait for servers a third of their time: one worker more than there are cores.
+WORKERS := $(shell cores=$$(nproc); echo $$((cores < 4 ? cores + 1 : 4)))
+
 # Debian packages whose programs some tests run.
 TEST_PACKAGES := rsync gcc libc6-dev systemd
 
@@ -39,7 +42,7 @@ demo: $(VENV)/.synced ## three servers: one dies, calls come in, it returns (ARG
 
 .PHONY: test
 test: packages check ## all checks and all tests (ARGS="-k name" for some, PYTHON=3.13 or a path)
-	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.synced ## format, lint, types, import floors, spelling, lock file
