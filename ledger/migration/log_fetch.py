@@ -32,9 +32,9 @@ from ledger.offload import Offload
 from ledger.storage.merkle import frontier_at
 
 _COMMIT_EVENTS: Final = 20_000
-"""Pages are committed together up to about so many events, the first ones sooner. Streams, calls
-and blobs have random names: a commit touches about as many pages of their indices however many
-events it has."""
+"""Pages are committed together up to about so many events, fewer at the beginning and at the end.
+Streams, calls and blobs have random names: a commit touches about as many pages of their indices
+however many events it has."""
 
 
 class LogFetch:
@@ -115,7 +115,7 @@ class LogFetch:
     async def _copy_pages(self, reader: PageReader, through: int) -> None:
         """Read and fill page after page, and commit them; the first one through this position."""
         is_over = False
-        gathered = 0
+        gathered = left = 0
 
         async def read() -> ReadPage | None:
             nonlocal through, is_over
@@ -131,10 +131,12 @@ class LogFetch:
             return await self._fill(page) if page is not None else None
 
         async def gather() -> FilledPages | None:
-            """Give as many as before together, so that a short log is not one commit at its end."""
-            nonlocal gathered
-            filled = await _gather(full, min(gathered, _COMMIT_EVENTS))
-            gathered += len(filled.events) if filled is not None else 0
+            """Give few at the beginning and at the end: nothing else is done beside those."""
+            nonlocal gathered, left
+            filled = await _gather(full, min(gathered, left // 2, _COMMIT_EVENTS))
+            if filled is not None:
+                gathered += len(filled.events)
+                left = self.through - filled.through
             return filled
 
         pages = Ahead(read)

@@ -224,9 +224,10 @@ def test_what_was_read_before_a_page_that_lies_is_kept(origin, copy, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("together", "commits"), [(1, [1] * 10), (2, [1, 1, 2, 2, 2, 2]), (99, [1, 1, 2, 4, 2])]
+    ("together", "commits"),
+    [(1, [1] * 10), (2, [1, 1, 2, 2, 2, 1, 1]), (99, [1, 1, 2, 3, 1, 1, 1])],
 )
-def test_pages_are_committed_together_the_first_ones_sooner(
+def test_pages_are_committed_together_the_first_and_the_last_ones_sooner(
     origin, copy, monkeypatch, together, commits
 ):
     monkeypatch.setattr(log_reading, "MAX_COPIED", 1)
