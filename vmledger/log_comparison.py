@@ -6,21 +6,18 @@ Source: claims 7 and 8.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 
 from ledger.clock import SystemClock
 from ledger.configuration import Configuration
 from ledger.errors import CallerError
 from ledger.events import ServerId
-from ledger.identity import load_identity
-from ledger.migration.http_link import HttpLink
 from ledger.migration.link import PeerClient
 from ledger.migration.log_diff import LogDiff, compare_logs
-from ledger.migration.tls import client_context
 from ledger.offload import ThreadOffload
 from ledger.storage.arrivals import read_arrivals
 from ledger.storage.event_log import LogRecorder
+from vmledger.peer_links import open_link
 
 
 def compare_with(
@@ -38,15 +35,7 @@ def compare_with(
         known = ", ".join(peer.id for peer in config.directory.peers) or "none"
         raise CallerError(f"{server!r} is no other server of the configuration: {known}")
     offload = ThreadOffload(1)
-    link = HttpLink(
-        peer,
-        identity=load_identity(config.server, config.identity.signing_key),
-        tls=client_context(config.identity, peer.certificate),
-        settings=config.replication,
-        clock=SystemClock(),
-        offload=offload,
-        rng=random.SystemRandom(),
-    )
+    link = open_link(config, peer, SystemClock(), offload)
 
     async def compare() -> LogDiff:
         try:
