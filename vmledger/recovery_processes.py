@@ -37,7 +37,7 @@ from ledger.offload import Offload, Result
 from ledger.storage.open_blob_store import open_blob_store
 from vmledger.archive_place import shown
 from vmledger.copy_source import CopySource, open_again
-from vmledger.peer_links import open_blocking_link
+from vmledger.peer_links import open_link
 from vmledger.recovery_folder import RecoveryFolder
 from vmledger.recovery_target import open_target
 
@@ -183,7 +183,7 @@ class _Worker:
             copy = open_again(place.name, place.directory)
             return CopySource(shown(place.name), copy, self.config.directory.servers, offload)
         peer = next(peer for peer in self.config.directory.peers if peer.id == place.server)
-        link = open_blocking_link(self.config, peer, SystemClock())
+        link = open_link(self.config, peer, SystemClock(), offload)
         return PeerSource(PeerClient(link), offload)
 
 

@@ -29,8 +29,8 @@ from ledger.events import ServerId
 from ledger.header_number import parse_number
 from ledger.media_type import parse_media_type
 from ledger.migration.home import Receiver
+from ledger.migration.http_link import PREFIX
 from ledger.migration.http_signature import SignatureCheck, check_body
-from ledger.migration.http_terms import PREFIX
 from ledger.migration.link import Route
 from ledger.migration.wire import MAX_BODY_BYTES, MEDIA_TYPE, Busy
 from ledger.migration.wire_bytes import encode_answer

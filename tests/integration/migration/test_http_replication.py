@@ -6,7 +6,6 @@ import gc
 import random
 import ssl
 import weakref
-from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,12 +19,10 @@ from ledger.errors import PeerError, TransientError
 from ledger.events import MessageMigrated
 from ledger.identity import ServerIdentity, generate_identity, load_identity
 from ledger.migration.admission import Admission
-from ledger.migration.blocking_link import BlockingLink
 from ledger.migration.http_link import HttpLink
 from ledger.migration.http_receiver import ReplicationApp
 from ledger.migration.http_signature import sign_request
-from ledger.migration.http_terms import HttpTerms
-from ledger.migration.link import PeerLink, Route
+from ledger.migration.link import Route
 from ledger.migration.protocol import OriginState
 from ledger.migration.receipts import verify_receipt
 from ledger.migration.tls import client_context, server_context
@@ -58,16 +55,13 @@ class LoopbackSite(Site):
         self.offload = ThreadOffload(2)
         self.links = {
             peer.id: HttpLink(
-                HttpTerms(
-                    peer,
-                    identity=self.identity,
-                    settings=config.replication,
-                    clock=self.clock,
-                    rng=self.rng,
-                ),
+                peer,
+                identity=self.identity,
                 tls=client_context(config.identity, peer.certificate),
-                in_flight=config.replication.in_flight,
+                settings=config.replication,
+                clock=self.clock,
                 offload=self.offload,
+                rng=self.rng,
             )
             for peer in config.directory.peers
         }
@@ -130,61 +124,33 @@ def on_disk(site: LoopbackSite) -> None:
     site.disk = Disk(open_recorder(url), blobs, SqlCursorStore(url))
 
 
-class InThread:
-    """A blocking link, beside the event loop in which the peer runs here."""
-
-    def __init__(self, link: BlockingLink) -> None:
-        self._link = link
-
-    async def exchange(self, route: Route, body: bytes) -> bytes:
-        return await asyncio.to_thread(lambda: asyncio.run(self._link.exchange(route, body)))
-
-    async def probe(self) -> None:
-        await asyncio.to_thread(lambda: asyncio.run(self._link.probe()))
-
-    async def close(self) -> None:
-        await self._link.close()
-
-
-LinkOf = Callable[..., PeerLink | InThread]
-
-
-@pytest.fixture(params=[HttpLink, BlockingLink])
-def link_of(request) -> LinkOf:
-    """Give what makes links from a server to its first peer."""
-
-    def link_of(
-        config: Configuration,
-        *,
-        identity: ServerIdentity | None = None,
-        tls: ssl.SSLContext | None = None,
-        port: int | None = None,
-        timeout_s: float | None = None,
-    ) -> PeerLink | InThread:
-        peer = config.directory.peers[0]
-        if port is not None:
-            peer = msgspec.structs.replace(peer, url=f"https://127.0.0.1:{port}")
-        settings = config.replication
-        if timeout_s is not None:
-            settings = msgspec.structs.replace(settings, request_timeout_s=timeout_s)
-        terms = HttpTerms(
-            peer,
-            identity=identity or load_identity(config.server, config.identity.signing_key),
-            settings=settings,
-            clock=SystemClock(),
-            rng=random.Random(1),
-        )
-        tls = tls or client_context(config.identity, peer.certificate)
-        if request.param is BlockingLink:
-            return InThread(BlockingLink(terms, tls=tls))
-        return HttpLink(terms, tls=tls, in_flight=2, offload=ThreadOffload(1))
-
-    return link_of
+def link_of(
+    config: Configuration,
+    *,
+    identity: ServerIdentity | None = None,
+    tls: ssl.SSLContext | None = None,
+    port: int | None = None,
+    timeout_s: float | None = None,
+) -> HttpLink:
+    peer = config.directory.peers[0]
+    if port is not None:
+        peer = msgspec.structs.replace(peer, url=f"https://127.0.0.1:{port}")
+    settings = config.replication
+    if timeout_s is not None:
+        settings = msgspec.structs.replace(settings, request_timeout_s=timeout_s)
+    own = identity or load_identity(config.server, config.identity.signing_key)
+    return HttpLink(
+        peer,
+        identity=own,
+        tls=tls or client_context(config.identity, peer.certificate),
+        settings=settings,
+        clock=SystemClock(),
+        offload=ThreadOffload(1),
+        rng=random.Random(1),
+    )
 
 
-async def ask(
-    link: PeerLink | InThread, body: bytes = QUESTION, route: Route = Route.MISSING
-) -> bytes:
+async def ask(link: HttpLink, body: bytes = QUESTION, route: Route = Route.MISSING) -> bytes:
     try:
         return await link.exchange(route, body)
     finally:
@@ -271,7 +237,7 @@ def test_both_directions_work_at_the_same_time(configs):
     asyncio.run(main())
 
 
-def test_probe_finds_the_peer_that_is_there_and_misses_the_one_that_is_not(configs, link_of):
+def test_probe_finds_the_peer_that_is_there_and_misses_the_one_that_is_not(configs):
     async def main():
         async with serving(configs[1]) as (bravo,):
             link = link_of(configs[0])
@@ -283,7 +249,7 @@ def test_probe_finds_the_peer_that_is_there_and_misses_the_one_that_is_not(confi
     asyncio.run(main())
 
 
-def test_request_with_the_right_signature_is_answered(configs, link_of):
+def test_request_with_the_right_signature_is_answered(configs):
     async def main():
         async with serving(configs[1]):
             assert decode_answer(await ask(link_of(configs[0])), "bravo").digests == ()
@@ -291,7 +257,7 @@ def test_request_with_the_right_signature_is_answered(configs, link_of):
     asyncio.run(main())
 
 
-def test_request_signed_with_another_key_is_refused(configs, link_of):
+def test_request_signed_with_another_key_is_refused(configs):
     async def main():
         async with serving(configs[1]):
             with pytest.raises(PeerError, match="401"):
@@ -300,7 +266,7 @@ def test_request_signed_with_another_key_is_refused(configs, link_of):
     asyncio.run(main())
 
 
-def test_request_of_an_unknown_server_is_refused(configs, link_of):
+def test_request_of_an_unknown_server_is_refused(configs):
     async def main():
         async with serving(configs[1]):
             with pytest.raises(PeerError, match="401"):
@@ -309,7 +275,7 @@ def test_request_of_an_unknown_server_is_refused(configs, link_of):
     asyncio.run(main())
 
 
-def test_client_without_a_pinned_certificate_does_not_get_in(configs, tmp_path, link_of):
+def test_client_without_a_pinned_certificate_does_not_get_in(configs, tmp_path):
     async def main():
         stranger = load_configuration(init_server(tmp_path / "x", "alpha").configuration_file)
         pinned = configs[0].directory.peers[0].certificate
@@ -321,7 +287,7 @@ def test_client_without_a_pinned_certificate_does_not_get_in(configs, tmp_path, 
     asyncio.run(main())
 
 
-def test_server_that_shows_another_certificate_is_not_spoken_to(configs, link_of):
+def test_server_that_shows_another_certificate_is_not_spoken_to(configs):
     async def main():
         own = configs[0].identity
         tls = client_context(own, own.tls_certificate)  # pins another certificate than bravo's
@@ -332,7 +298,7 @@ def test_server_that_shows_another_certificate_is_not_spoken_to(configs, link_of
     asyncio.run(main())
 
 
-def test_line_that_spoils_the_handshake_is_no_question_of_certificates(configs, link_of):
+def test_line_that_spoils_the_handshake_is_no_question_of_certificates(configs):
     """The way is at fault, not the peer: try again, and alarm nobody about a certificate."""
 
     async def spoil(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -360,7 +326,7 @@ def test_line_that_spoils_the_handshake_is_no_question_of_certificates(configs, 
     asyncio.run(main())
 
 
-def test_answer_that_is_too_long_is_not_read_to_its_end(configs, link_of):
+def test_answer_that_is_too_long_is_not_read_to_its_end(configs):
     async def main():
         async with serving(configs[1]) as (bravo,):
             bravo.receiver.handle = lambda *_: asyncio.sleep(0, bytes(16 * 1024 * 1024 + 1))
@@ -370,7 +336,7 @@ def test_answer_that_is_too_long_is_not_read_to_its_end(configs, link_of):
     asyncio.run(main())
 
 
-def test_large_answer_comes_whole_and_the_connection_serves_the_next(configs, link_of):
+def test_large_answer_comes_whole_and_the_connection_serves_the_next(configs):
     large = bytes(range(256)) * 40_000
 
     async def main():
@@ -384,7 +350,7 @@ def test_large_answer_comes_whole_and_the_connection_serves_the_next(configs, li
     asyncio.run(main())
 
 
-def test_connection_that_the_peer_closed_meanwhile_is_made_anew(configs, link_of):
+def test_connection_that_the_peer_closed_meanwhile_is_made_anew(configs):
     async def main():
         link = link_of(configs[0])
         for _ in range(2):
@@ -397,7 +363,7 @@ def test_connection_that_the_peer_closed_meanwhile_is_made_anew(configs, link_of
     asyncio.run(main())
 
 
-def test_answer_that_is_cut_is_no_answer(configs, link_of):
+def test_answer_that_is_cut_is_no_answer(configs):
     async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nnot so much")
@@ -415,7 +381,7 @@ def test_answer_that_is_cut_is_no_answer(configs, link_of):
     asyncio.run(main())
 
 
-def test_peer_that_says_nothing_is_given_up_in_time(configs, link_of):
+def test_peer_that_says_nothing_is_given_up_in_time(configs):
     async def main():
         async with serving(configs[1]) as (bravo,):
             let_go = asyncio.Event()
@@ -476,7 +442,7 @@ def test_unknown_route_and_method_are_refused(configs):
     asyncio.run(main())
 
 
-def test_batch_that_waited_too_long_is_answered_busy_with_a_pause(configs, link_of):
+def test_batch_that_waited_too_long_is_answered_busy_with_a_pause(configs):
     async def main():
         async with serving(configs[1]) as (bravo,), contextlib.AsyncExitStack() as full:
             bravo.receiver.admission = Admission(4, random.Random(1), max_wait_s=0.2)
@@ -504,7 +470,7 @@ def test_batch_that_finds_the_house_full_is_taken_in_as_soon_as_there_is_a_place
     asyncio.run(main())
 
 
-def test_body_of_a_batch_that_is_answered_busy_is_let_go_at_once(configs, link_of):
+def test_body_of_a_batch_that_is_answered_busy_is_let_go_at_once(configs):
     """Not when Python looks for cycles the next time: it may be hundreds of megabytes."""
     errors = []
 
@@ -531,7 +497,7 @@ def test_body_of_a_batch_that_is_answered_busy_is_let_go_at_once(configs, link_o
         gc.enable()
 
 
-def test_request_that_a_stop_cuts_off_is_answered_busy(configs, caplog, link_of):
+def test_request_that_a_stop_cuts_off_is_answered_busy(configs, caplog):
     async def main():
         async with serving(configs[1]) as (bravo,):
 
