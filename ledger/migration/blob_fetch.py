@@ -123,13 +123,14 @@ async def fetch_blobs(
 
 
 def _parts(digests: Sequence[str]) -> list[Sequence[str]]:
-    """Divide them into questions: more than one are of one size, and none is asked alone."""
-    most = min(_QUESTION_BLOBS, MAX_DIGESTS)
-    count = math.ceil(len(digests) / most)
+    """Divide them into questions: one, or full rounds of some that are of one size."""
+    if not digests:
+        return []
+    count = math.ceil(len(digests) / min(_QUESTION_BLOBS, MAX_DIGESTS))
     if count > 1:
         count = math.ceil(count / _QUESTIONS) * _QUESTIONS
-    size = math.ceil(len(digests) / max(1, count))
-    return [digests[at : at + size] for at in range(0, len(digests), max(1, size))]
+    size = math.ceil(len(digests) / count)
+    return [digests[at : at + size] for at in range(0, len(digests), size)]
 
 
 def _missing(target: LogTarget, digests: Sequence[str]) -> list[str]:

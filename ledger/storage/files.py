@@ -238,7 +238,8 @@ class _SystemFile:
         try:
             if len(data) >= _AROUND_CACHE_BYTES and self._size_bytes % _BLOCK_BYTES == 0:
                 done_bytes = _write_around_cache(self._descriptor, view)
-                os.ftruncate(self._descriptor, self._size_bytes + done_bytes)  # if one failed
+                # A piece that failed must leave nothing behind which the rest would be appended to.
+                os.ftruncate(self._descriptor, self._size_bytes + done_bytes)
                 view = view[done_bytes:]
             while view:
                 view = view[os.write(self._descriptor, view) :]
