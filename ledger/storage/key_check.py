@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from ledger.errors import CallerError, CorruptionError
 from ledger.sealing import MasterKey, WrappedKey
-from ledger.storage.copy_log import snapshot
+from ledger.storage.raw_rows import raw, raw_snapshot
 from ledger.storage.row_check import Fault
 from ledger.storage.schema import MESSAGE_KEY
 
@@ -30,7 +30,7 @@ def check_keys(url: str, master: MasterKey) -> list[Fault]:
     """
     faults: list[Fault] = []
     try:
-        with snapshot(url) as connection:
+        with raw_snapshot(url) as connection:
             faults += _unopened(connection, master)
     except (sa.exc.SQLAlchemyError, ValueError, TypeError) as error:
         faults.append(("keys of calls", f"cannot be read: {getattr(error, 'orig', None) or error}"))
@@ -38,12 +38,18 @@ def check_keys(url: str, master: MasterKey) -> list[Fault]:
 
 
 def _unopened(connection: sa.Connection, master: MasterKey) -> Iterator[Fault]:
-    rows = connection.execution_options(yield_per=_PAGE).execute(sa.select(MESSAGE_KEY))
-    for call_id, wrapped in rows:
-        key_id = call_id if isinstance(call_id, UUID) else UUID(bytes=call_id)
+    for call_id, wrapped in connection.execution_options(yield_per=_PAGE).execute(raw(MESSAGE_KEY)):
+        try:
+            key_id = call_id if isinstance(call_id, UUID) else UUID(bytes=call_id)
+        except (TypeError, ValueError):
+            yield f"key of call {call_id!r}", "is of no call: that is no identifier"
+            continue
         if wrapped is None:
             continue
+        if not isinstance(wrapped, bytes):
+            yield f"key of call {key_id}", "is no key, but a value of another kind"
+            continue
         try:
-            master.unwrap(WrappedKey(key_id, bytes(wrapped)))
+            master.unwrap(WrappedKey(key_id, wrapped))
         except (CallerError, CorruptionError) as error:
             yield f"key of call {key_id}", error.message

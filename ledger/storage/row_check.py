@@ -18,8 +18,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ledger.storage.copy_log import snapshot
 from ledger.storage.open_recorder import upgrade
+from ledger.storage.raw_rows import raw, raw_snapshot
 from ledger.storage.row_sums import (
     Sum,
     access_token_sum,
@@ -54,7 +54,7 @@ def check_rows(url: str) -> list[Fault]:
     faults: list[Fault] = []
     for check in (_check_structure, _check_sums):
         try:
-            with snapshot(url) as connection:
+            with raw_snapshot(url) as connection:
                 faults += check(connection)
         except (sa.exc.SQLAlchemyError, ValueError, TypeError, OverflowError) as error:
             reason = getattr(error, "orig", None) or error
@@ -90,7 +90,7 @@ def _declared_catalog() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{Path(folder) / 'fresh.sqlite'}"
         upgrade(url)
-        with snapshot(url) as connection:
+        with raw_snapshot(url) as connection:
             return _catalog(connection)
 
 
@@ -106,12 +106,12 @@ def _check_triggers(connection: sa.Connection) -> Iterator[Fault]:
 
 
 def _check_sums(connection: sa.Connection) -> Iterator[Fault]:
-    sums: dict[str, bytes] = {}
-    for place, value in connection.execute(sa.select(ROW_SUM.c.place, ROW_SUM.c.sum)):
-        sums[place] = bytes(value)
+    sums: dict[str, Any] = {}
+    for place, value in connection.execute(raw(ROW_SUM)):
+        sums[str(place)] = value
     yield from _check_arrivals(connection, sums)
     for table, to_sum in _SUMMED:
-        for row in connection.execute(sa.select(table)).mappings():
+        for row in connection.execute(raw(table)).mappings():
             place, value = to_sum(row)
             kept = sums.pop(place, None)
             if kept is None:
@@ -124,13 +124,13 @@ def _check_sums(connection: sa.Connection) -> Iterator[Fault]:
 
 def _of_tracking(row: sa.RowMapping) -> Sum:
     return tracking_sum(
-        row["application_name"], row["notification_id"], bytes(row["root"]), row["updated"]
+        row["application_name"], row["notification_id"], row["root"], row["updated"]
     )
 
 
 def _of_head(row: sa.RowMapping) -> Sum:
     stored = row["incarnation"]
-    return incarnation_sum(stored if isinstance(stored, UUID) else UUID(bytes=stored))
+    return incarnation_sum(stored.bytes if isinstance(stored, UUID) else stored)
 
 
 def _of_blob_location(row: sa.RowMapping) -> Sum:
@@ -145,9 +145,9 @@ _SUMMED: Final[tuple[tuple[sa.Table, Callable[[sa.RowMapping], Sum]], ...]] = (
 )
 
 
-def _check_arrivals(connection: sa.Connection, sums: dict[str, bytes]) -> Iterator[Fault]:
+def _check_arrivals(connection: sa.Connection, sums: dict[str, Any]) -> Iterator[Fault]:
     """Hold the origins of events against the sums of the batches in which they came."""
-    stops: dict[int, tuple[int, str, bytes]] = {}
+    stops: dict[int, tuple[int, str, Any]] = {}
     for place in list(sums):
         arrival = read_arrival(place)
         if arrival is not None:
@@ -174,7 +174,7 @@ def _foreign(connection: sa.Connection) -> Iterator[Any]:
     yield from connection.execution_options(yield_per=_PAGE).execute(query)
 
 
-def _check_run(run: list[Any], stops: dict[int, tuple[int, str, bytes]]) -> Iterator[Fault]:
+def _check_run(run: list[Any], stops: dict[int, tuple[int, str, Any]]) -> Iterator[Fault]:
     first = run[0][0]
     _, place, value = stops.pop(first, (first, "", b""))
     if not place:

@@ -18,7 +18,6 @@ import re
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Final, TypeAlias
-from uuid import UUID
 
 _LOG_HEAD: Final = "log_head"
 _ARRIVAL: Final = "origin of positions"
@@ -62,9 +61,9 @@ def blob_location_sum(digest: str, pack: str, offset_bytes: int, length_bytes: i
     return _sum(f"{BLOB_LOCATION_PLACE}{digest}", pack, offset_bytes, length_bytes)
 
 
-def incarnation_sum(incarnation: UUID) -> Sum:
+def incarnation_sum(incarnation: bytes) -> Sum:
     """Give the sum of the log's incarnation. (Its length and tree are those of its events.)"""
-    return _sum(_LOG_HEAD, incarnation.bytes)
+    return _sum(_LOG_HEAD, incarnation)
 
 
 def access_token_sum(row: Mapping[Any, Any]) -> Sum:

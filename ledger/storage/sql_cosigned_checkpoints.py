@@ -16,6 +16,7 @@ from ledger.events import ServerId
 from ledger.storage.cosigned_checkpoints import KEPT, CosignedCheckpoint
 from ledger.storage.open_recorder import sqlalchemy_url
 from ledger.storage.postgres_patience import patience
+from ledger.storage.raw_rows import raw, raw_snapshot
 from ledger.storage.schema import COSIGNED_CHECKPOINT
 
 _BUSY_TIMEOUT_S: Final = 5.0
@@ -92,11 +93,22 @@ class SqlCosignedCheckpoints:
     def _select(self, query: sa.Select[Any]) -> list[CosignedCheckpoint]:
         with _translated(), self._engine.connect() as connection:
             rows = connection.execute(query.with_only_columns(*_ORDER, _T.note)).all()
-        # What is no text any more is no note to whoever reads it.
-        return [
-            CosignedCheckpoint(log, witness, size, note if isinstance(note, str) else "")
-            for log, witness, size, note in rows
-        ]
+        return [_row(*row) for row in rows]
+
+
+def read_to_verify(url: str) -> list[CosignedCheckpoint]:
+    """Read all that a database keeps, as it is: what is damaged is for the reader to find out.
+
+    Raises TransientError for a database that cannot be read.
+    """
+    with _translated(), raw_snapshot(url) as connection:
+        rows = connection.execute(raw(COSIGNED_CHECKPOINT).order_by(*_ORDER)).all()
+    return [_row(*row) for row in rows]
+
+
+def _row(log: str, witness: str, size: int, note: object) -> CosignedCheckpoint:
+    # What is no text any more is no note to whoever reads it.
+    return CosignedCheckpoint(log, witness, size, note if isinstance(note, str) else "")
 
 
 def _be_durable(connection: Any, _record: Any) -> None:

@@ -190,7 +190,7 @@ class SqliteLogRecorder(BaseLogRecorder):
     def start_incarnation(self, incarnation: UUID) -> LogHead:
         with self._writing, _translated(self.path), self._transaction() as cursor:
             cursor.execute("UPDATE log_head SET incarnation = ?", (incarnation.bytes,))
-            cursor.execute(_WRITE_SUM, incarnation_sum(incarnation))
+            cursor.execute(_WRITE_SUM, incarnation_sum(incarnation.bytes))
         return self.head()
 
     # --- reading ---------------------------------------------------------------------------
@@ -277,16 +277,11 @@ class SqliteLogRecorder(BaseLogRecorder):
 
     def read_keys(self, call_ids: Sequence[UUID]) -> dict[UUID, WrappedKey]:
         rows = self._by_keys(
-            "SELECT call_id, wrapped FROM message_key WHERE call_id IN ",
+            # What is no bytes any more is a damaged key to whoever unwraps it.
+            "SELECT call_id, CAST(wrapped AS BLOB) FROM message_key WHERE call_id IN ",
             [call_id.bytes for call_id in call_ids],
         )
-        return {
-            # What is no bytes any more is a damaged key to whoever unwraps it.
-            (key := UUID(bytes=call_id)): WrappedKey(
-                key, wrapped if isinstance(wrapped, bytes | None) else b""
-            )
-            for call_id, wrapped in rows
-        }
+        return {(key := UUID(bytes=call_id)): WrappedKey(key, wrapped) for call_id, wrapped in rows}
 
     def close(self) -> None:
         self._readers.close()
@@ -360,7 +355,12 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _read_head(cursor: sqlite3.Cursor) -> Head:
-    row = cursor.execute("SELECT incarnation, position, frontier FROM log_head").fetchone()
+    try:
+        row = cursor.execute("SELECT incarnation, position, frontier FROM log_head").fetchone()
+    except sqlite3.OperationalError as error:
+        if not str(error).startswith(_NO_TEXT):
+            raise
+        raise _damaged_head(error) from error
     if row is None:
         raise CorruptionError(
             "the log has no head", place="log_head", advice="restore the log from a backup"
@@ -368,11 +368,15 @@ def _read_head(cursor: sqlite3.Cursor) -> Head:
     try:
         return Head(UUID(bytes=row[0]), Frontier.from_bytes(row[1], row[2]))
     except (ValueError, TypeError, AttributeError) as error:
-        raise CorruptionError(
-            f"the log's head is damaged: {error}",
-            place="log_head",
-            advice="restore the log from a backup",
-        ) from error
+        raise _damaged_head(error) from error
+
+
+def _damaged_head(cause: Exception) -> CorruptionError:
+    return CorruptionError(
+        f"the log's head is damaged: {cause}",
+        place="log_head",
+        advice="restore the log from a backup",
+    )
 
 
 def _write_tracking(cursor: sqlite3.Cursor, tracking: Tracking) -> None:

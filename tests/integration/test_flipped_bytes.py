@@ -99,12 +99,12 @@ def change(folder: Path, statement: str, *values: object) -> None:
 
 
 def flipped(value: Any, rng: random.Random) -> Any:
-    """Flip one bit of a column's value; of text and numbers, one that leaves their kind."""
+    """Flip one bit of a column's value; of text the bytes are given, and may be none any more."""
     if isinstance(value, int):
         return value ^ (1 << rng.randrange(8))
     data = bytearray(value.encode() if isinstance(value, str) else value)
-    data[rng.randrange(len(data))] ^= 1 << rng.randrange(7)
-    return data.decode() if isinstance(value, str) else bytes(data)
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    return bytes(data)
 
 
 COLUMNS = {
@@ -159,8 +159,9 @@ def test_flipped_bit_of_a_column_is_found_and_its_place_named(copy: Path, column
             query = f"SELECT {key_name}, {name} FROM {table} WHERE {condition}"
             key, value = rng.choice(connection.execute(query).fetchall())
         after = flipped(value, rng)
+        new = "CAST(? AS TEXT)" if isinstance(value, str) else "?"
         try:
-            change(copy, f"UPDATE {table} SET {name} = ? WHERE {key_name} = ?", after, key)
+            change(copy, f"UPDATE {table} SET {name} = {new} WHERE {key_name} = ?", after, key)
         except sqlite3.IntegrityError:
             continue  # the database itself sees that there is another such row
         told = verified(copy)
@@ -212,7 +213,8 @@ def test_row_that_is_gone_is_found(copy: Path, statement: str):
 
 @pytest.mark.parametrize("seed", range(FLIPS))
 def test_flipped_bit_of_the_schemas_number_keeps_the_server_from_starting(copy: Path, seed: int):
-    change(copy, "UPDATE alembic_version SET version_num = ?", flipped("0004", random.Random(seed)))
+    after = flipped("0004", random.Random(seed))
+    change(copy, "UPDATE alembic_version SET version_num = CAST(? AS TEXT)", after)
     told = verified(copy)
     assert told.code != 0
     assert "ledger.sqlite" in told.out
@@ -285,8 +287,7 @@ def test_column_that_holds_another_kind_of_value_is_found(copy: Path, column: st
                 continue  # it is the same
         told = verified(copy)
         assert told.code == 1, (other, told.out)
-        if table == "events" and name not in ("position", "origin", "origin_position"):
-            assert re.search(place.format(key=key), told.out), (other, told.out)
+        assert re.search(place.format(key=key), told.out), (other, told.out)
 
 
 def content(file: Path) -> Any:

@@ -146,19 +146,16 @@ def verify(
     """
     from ledger.storage.key_check import check_keys  # noqa: PLC0415 - takes a second to import
     from ledger.storage.row_check import check_rows  # noqa: PLC0415 - as above
+    from ledger.storage.sql_cosigned_checkpoints import read_to_verify  # noqa: PLC0415 - as above
 
     loaded = load_config(config)
     master = open_master_key(loaded.identity) if copy_of is None else None
     with _log_to_verify(loaded, copy_of, archive) as log:
         loaded, events = log.config, log.config.stores.events
-        with (
-            open_log(loaded) as recorder,
-            open_checkpoints(loaded) as checkpoints,
-            progress_bar() as bar,
-        ):
+        with open_log(loaded) as recorder, progress_bar() as bar:
             task = bar.add_task("log", total=None)
             faults = check_rows(events) + (check_keys(events, master) if master is not None else [])
-            rows = checkpoints.all()  # before the log is read: none may be newer than its end
+            rows = read_to_verify(events)  # before the log is read: none may be newer than its end
             verification = verify_log(
                 recorder,
                 lambda done, total: bar.update(task, completed=done, total=total),
