@@ -30,9 +30,6 @@ from tests.simulation.server import NAMES
 if TYPE_CHECKING:
     from tests.simulation.schedules import Draw
 
-BEGINS_BY_S = 12.0
-"""Scenarios begin early: each takes some time."""
-
 
 class Scene:
     """Places the steps of one scenario on a server that takes calls and one that is their home."""
@@ -44,7 +41,7 @@ class Scene:
         self.draw = draw
         self.rng = draw.rng
         self.origin, self.home = draw.pair()
-        self.begins_s = round(self.rng.uniform(1.0, BEGINS_BY_S), 3)
+        self.begins_s = round(self.rng.uniform(1.0, draw.pace.scenes_by_s), 3)
         number = draw.names.index(self.home) + 1
         self.extension = f"{number}00{self.rng.randrange(2)}"
 

@@ -47,8 +47,29 @@ from tests.simulation.people import GC_MIN_AGE_S, PINS
 from tests.simulation.scenarios import SCENARIOS
 from tests.simulation.server import NAMES, START
 
-SPAN_S = 30.0
-"""Within this time everything begins."""
+
+@dataclass(frozen=True)
+class Pace:
+    """How much room there is in a schedule."""
+
+    span_s: float
+    """Within this time everything begins."""
+    scenes_by_s: float
+    """Until then scenarios do: each takes some time."""
+    lasts_s: tuple[float, ...]
+    """How long faults last at most."""
+    servers: tuple[int, int, int]
+    """Weights of two, three and four of them."""
+
+
+LONG = Pace(30.0, 12.0, (2.0, 10.0, 20.0), (70, 25, 5))
+BRIEF = Pace(10.0, 3.0, (1.0, 3.0, 8.0), (88, 12, 0))
+BRIEFLY = 0.7
+"""How often a schedule is brief: it has one story and perhaps a fault, and costs half as much.
+
+Each kind finds what the other hardly does: a brief one what must happen close together, a long one
+what takes several stories.
+"""
 
 
 @dataclass(frozen=True)
@@ -84,17 +105,18 @@ _SOUND = bytes(0x20 + code % 0x5F for code in range(256))
 class Draw:
     """Draws the steps of one schedule."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, pace: Pace) -> None:
+        self.pace = pace
         self.rng = random.Random(f"schedule/{seed}")
-        self.count = self.rng.choices((2, 3, 4), (70, 25, 5))[0]
+        self.count = self.rng.choices((2, 3, 4), pace.servers)[0]
         self.names = NAMES[: self.count]
         self.weights = self.rng.choices(_FAMILIES, (50, 16, 10, 10, 14))[0]
 
     def when(self) -> float:
-        return round(self.rng.uniform(1.0, SPAN_S), 3)
+        return round(self.rng.uniform(1.0, self.pace.span_s), 3)
 
     def span(self) -> float:
-        return round(self.rng.choice((2.0, 10.0, 20.0)) * self.rng.uniform(0.3, 1.0), 3)
+        return round(self.rng.choice(self.pace.lasts_s) * self.rng.uniform(0.3, 1.0), 3)
 
     def server(self) -> str:
         return self.rng.choice(self.names)
@@ -403,10 +425,10 @@ ERASING = 0.12
 """How often messages are erased in a run."""
 
 
-def draw_erasures(seed: int, draw: Draw) -> list[Step]:
+def draw_erasures(seed: int, draw: Draw, erasing: float = ERASING) -> list[Step]:
     """Draw perhaps erasures, and what they have to stand; from a source of their own."""
     rng = random.Random(f"erasures/{seed}")
-    if rng.random() >= ERASING:
+    if rng.random() >= erasing:
         return []
     draw.rng = rng
     erasures: list[Step] = [
@@ -423,10 +445,10 @@ SCENES = 0.15
 """How often something that takes several faults in one order happens in a run."""
 
 
-def draw_scene(seed: int, draw: Draw) -> list[Step]:
+def draw_scene(seed: int, draw: Draw, staged: float = SCENES) -> list[Step]:
     """Draw perhaps a scenario: it too comes on top, from a source of its own."""
     rng = random.Random(f"scenarios/{seed}")
-    if rng.random() >= SCENES:
+    if rng.random() >= staged:
         return []
     draw.rng = rng
     kinds, weights = zip(*SCENARIOS, strict=True)
@@ -438,10 +460,12 @@ MIRRORED = 0.12
 """How often servers have mirrors, and one of them is lost."""
 
 
-def draw_disaster(seed: int, draw: Draw) -> tuple[list[Step], tuple[tuple[str, str], ...]]:
+def draw_disaster(
+    seed: int, draw: Draw, mirrored: float = MIRRORED
+) -> tuple[list[Step], tuple[tuple[str, str], ...]]:
     """Draw perhaps mirrors, and a server that is lost and recovered; from a source of its own."""
     rng = random.Random(f"mirrors/{seed}")
-    if rng.random() >= MIRRORED:
+    if rng.random() >= mirrored:
         return [], ()
     draw.rng = rng
     lost, mirror = draw.pair()
@@ -477,7 +501,37 @@ def draw_disaster(seed: int, draw: Draw) -> tuple[list[Step], tuple[tuple[str, s
 
 def draw_schedule(seed: int, moving: float = MOVING) -> Schedule:
     """Draw what happens in the run of this seed; ``moving`` weighs the moves of mailboxes."""
-    draw = Draw(seed)
+    is_brief = random.Random(f"pace/{seed}").random() < BRIEFLY
+    return (draw_brief if is_brief else draw_long)(seed, moving)
+
+
+def draw_brief(seed: int, moving: float = MOVING) -> Schedule:
+    """Draw one story, with hardly anything beside it."""
+    draw = Draw(seed, BRIEF)
+    rng = draw.rng
+    steps: list[Step] = [draw.call() for _ in range(rng.randint(1, 2))]
+    steps += [draw.act() for _ in range(rng.choice((0, 0, 1)))]
+    steps += draw.faults() if rng.random() < 0.45 else []
+    power_cuts = rng.choice((0.0, 0.5, 1.0))
+    story = rng.choices(("fault", "scene", "disaster", "erasures"), (72, 14, 7, 7))[0]
+    mirrors: tuple[tuple[str, str], ...] = ()
+    if moves := draw_moves(seed, draw, moving):
+        steps += moves
+    elif story == "fault":
+        steps += draw.faults()
+    elif story == "scene":
+        steps += draw_scene(seed, draw, staged=1.0)
+    elif story == "erasures":
+        steps += draw_erasures(seed, draw, erasing=1.0)
+    else:
+        disaster, mirrors = draw_disaster(seed, draw, mirrored=1.0)
+        steps += disaster
+    return _schedule(seed, draw, steps, power_cuts, mirrors)
+
+
+def draw_long(seed: int, moving: float = MOVING) -> Schedule:
+    """Draw several stories, which meet."""
+    draw = Draw(seed, LONG)
     rng = draw.rng
     steps: list[Step] = [draw.call() for _ in range(rng.randint(1, 5))]
     steps += [draw.act() for _ in range(rng.choice((0, 0, 1, 2)))]
@@ -489,6 +543,16 @@ def draw_schedule(seed: int, moving: float = MOVING) -> Schedule:
     disaster, mirrors = draw_disaster(seed, draw)
     steps += disaster
     steps += draw_erasures(seed, draw)
+    return _schedule(seed, draw, steps, power_cuts, mirrors)
+
+
+def _schedule(
+    seed: int,
+    draw: Draw,
+    steps: list[Step],
+    power_cuts: float,
+    mirrors: tuple[tuple[str, str], ...],
+) -> Schedule:
     return Schedule(
         seed,
         draw.count,
