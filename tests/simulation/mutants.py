@@ -169,7 +169,7 @@ def write_page(found: dict[str, Finding | None]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants")
-    parser.add_argument("--schedules", type=int, default=4000, help="most for one mutant")
+    parser.add_argument("--schedules", type=int, default=8000, help="most for one mutant")
     parser.add_argument("--only", help="those whose name contains this")
     parser.add_argument(
         "--notes", type=Path, help="a file that remembers what was found: a hunt may go on later"
