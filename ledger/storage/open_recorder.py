@@ -97,7 +97,7 @@ def _begin_log(connection: sa.Connection, incarnation: UUID) -> None:
         )
     )
     if sa.inspect(connection).has_table(ROW_SUM.name):
-        place, value = incarnation_sum(incarnation.bytes)
+        place, value = incarnation_sum(incarnation)
         connection.execute(ROW_SUM.insert().values(place=place, sum=value))
 
 

@@ -236,7 +236,7 @@ class PostgresLogRecorder(BaseLogRecorder):
             connection = self._writing_connection()
             with connection.transaction():
                 connection.execute("UPDATE log_head SET incarnation = %s", (incarnation,))
-                connection.execute(_WRITE_SUM, incarnation_sum(incarnation.bytes))
+                connection.execute(_WRITE_SUM, incarnation_sum(incarnation))
         return self.head()
 
     # --- reading ---------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias
-from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -129,8 +128,7 @@ def _of_tracking(row: sa.RowMapping) -> Sum:
 
 
 def _of_head(row: sa.RowMapping) -> Sum:
-    stored = row["incarnation"]
-    return incarnation_sum(stored.bytes if isinstance(stored, UUID) else stored)
+    return incarnation_sum(row["incarnation"])
 
 
 def _of_blob_location(row: sa.RowMapping) -> Sum:

@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Final, TypeAlias
+from uuid import UUID
 
 _LOG_HEAD: Final = "log_head"
 _ARRIVAL: Final = "origin of positions"
@@ -33,7 +34,8 @@ Sum: TypeAlias = tuple[str, bytes]
 def _sum(place: str, *fields: object) -> Sum:
     hashed = sha256(place.encode())
     for value in fields:
-        data = value if isinstance(value, bytes) else str(value).encode()
+        raw = value.bytes if isinstance(value, UUID) else value
+        data = raw if isinstance(raw, bytes) else str(raw).encode()
         hashed.update(b"\0%d\0" % len(data) + data)
     return place, hashed.digest()
 
@@ -61,8 +63,11 @@ def blob_location_sum(digest: str, pack: str, offset_bytes: int, length_bytes: i
     return _sum(f"{BLOB_LOCATION_PLACE}{digest}", pack, offset_bytes, length_bytes)
 
 
-def incarnation_sum(incarnation: bytes) -> Sum:
-    """Give the sum of the log's incarnation. (Its length and tree are those of its events.)"""
+def incarnation_sum(incarnation: UUID | bytes) -> Sum:
+    """Give the sum of the log's incarnation, or of its bytes, as SQLite has it.
+
+    (The log's length and tree are those of its events.)
+    """
     return _sum(_LOG_HEAD, incarnation)
 
 

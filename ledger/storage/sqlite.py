@@ -190,7 +190,7 @@ class SqliteLogRecorder(BaseLogRecorder):
     def start_incarnation(self, incarnation: UUID) -> LogHead:
         with self._writing, _translated(self.path), self._transaction() as cursor:
             cursor.execute("UPDATE log_head SET incarnation = ?", (incarnation.bytes,))
-            cursor.execute(_WRITE_SUM, incarnation_sum(incarnation.bytes))
+            cursor.execute(_WRITE_SUM, incarnation_sum(incarnation))
         return self.head()
 
     # --- reading ---------------------------------------------------------------------------
