@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from ledger.errors import CorruptionError
 from ledger.storage.compression import decompress
@@ -21,6 +22,8 @@ from tests.support.pair import Client, write_pair
 from tests.support.processes import ServerDiedError, Servers, wait_for
 from vmledger.main import app, run
 
+COMMAND = get_command(app)
+"""Built once: that takes longer than a verification of this small log."""
 SETTLE_S = 90.0
 FLIPS = 3
 """Bits that are flipped of each kind of place, one after the other."""
@@ -46,7 +49,7 @@ def vmledger(folder: Path, *words: str) -> Told:
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         line = [*words, "--config", str(folder / "vmledger.toml")]
-        code = run(lambda: app(line, prog_name="vmledger", standalone_mode=False))
+        code = run(lambda: COMMAND.main(line, prog_name="vmledger", standalone_mode=False))
     return Told(code, out.getvalue())
 
 
