@@ -149,7 +149,7 @@ class World(Remains):
                 await self._requeue_held(requeued)
                 if self.is_settled():
                     self.settled_at_s = self.now_s
-                    if self.seed % 6 == 0:
+                    if self.seed % 3 == 0:
                         await self._stay_quiet()
                     return
             await asyncio.sleep(2.0)
