@@ -14,9 +14,8 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import psycopg
 import sqlalchemy as sa
 
 from ledger.errors import TransientError
@@ -31,6 +30,9 @@ from projections.builds import (
 )
 from projections.projection import Projection
 from projections.records import RecordT, RecordTable
+
+if TYPE_CHECKING:
+    import psycopg
 
 Answer = TypeVar("Answer")
 
@@ -216,8 +218,11 @@ def _driver_error(error: BaseException) -> BaseException | None:
 
 def _is_missing_table(error: sa.exc.SQLAlchemyError) -> bool:
     cause = _driver_error(error)
-    is_sqlite = isinstance(cause, sqlite3.OperationalError) and "no such table" in str(cause)
-    return is_sqlite or isinstance(cause, psycopg.errors.UndefinedTable)
+    if isinstance(cause, sqlite3.Error):
+        return isinstance(cause, sqlite3.OperationalError) and "no such table" in str(cause)
+    import psycopg  # noqa: PLC0415  (a tenth of the start of a server that needs none)
+
+    return isinstance(cause, psycopg.errors.UndefinedTable)
 
 
 _PASSING_SQLSTATES: Final = ("08", "25", "40", "53", "55", "57", "58")
@@ -229,6 +234,10 @@ def is_passing_trouble(error: BaseException) -> bool:
     cause = _driver_error(error)
     if isinstance(error, sa.exc.TimeoutError | sa.exc.InterfaceError):
         return True
+    if isinstance(cause, sqlite3.Error):
+        return isinstance(cause, sqlite3.OperationalError)
+    import psycopg  # noqa: PLC0415  (as above)
+
     if isinstance(cause, psycopg.OperationalError):
         return cause.sqlstate is None or cause.sqlstate.startswith(_PASSING_SQLSTATES)
-    return isinstance(cause, sqlite3.OperationalError)
+    return False

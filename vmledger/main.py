@@ -8,45 +8,74 @@ shown a traceback. Ctrl-C ends a command with 130, as shells expect.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from collections.abc import Callable
-from importlib import metadata
+from collections.abc import Callable, Mapping
+from importlib import import_module, metadata
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from ledger.errors import LedgerError
-from vmledger.cli import (
-    archives,
-    audit,
-    backups,
-    blobs,
-    calls,
-    configuration,
-    doctor,
-    erase,
-    export,
-    log,
-    mailboxes,
-    messages,
-    profiles,
-    projections,
-    recover,
-    replay,
-    retention,
-    servers,
-    tokens,
-)
+from vmledger import cli
 from vmledger.cli.errors import USAGE, exit_code_of
 from vmledger.cli.options import CONFIG_VARIABLE
 
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""
+_OBJECTS_A_COLLECTION: Final = 10_000
+"""New ones, before Python looks for garbage among them."""
+
+TOPICS: Final = {
+    "servers": ("init", "serve", "demo", "servers"),
+    "calls": ("call", "calls"),
+    "mailboxes": ("mailbox", "pending"),
+    "messages": ("message",),
+    "profiles": ("greeting", "pin"),
+    "log": ("log",),
+    "replay": ("replay",),
+    "audit": ("audit",),
+    "export": ("export",),
+    "erase": ("erase",),
+    "retention": ("retention",),
+    "projections": ("projections",),
+    "blobs": ("blobs",),
+    "backups": ("backup",),
+    "archives": ("archive",),
+    "recover": ("recover",),
+    "configuration": ("config",),
+    "tokens": ("token",),
+    "doctor": ("doctor",),
+}
+"""The modules of `vmledger.cli`, and the commands that each of them adds."""
+
+
+class _Commands(TyperGroup):
+    """All commands. A topic is read when one of its commands is wanted: a start needs only one."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the name is the library's
+        return [command for commands in TOPICS.values() for command in commands]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.commands:
+            holders = [topic for topic, commands in TOPICS.items() if cmd_name in commands]
+            for topic in holders or TOPICS:  # all of them for a word that is like a command
+                self.commands.update(_read_topic(topic))
+        return super().get_command(ctx, cmd_name)
+
+
+def _read_topic(name: str) -> Mapping[str, Any]:
+    topic = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+    import_module(f"{cli.__name__}.{name}").register(topic)
+    return typer.main.get_group(topic).commands
+
 
 app = typer.Typer(
     name="vmledger",
+    cls=_Commands,
     help="A replicated voicemail ledger: no accepted message is lost, none is doubled, and "
     "everything can be replayed.",
     no_args_is_help=True,
@@ -84,32 +113,10 @@ def _root(
         os.environ[CONFIG_VARIABLE] = str(config)
 
 
-for topic in (
-    servers,
-    calls,
-    mailboxes,
-    messages,
-    profiles,
-    log,
-    replay,
-    audit,
-    export,
-    erase,
-    retention,
-    projections,
-    blobs,
-    backups,
-    archives,
-    recover,
-    configuration,
-    tokens,
-    doctor,
-):
-    topic.register(app)
-
-
 def main() -> None:
     """Run the command line and end the process."""
+    # What a program loads is no garbage: to look for some every 700 objects is a tenth of a start.
+    gc.set_threshold(_OBJECTS_A_COLLECTION)
     sys.exit(run(lambda: app(prog_name="vmledger", standalone_mode=False)))
 
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from psycopg.conninfo import conninfo_to_dict
-
 _SETTINGS: Final[dict[str, Any]] = {
     "connect_timeout": 5,  # seconds, as all without a unit
     "keepalives": 1,
@@ -27,6 +25,9 @@ STATEMENT_TIMEOUT_S: Final = 30
 
 def patience(url: str, *, statement_timeout_s: int | None = None) -> dict[str, Any]:
     """Give the connection parameters to add to those of a PostgreSQL URL."""
+    # Here, not above: servers whose stores are files need no driver, a tenth of their start.
+    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
+
     given = conninfo_to_dict(url)
     settings = dict(_SETTINGS)
     if statement_timeout_s is not None:

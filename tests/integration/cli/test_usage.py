@@ -1,13 +1,17 @@
 """How the program speaks when it is used wrongly, or asked about itself."""
 
+import pkgutil
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from tests.support.command_line import CommandLine
-from vmledger.main import app
+from vmledger import cli
+from vmledger.main import TOPICS, app
 
 
 def test_version_is_one_line(vmledger: CommandLine):
@@ -23,6 +27,21 @@ def test_program_starts_without_the_libraries_that_only_some_commands_need():
         [sys.executable, "-c", loaded], capture_output=True, text=True, check=True
     )
     assert told.stdout.split() == []
+
+
+def test_each_topic_adds_the_commands_that_the_program_reads_it_for():
+    added = {}
+    for found in pkgutil.iter_modules(cli.__path__):
+        module = import_module(f"{cli.__name__}.{found.name}")
+        if hasattr(module, "register"):
+            topic = typer.Typer()
+            module.register(topic)
+            added[found.name] = set(typer.main.get_group(topic).commands)
+    assert added == {topic: set(commands) for topic, commands in TOPICS.items()}
+
+
+def test_mistyped_command_is_answered_with_what_may_be_meant(vmledger: CommandLine):
+    assert "Did you mean 'serve', 'servers'?" in vmledger("serv", code=2).err
 
 
 def test_program_without_a_command_shows_its_commands(vmledger: CommandLine):
