@@ -4,10 +4,13 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.support import warm
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.server_reports import pytest_runtest_makereport
 
 __all__ = ("pytest_runtest_makereport",)
+
+warm.enable()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

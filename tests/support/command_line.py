@@ -2,11 +2,15 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.support.warm import WarmProcess
 
 PROGRAM = [sys.executable, "-m", "vmledger"]
 TIMEOUT_S = 60
@@ -44,15 +48,17 @@ class CommandLine:
         env = environment() | variables
         if self.config is not None:
             env["VMLEDGER_CONFIG"] = str(self.config)
-        done = subprocess.run(
-            [*PROGRAM, *map(str, arguments)],
-            cwd=self.folder,
-            env=env,
-            capture_output=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-        ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            process = WarmProcess(
+                [*map(str, arguments)], stdout=out, stderr=err, env=env, cwd=self.folder
+            )
+            try:
+                status = process.wait(TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+            texts = [(file.seek(0), file.read().decode())[1] for file in (out, err)]
+        ran = Ran(status, *texts)
         assert "Traceback" not in ran.err, ran.err
         assert code in (None, ran.code), f"exit code {ran.code}, not {code}\n{ran.out}\n{ran.err}"
         return ran

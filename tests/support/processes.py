@@ -23,7 +23,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-SERVE = (sys.executable, "-m", "vmledger", "serve", "--config")
+from tests.support import warm
+from tests.support.warm import WarmProcess
+
+PROGRAM = (sys.executable, "-m", "vmledger")
+SERVE = (*PROGRAM, "serve", "--config")
 DEFAULT_API = "127.0.0.1:8025"
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
@@ -45,8 +49,8 @@ class ServerProcess:
         self.name = str(self.settings["server"])
         self.url = f"http://{self.settings.get('listen', {}).get('api', DEFAULT_API)}"
         self.log = config.parent / f"{self.name}.log"
-        self._command = (*DIE_WITH_STARTER, *command, str(config))
-        self._process: subprocess.Popen[bytes] | None = None
+        self._command = (*command, str(config))
+        self._process: subprocess.Popen[bytes] | WarmProcess | None = None
 
     @property
     def pid(self) -> int:
@@ -62,13 +66,17 @@ class ServerProcess:
         """Start the process; with ``wait``, return when it answers on ``/healthz``."""
         assert not self.is_running, f"{self.name} runs already"
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            if warm.is_enabled() and self._command[: len(SERVE)] == SERVE:
+                arguments = self._command[len(PROGRAM) :]
+                self._process = WarmProcess(arguments, stdout=log, stderr=log)
+            else:
+                self._process = subprocess.Popen(
+                    [*DIE_WITH_STARTER, *self._command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
         if wait:
             self.wait_until_ready()
 
