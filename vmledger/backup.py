@@ -42,6 +42,7 @@ from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_recorder
 from ledger.storage.row_check import check_rows
 from ledger.storage.spool import SET_ASIDE
+from ledger.storage.sql_cosigned_checkpoints import read_to_verify
 from vmledger.blob_needs import needed_blobs
 from vmledger.data_lock import DataLock
 from vmledger.signing import sign_head
@@ -275,7 +276,7 @@ def _replace(data: bytes, path: Path) -> Path:
 def verify_backup(
     config: Configuration, directory: Path, now: datetime, on_progress: Progress = _no_progress
 ) -> BackupVerification:
-    """Read a whole backup: its log, the signature over it, and every recording that it must hold.
+    """Read a whole backup: its log, all signatures over it, and every recording that it must hold.
 
     Raises NotFoundError for a directory that is no backup.
     """
@@ -295,6 +296,7 @@ def _verify(
             lambda done, total: on_progress("verify log", done, total),
             server=config.server,
             keys={s.id: s.public_key for s in config.directory.servers.values()},
+            checkpoints=read_to_verify(backup.log_url),
             faults=check_rows(backup.log_url),
             url=backup.log_url,
         )

@@ -132,15 +132,16 @@ def test_server_comes_back_from_a_backup_made_under_load(tmp_path, store_url, be
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> tuple[CommandLine, Path]:
-    """A server that does not run any more, and its backup."""
+    """A server that does not run any more, and its backup. The other one co-signed what it has."""
     folder = tmp_path_factory.mktemp("saved")
     files = write_pair(folder)
-    with Servers([files["alpha"]]) as servers:
-        servers["alpha"].start()
+    with Servers(list(files.values())) as servers:
+        servers.start_all()
         client = Client(servers["alpha"])
         for level in (3, 5, 7):
             client.leave("1001", wav(1300, level=level))
         run = CommandLine(folder, files["alpha"])
+        eventually(lambda: run("log", "verify", "--json").json["log"]["cosignatures"] > 0)
         run("backup", "create", folder / "backup", "--place", "tape 7")
         events = run("log", "--json").out.splitlines()
         assert any(json.loads(line)["topic"] == "backup-verified" for line in events)
@@ -164,6 +165,16 @@ def test_sound_backup_verifies(copy):
     found = run("backup", "verify", backup, "--json").json
     assert found["blobs"]["checked"] == 3
     assert not found["problems"]
+    assert [witness["server"] for witness in found["log"]["witnesses"]] == ["bravo"]
+
+
+def test_changed_word_of_a_witness_is_found_and_named(copy):
+    run, backup = copy
+    with sqlite3.connect(backup / "ledger.sqlite") as log:
+        log.execute("UPDATE cosigned_checkpoint SET note = replace(note, '/', '+')")
+    found = run("backup", "verify", backup, "--json", code=1).json
+    places = {finding["place"] for finding in found["log"]["findings"]}
+    assert any("co-signed by 'bravo'" in place for place in places), places
 
 
 def test_changed_recording_is_found_and_named(copy):
