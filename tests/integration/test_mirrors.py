@@ -437,9 +437,9 @@ def test_server_is_recovered_as_it_was_at_a_moment_of_the_past(site, kind):
     alpha = Client(servers["alpha"])
     first = alpha.leave("1001", wav(1200, level=3))
     eventually(lambda: is_copied(files))
-    moment = datetime.now(UTC)
     with closing(open_recorder(load_configuration(files["alpha"]).stores.events)) as own:
         position = own.head().position
+    moment = datetime.now(UTC)
     alpha.leave("1001", wav(1200, level=4))
     eventually(lambda: is_copied(files))
     servers["alpha"].kill9()

@@ -187,7 +187,6 @@ def _serve(wishes: socket.socket) -> bool:
                     return True
                 os.close(files[0])
                 os.close(files[1])
-                os.write(files[2], b"%d\n" % pid)
                 running[watch := os.pidfd_open(pid)] = (pid, files[2])
                 selector.register(watch, selectors.EVENT_READ)
 
@@ -206,6 +205,7 @@ def _become(wish: dict[str, Any], files: Sequence[int]) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     os.dup2(files[0], 1)
     os.dup2(files[1], 2)
+    os.write(files[2], b"%d\n" % os.getpid())
     for file in files:
         os.close(file)
     os.chdir(wish["cwd"])
