@@ -30,8 +30,8 @@ from typing import IO, Any, Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG: Final = 1
 _LOADED: Final = ("vmledger.app", "ledger.storage.sqlite", "ledger.storage.postgres")
-_MOST_BYTES: Final = 1 << 17
-"""Of a wish: arguments and an environment. The system refuses to send one that is longer."""
+_MOST_BYTES: Final = 1 << 18
+"""Of a wish: arguments and an environment. The system refuses to send as much at once."""
 
 
 class WarmProcess:
