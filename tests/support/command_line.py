@@ -4,15 +4,17 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from tests.support.processes import PROGRAM
 from tests.support.warm import WarmProcess
 
-PROGRAM = [sys.executable, "-m", "vmledger"]
+__all__ = ("PROGRAM", "CommandLine", "Ran", "environment")
+
+
 TIMEOUT_S = 60
 
 
@@ -57,8 +59,12 @@ class CommandLine:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
-            texts = [(file.seek(0), file.read().decode())[1] for file in (out, err)]
-        ran = Ran(status, *texts)
+            ran = Ran(status, _all_of(out), _all_of(err))
         assert "Traceback" not in ran.err, ran.err
         assert code in (None, ran.code), f"exit code {ran.code}, not {code}\n{ran.out}\n{ran.err}"
         return ran
+
+
+def _all_of(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()
