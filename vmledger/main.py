@@ -27,7 +27,7 @@ from vmledger.cli.options import CONFIG_VARIABLE
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""
 _OBJECTS_A_COLLECTION: Final = 10_000
-"""New ones, before Python looks for garbage among them."""
+"""New ones, before Python looks for garbage among them. Servers need no more memory by it."""
 
 TOPICS: Final = {
     "servers": ("init", "serve", "demo", "servers"),

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.command_line import PROGRAM, environment
+from tests.support.command_line import environment
+from tests.support.processes import PROGRAM
 from vmledger.demo.processes import wait_until
 
 pytestmark = pytest.mark.timeout(180)

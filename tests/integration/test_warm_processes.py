@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.command_line import PROGRAM, environment
-from tests.support.processes import wait_for
+from tests.support.command_line import environment
+from tests.support.processes import PROGRAM, wait_for
 from tests.support.warm import ROOT, WarmProcess
 
 

@@ -9,11 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tests.support.processes import PROGRAM
 from tests.support.warm import WarmProcess
-
-__all__ = ("PROGRAM", "CommandLine", "Ran", "environment")
-
 
 TIMEOUT_S = 60
 

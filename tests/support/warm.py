@@ -23,6 +23,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Final
@@ -107,25 +108,23 @@ def is_enabled() -> bool:
 
 _enabled = threading.Event()
 _LOCK: Final = threading.Lock()
-_parents: list[socket.socket] = []
 
 
+@cache
 def _parent() -> socket.socket:
     """Give the way to the process that copies itself; it ends when this process has."""
-    if not _parents:
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with its:
-            subprocess.Popen(
-                [sys.executable, "-m", __name__, str(its.fileno())],
-                cwd=ROOT,
-                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # threads are not copied
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[its.fileno()],
-                start_new_session=True,
-            )
-        _parents.append(ours)
-    return _parents[0]
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with its:
+        subprocess.Popen(
+            [sys.executable, "-m", __name__, str(its.fileno())],
+            cwd=ROOT,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # threads are not copied
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[its.fileno()],
+            start_new_session=True,
+        )
+    return ours
 
 
 # --- In the process that copies itself ---------------------------------------------------------
@@ -149,11 +148,11 @@ def _end(program: Callable[[], None]) -> None:
 
     To take apart all that is loaded takes longer than most commands do.
     """
-    status: object = 0
+    status = 0
     try:
         program()
     except SystemExit as ended:
-        status = ended.code
+        status = int(ended.code or 0)
     except BaseException:
         traceback.print_exc()
         status = 1
@@ -161,7 +160,7 @@ def _end(program: Callable[[], None]) -> None:
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status if isinstance(status, int) else 1)
+    os._exit(status)
 
 
 def _serve(wishes: socket.socket) -> bool:

@@ -14,8 +14,9 @@ from ledger.events import BackupVerified
 from ledger.storage.event_log import Append
 from ledger.storage.mapper import to_stored_event
 from ledger.storage.open_recorder import open_recorder
-from tests.support.command_line import PROGRAM, CommandLine, environment
+from tests.support.command_line import CommandLine, environment
 from tests.support.pair import set_keys
+from tests.support.processes import PROGRAM
 
 
 def database(fresh: CommandLine) -> Path:

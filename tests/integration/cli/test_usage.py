@@ -20,13 +20,20 @@ def test_version_is_one_line(vmledger: CommandLine):
     assert number.split(".")[0].isdigit()
 
 
+def loaded_by(imports: str, libraries: list[str]) -> list[str]:
+    code = f"import sys\n{imports}\nprint(*sorted(set({libraries}) & set(sys.modules)))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return told.stdout.split()
+
+
 def test_program_starts_without_the_libraries_that_only_some_commands_need():
     heavy = ["aiohttp", "alembic", "litestar", "numpy", "psycopg", "pyarrow", "sqlalchemy"]
-    loaded = f"import sys, vmledger.main; print(*sorted(set({heavy}) & set(sys.modules)))"
-    told = subprocess.run(
-        [sys.executable, "-c", loaded], capture_output=True, text=True, check=True
-    )
-    assert told.stdout.split() == []
+    topics = ", ".join(f"vmledger.cli.{topic}" for topic in TOPICS)
+    assert loaded_by(f"import vmledger.main, {topics}", heavy) == []
+
+
+def test_server_on_files_starts_without_the_driver_of_a_database_server():
+    assert loaded_by("import vmledger.app, ledger.storage.sqlite", ["alembic", "psycopg"]) == []
 
 
 def test_each_topic_adds_the_commands_that_the_program_reads_it_for():
