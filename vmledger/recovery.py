@@ -119,6 +119,8 @@ class FoldedLog:
     vault: Vault
     unopened: set[UUID] = field(default_factory=set)
     """Sealed calls for which no key came that can be opened."""
+    absent: set[str] = field(default_factory=set)
+    """Blobs that its events name and that did not come with it."""
 
     def take(
         self, events: Sequence[DomainEvent | OpaqueEvent], first: int, keys: Sequence[KeptKey]
@@ -285,13 +287,14 @@ class Recovery:
                 passed_over = True
                 continue
             try:
-                await fetch.run()
+                fetched = await fetch.run()
             except LedgerError as error:
                 report.problem = str(error)
                 problems.append(error)
                 if better is None and not isinstance(error, OtherHistoryError | PeerError):
                     better = BetterCopyError(source.name, copy, fetch.through, error)
                 continue
+            folded.absent.update(fetched.absent)
             self._folded = folded if is_empty else None
             return
         if better is not None and passed_over:
@@ -323,7 +326,7 @@ class Recovery:
     async def _complete(self, heard: _Heard) -> list[str]:
         target = self._target
         if self._folded is not None:
-            needed = self._folded.needs.needed()
+            needed = self._folded.needs.needed() & self._folded.absent
         else:
             read = partial(needed_blobs, target.recorder, target.of, self._keep_for, self._now)
             needed = await self._offload(read)

@@ -172,13 +172,22 @@ def _bounded(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
     return entries
 
 
-def read_blobs(digests: Sequence[str], places: Sequence[tuple[LogRecorder, BlobStore]]) -> Blobs:
-    """Give blobs from the first place that has each, as many as an answer may hold."""
+def read_blobs(
+    digests: Sequence[str],
+    places: Sequence[tuple[LogRecorder, BlobStore]],
+    *,
+    is_verified: bool = True,
+) -> Blobs:
+    """Give blobs from the first place that has each, as many as an answer may hold.
+
+    ``is_verified=False``: whoever gets them holds each against its address.
+    """
     wanted = dict.fromkeys(digests)
     found: dict[str, BlobBytes] = {}
     for recorder, store in places:
         locations = recorder.locate_blobs([d for d in wanted if d not in found])
-        found |= store.get_many(_within(list(locations.values()), _size_of(found)))
+        wanted_here = _within(list(locations.values()), _size_of(found))
+        found |= store.get_many(wanted_here, is_verified=is_verified)
         size_bytes = _size_of(found)
         for digest in wanted:
             if size_bytes >= _BLOBS_BYTES:

@@ -130,7 +130,9 @@ class LogSharing:
             copies = await self._offload(lambda: self._shelf.copies(sender))
             places += [(copy.recorder, copy.blobs) for copy in copies]
         places.append((self._recorder, self._blobs))
-        return await self._offload(lambda: read_blobs(request.digests, places))
+        return await self._offload(
+            lambda: read_blobs(request.digests, places, is_verified=request.is_verified)
+        )
 
     def _is_own(self, sender: ServerId, of: ServerId) -> bool:
         """Is this server's log asked for? Raises PeerError for who may not have what he wants."""

@@ -224,6 +224,9 @@ class BlobsRequest(Message, frozen=True, kw_only=True, tag="blobs"):
 
     of: ServerId
     digests: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=MAX_DIGESTS)]
+    is_verified: bool = True
+    """False: they are not held against their digests there before they are given. Who asks does so
+    in any case, and asks again for what has rotted: it may lie in another place, too."""
 
 
 class TrackedRow(Message, frozen=True, kw_only=True):
@@ -415,10 +418,12 @@ class BlobsHeader(Message, frozen=True, kw_only=True, tag="blobs"):
 
 
 class Blobs(NamedTuple):
-    """Blobs as they were read: each is what its digest says."""
+    """Blobs as they were read: each is what its digest says, unless it was not to be verified."""
 
     blobs: dict[str, BlobBytes]
     absent: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
+    """Those that came, and were not what their digests say."""
 
 
 class RefusedVersion(Message, frozen=True, kw_only=True, tag="refused-version"):

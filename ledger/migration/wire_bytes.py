@@ -87,7 +87,9 @@ def decode_batch(data: bytes, peer: str) -> Batch:
     Takes time in proportion to the size: call it off the event loop.
     """
     header, at = _read_frame(_BATCH, data, _HEADERS, peer)
-    blobs = _read_blobs(header.blobs, data, at, peer)
+    blobs, damaged = _read_blobs(header.blobs, data, at, peer)
+    if damaged:
+        raise damaged_blob(damaged[0], peer)
     return Batch(header, {digest: bytes(blob) for digest, blob in blobs.items()})
 
 
@@ -101,30 +103,40 @@ def encode_blobs(blobs: Blobs) -> bytes:
 def decode_blobs(data: bytes, peer: str) -> Blobs | Answer:
     """Read an answer that may carry blobs, and check them against their digests.
 
-    Raises PeerError. Takes time in proportion to the size: call it off the event loop.
+    Raises PeerError; not for damaged ones, which are named. Takes time in proportion to the size:
+    call it off the event loop.
     """
     if data[:4] != _MAGIC + _BLOBS:
         return decode_answer(data, peer)
     header, at = _read_frame(_BLOBS, data, _BLOBS_HEADERS, peer)
-    return Blobs(_read_blobs(header.blobs, data, at, peer), header.absent)
+    blobs, damaged = _read_blobs(header.blobs, data, at, peer)
+    return Blobs(blobs, header.absent, tuple(damaged))
+
+
+def damaged_blob(digest: str, peer: str) -> PeerError:
+    """Make the error for a blob that came and is not what its digest says."""
+    return PeerError(f"blob {digest} was damaged on its way", peer=peer)
 
 
 def _read_blobs(
     entries: Sequence[BlobEntry], data: bytes, at: int, peer: str
-) -> dict[str, BlobBytes]:
+) -> tuple[dict[str, BlobBytes], list[str]]:
+    """Give those that are what their digests say, and name the others."""
     if sum(entry.size_bytes for entry in entries) != len(data) - at:
         raise PeerError("the message is not as long as its blobs", peer=peer)
     view = memoryview(data)
     blobs: dict[str, BlobBytes] = {}
+    damaged: list[str] = []
     for entry in entries:
         blob = view[at : at + entry.size_bytes]
-        if hashlib.sha256(blob).hexdigest() != entry.digest:
-            raise PeerError(f"blob {entry.digest} was damaged on its way", peer=peer)
-        if entry.digest in blobs:
-            raise PeerError(f"blob {entry.digest} is in the message twice", peer=peer)
-        blobs[entry.digest] = blob
         at += entry.size_bytes
-    return blobs
+        if hashlib.sha256(blob).hexdigest() != entry.digest:
+            damaged.append(entry.digest)
+        elif entry.digest in blobs:
+            raise PeerError(f"blob {entry.digest} is in the message twice", peer=peer)
+        else:
+            blobs[entry.digest] = blob
+    return blobs, damaged
 
 
 class _Contexts(threading.local):

@@ -86,11 +86,14 @@ class BlobStore(Protocol):
         from elsewhere heals a lost or rotten pack.
         """
 
-    def get_many(self, locations: Sequence[BlobLocation]) -> dict[str, BlobBytes]:
+    def get_many(
+        self, locations: Sequence[BlobLocation], *, is_verified: bool = True
+    ) -> dict[str, BlobBytes]:
         """Read many packed blobs and verify each; those that cannot be had so are left out.
 
         What lies together is read together, where the store can do that. `get` says of one that is
-        left out what is wrong with it, or finds it loose.
+        left out what is wrong with it, or finds it loose. ``is_verified=False`` leaves it to the
+        caller to hold each against its address.
         """
 
     def has(self, digest: str) -> bool:
@@ -123,7 +126,7 @@ def check_digest(digest: str, data: BlobBytes, place: str) -> None:
 
 
 def get_together(
-    read: Callable[[str, int, int], bytes], locations: Sequence[BlobLocation]
+    read: Callable[[str, int, int], bytes], locations: Sequence[BlobLocation], *, is_verified: bool
 ) -> dict[str, BlobBytes]:
     """Be `BlobStore.get_many` for a store where one long read costs less than many short ones.
 
@@ -139,7 +142,8 @@ def get_together(
             start = run[0].offset_bytes
             with contextlib.suppress(FileNotFoundError):
                 data = read(pack, start, run[-1].offset_bytes + run[-1].length_bytes - start)
-                found.update(_verified(run, memoryview(data)))
+                blobs = _cut(run, memoryview(data))
+                found.update(filter(_is_right, blobs) if is_verified else blobs)
     return found
 
 
@@ -158,14 +162,19 @@ def _runs(locations: Sequence[BlobLocation]) -> Iterator[list[BlobLocation]]:
         yield run
 
 
-def _verified(run: Sequence[BlobLocation], data: memoryview) -> Iterator[tuple[str, memoryview]]:
-    """Give those blobs of a run that are what they are called."""
+def _cut(run: Sequence[BlobLocation], data: memoryview) -> Iterator[tuple[str, memoryview]]:
+    """Give those blobs of a run that are there in their whole length."""
     start = run[0].offset_bytes
     for location in run:
         at = location.offset_bytes - start
-        blob = data[at : at + location.length_bytes]
-        if hashlib.sha256(blob).hexdigest() == location.digest:
-            yield location.digest, blob
+        if at + location.length_bytes <= len(data):
+            yield location.digest, data[at : at + location.length_bytes]
+
+
+def _is_right(blob: tuple[str, BlobBytes]) -> bool:
+    """Is it what it is called?"""
+    digest, data = blob
+    return hashlib.sha256(data).hexdigest() == digest
 
 
 def pack_up(blobs: Sequence[NewBlob]) -> tuple[str, bytes, list[BlobLocation]]:

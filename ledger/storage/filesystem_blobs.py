@@ -102,11 +102,13 @@ class FilesystemBlobStore:
             lambda: self._get_packed(digest, location), lambda: self._get_loose(digest)
         )
 
-    def get_many(self, locations: Sequence[BlobLocation]) -> dict[str, BlobBytes]:
+    def get_many(
+        self, locations: Sequence[BlobLocation], *, is_verified: bool = True
+    ) -> dict[str, BlobBytes]:
         def read(pack: str, start: int, size_bytes: int) -> bytes:
             return self._files.read(self._pack(pack), start, size_bytes)
 
-        return get_together(read, locations)
+        return get_together(read, locations, is_verified=is_verified)
 
     def has(self, digest: str) -> bool:
         target = self._loose(digest)

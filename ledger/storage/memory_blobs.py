@@ -5,18 +5,17 @@ Source: claim 10 (storage interface module).
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ledger.errors import CorruptionError, NotFoundError
 from ledger.storage.blob_store import (
     BlobBytes,
     NewBlob,
     StoredBlob,
     check_digest,
+    get_together,
     not_found,
     pack_up,
     packed_or_loose,
@@ -67,12 +66,15 @@ class MemoryBlobStore:
             lambda: self._get_packed(digest, location), lambda: self._get_loose(digest)
         )
 
-    def get_many(self, locations: Sequence[BlobLocation]) -> dict[str, BlobBytes]:
-        found: dict[str, BlobBytes] = {}
-        for location in locations:
-            with contextlib.suppress(NotFoundError, CorruptionError):
-                found[location.digest] = self.get(location.digest, location)
-        return found
+    def get_many(
+        self, locations: Sequence[BlobLocation], *, is_verified: bool = True
+    ) -> dict[str, BlobBytes]:
+        def read(pack: str, start: int, size_bytes: int) -> bytes:
+            if pack not in self.packs:
+                raise FileNotFoundError(pack)
+            return self.packs[pack][0][start : start + size_bytes]
+
+        return get_together(read, locations, is_verified=is_verified)
 
     def has(self, digest: str) -> bool:
         return digest in self.loose

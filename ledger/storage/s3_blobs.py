@@ -66,11 +66,13 @@ class S3BlobStore:
             lambda: self._get_packed(digest, location), lambda: self._get_loose(digest)
         )
 
-    def get_many(self, locations: Sequence[BlobLocation]) -> dict[str, BlobBytes]:
+    def get_many(
+        self, locations: Sequence[BlobLocation], *, is_verified: bool = True
+    ) -> dict[str, BlobBytes]:
         def read(pack: str, start: int, size_bytes: int) -> bytes:
             return self._objects.read_part(_pack(pack), start, size_bytes)
 
-        return get_together(read, locations)
+        return get_together(read, locations, is_verified=is_verified)
 
     def has(self, digest: str) -> bool:
         return self._objects.exists(_loose(digest))

@@ -208,3 +208,17 @@ def test_many_packed_blobs_are_read_at_once_and_spoilt_ones_are_left_out(store):
     }
     assert store.get_many([absent]) == {}
     assert store.get_many([]) == {}
+
+
+def test_spoilt_blobs_are_given_too_when_the_caller_will_verify_them_but_no_cut_ones(store):
+    one, two = (blob(f"{n}".encode() * 50) for n in (1, 2))
+    first, second = store.put_pack([one, two])
+    wrong = BlobLocation(two.digest, first.pack, 0, 50)
+    cut = BlobLocation("1" * 64, first.pack, 90, 50)
+    absent = BlobLocation("2" * 64, "0" * 64, 0, 50)
+    assert store.get_many([first, second], is_verified=False) == {
+        one.digest: one.data,
+        two.digest: two.data,
+    }
+    assert store.get_many([wrong], is_verified=False) == {two.digest: one.data}
+    assert store.get_many([first, cut, absent], is_verified=False) == {one.digest: one.data}
