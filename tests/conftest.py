@@ -1,5 +1,6 @@
 """What holds for all tests: a skipped test is said loudly, for an unseen one proves nothing."""
 
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -10,6 +11,8 @@ from tests.support.server_reports import pytest_runtest_makereport
 
 __all__ = ("pytest_runtest_makereport",)
 
+# A shell that runs this in its background has it ignore Ctrl-C, and with it all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 warm.enable()
 
 

@@ -6,6 +6,8 @@ import signal
 import sqlite3
 import stat
 import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -155,11 +157,21 @@ def test_unreadable_event_is_found_with_its_place(fresh: CommandLine):
     assert "2" in findings[0]["place"]
 
 
-def test_follower_of_the_log_sees_new_events_and_ends_cleanly_on_ctrl_c(fresh: CommandLine):
-    command = [*PROGRAM, "log", "--follow", "--json", "--config", str(fresh.config)]
+@contextmanager
+def piped(command: list[str]) -> Generator[subprocess.Popen[bytes]]:
+    """Run a command whose output is read here; it does not outlive the test."""
     with subprocess.Popen(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as follower:
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_follower_of_the_log_sees_new_events_and_ends_cleanly_on_ctrl_c(fresh: CommandLine):
+    command = [*PROGRAM, "log", "--follow", "--json", "--config", str(fresh.config)]
+    with piped(command) as follower:
         assert follower.stdout is not None
         assert follower.stderr is not None
         for position in (1, 2):
@@ -173,9 +185,7 @@ def test_follower_of_the_log_sees_new_events_and_ends_cleanly_on_ctrl_c(fresh: C
 def test_closed_pipe_ends_the_log_without_a_word(fresh: CommandLine):
     append(fresh, count=2000)
     command = [*PROGRAM, "log", "--config", str(fresh.config)]
-    with subprocess.Popen(
-        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as reader:
+    with piped(command) as reader:
         assert reader.stdout is not None
         assert reader.stderr is not None
         assert reader.stdout.readline()
