@@ -132,7 +132,8 @@ def seeds() -> list[bytes]:
     plain = [msgspec.json.encode(message) for message in (*REQUESTS, *ANSWERS, empty)]
     batches = [wire_bytes.encode_batch(BATCH, [BLOB]), wire_bytes.encode_batch(empty, [])]
     no_blobs = msgspec.json.encode(wire.BlobsHeader(blobs=(), absent=(ROOT,)))
-    return [*sealed, *batches, wire_bytes.encode_blobs(BLOBS), *plain, no_blobs]
+    given = wire_bytes.encode_blobs(BLOBS)
+    return [*sealed, *batches, given, given[:-1] + b"!", *plain, no_blobs]
 
 
 def run(data: bytes) -> bool:
@@ -178,7 +179,10 @@ def _batch(data: bytes) -> None:
 def _blobs(data: bytes) -> None:
     answer = wire_bytes.decode_blobs(data, "alpha")
     if isinstance(answer, wire.Blobs):
-        assert wire_bytes.decode_blobs(wire_bytes.encode_blobs(answer), "alpha") == answer
+        for digest, blob in answer.blobs.items():
+            assert hashlib.sha256(blob).hexdigest() == digest
+        sound = answer._replace(damaged=())
+        assert wire_bytes.decode_blobs(wire_bytes.encode_blobs(answer), "alpha") == sound
 
 
 def _told(batch: wire.Batch) -> tuple:
