@@ -646,11 +646,11 @@ def tables_equal_their_replay(world: World) -> Findings:
 def servers_do_not_storm(world: World) -> Findings:
     """When all is quiet only the idle probes are left; and no run needs many more than that.
 
-    A server that only then hears that its log went back, or only then gets some of it back, asks
-    every other one what it is missing.
+    A server that hears only then that its log went back, or only then gets some of it back, asks
+    every other one what it is missing, and tells it what it has.
     """
     pairs = len(world.machines) * (len(world.machines) - 1)
-    most = pairs * 5 * (1 + world.recovered_while_quiet)
+    most = pairs * 5 * (1 + world.recovered_since_settled)
     if world.sent_while_quiet > most:
         yield f"{world.sent_while_quiet} requests while all was quiet, at most {most} expected"
     pairs = len(world.all_machines) * (len(world.all_machines) - 1)

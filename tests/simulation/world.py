@@ -77,7 +77,7 @@ class World(Remains):
         self.clones: list[Machine] = []
         self.settled_at_s: float | None = None
         self.sent_while_quiet = 0
-        self.recovered_while_quiet = 0
+        self.recovered_since_settled = 0
         self.deaths = self.power_cuts = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self.is_healed = False
@@ -157,13 +157,15 @@ class World(Remains):
     async def _stay_quiet(self) -> None:
         """Let late repetitions of requests arrive, and count what idle servers send.
 
-        First a home that went back is found out by the next probe of each origin.
+        First a home that went back is found out by the next probe of each origin. What comes of
+        that is told with the probe behind it.
         """
+        recovered = self._recoveries()
         await asyncio.sleep(PROBED_WITHIN_S)
-        sent, started = self.network.sent, self._recoveries()
+        sent = self.network.sent
         await asyncio.sleep(QUIET_S)
         self.sent_while_quiet = self.network.sent - sent
-        self.recovered_while_quiet = self._recoveries() - started
+        self.recovered_since_settled = self._recoveries() - recovered
 
     def _recoveries(self) -> int:
         """Count how often servers noticed that their log had gone back, and got some of it back."""
