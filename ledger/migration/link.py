@@ -218,8 +218,8 @@ class PeerClient:
     async def blobs(self, of: ServerId, digests: Sequence[str], offload: Offload) -> Blobs:
         """Ask for blobs that a log's events name; the answer may leave some for another time.
 
-        Those that were given are what their digests say. To see to that twice would be a tenth of
-        what it costs the peer to give one: it does so only for what came damaged.
+        Those that were given are what their digests say. To see to that there as well took a sixth
+        of the peer's time to give one: it does so only for what came damaged.
         """
         found = await self._blobs(of, digests, offload, is_verified=False)
         if not found.damaged:

@@ -70,9 +70,10 @@ class MemoryBlobStore:
         self, locations: Sequence[BlobLocation], *, is_verified: bool = True
     ) -> dict[str, BlobBytes]:
         def read(pack: str, start: int, size_bytes: int) -> bytes:
-            if pack not in self.packs:
+            found = self.packs.get(pack)
+            if found is None:
                 raise FileNotFoundError(pack)
-            return self.packs[pack][0][start : start + size_bytes]
+            return found[0][start : start + size_bytes]
 
         return get_together(read, locations, is_verified=is_verified)
 
