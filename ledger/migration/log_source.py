@@ -60,7 +60,7 @@ class LogSource(Protocol):
         """Give the next events."""
 
     async def blobs(self, of: ServerId, digests: Sequence[str]) -> Blobs:
-        """Give blobs."""
+        """Give blobs, each of which is what its digest says: nobody looks again."""
 
 
 class PeerSource:
