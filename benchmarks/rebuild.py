@@ -30,6 +30,7 @@ from eventsourcing.sqlite import SQLiteDatastore, SQLiteTrackingRecorder
 
 from benchmarks.report import report
 from benchmarks.sample_events import START, call_with_message
+from benchmarks.stores import spare_what_is_prepared
 from ledger.clock import SystemClock
 from ledger.events import DomainEvent, MessageDelivered, MessageHeard, MessageStored
 from ledger.storage.event_log import Append, LogRecorder
@@ -152,6 +153,7 @@ def alternate(
     ours: Callable[[int], float], baseline: Callable[[int], float]
 ) -> tuple[float, float]:
     """Run both in turn; gives the median of each."""
+    spare_what_is_prepared()
     pairs = [(ours(turn), baseline(turn)) for turn in range(ROUNDS)]
     return median(pair[0] for pair in pairs), median(pair[1] for pair in pairs)
 

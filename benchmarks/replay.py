@@ -1,6 +1,6 @@
 """Replaying the log into typed, validated events: ``python -m benchmarks.replay``.
 
-Pages of 1000 entries are read from the store, decompressed, decoded and checked against their rows.
+Pages are read from the store, decompressed, decoded and checked against their rows.
 Beside it the library reads the same content from its own recorder and decodes it with its own JSON
 mapper, which validates nothing. Goals: 150 000 events/s on SQLite, 60 000 on PostgreSQL, both
 at least 2 times the library's.
@@ -27,6 +27,7 @@ from ledger.events import DomainEvent
 from ledger.storage.event_log import Append, LogRecorder
 from ledger.storage.mapper import to_domain_event, to_stored_event
 from ledger.storage.open_recorder import open_recorder
+from projections.reader import PAGE_EVENTS
 from tests.support.postgres import Postgres
 
 EVENTS = 20_000
@@ -79,7 +80,7 @@ def replay(log: LogRecorder) -> Callable[[], int]:
 
     def work() -> int:
         position = 0
-        while entries := log.read(position + 1, PAGE):
+        while entries := log.read(position + 1, PAGE_EVENTS):
             events = [to_domain_event(entry) for entry in entries]
             position += len(events)
         assert position == EVENTS
@@ -93,7 +94,7 @@ def library_replay(application: Application[UUID]) -> Callable[[], int]:
 
     def work() -> int:
         seen, last = 0, 0
-        while found := application.recorder.select_notifications(last + 1, PAGE):
+        while found := application.recorder.select_notifications(last + 1, PAGE_EVENTS):
             events = [application.mapper.to_domain_event(notification) for notification in found]
             seen, last = seen + len(events), found[-1].id
         assert seen == EVENTS

@@ -5,11 +5,14 @@ Every `ledger.storage.event_log.LogRecorder` is a `LogReader`; its contract is d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Final, Protocol
 from uuid import UUID
 
 from ledger.storage.event_log import LogEntry, LogHead
+
+PAGE_EVENTS: Final = 500
+"""Events read at a time by who replays: they stay in a processor's cache until they are decoded."""
 
 
 class LogReader(Protocol):
@@ -26,3 +29,11 @@ class LogReader(Protocol):
 
     def root_at(self, position: int) -> bytes:
         """Give the Merkle root over the first ``position`` events."""
+
+
+def read_pages(reader: LogReader, stop: int) -> Iterator[list[LogEntry]]:
+    """Read the log from its first event to ``stop``, inclusive, in its order; no page is empty."""
+    start = 1
+    while start <= stop and (page := reader.read(start, PAGE_EVENTS, stop)):
+        yield page
+        start = page[-1].position + 1

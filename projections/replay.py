@@ -15,11 +15,10 @@ import msgspec
 
 from projections.mailboxes import MAILBOXES, MESSAGE, MailboxEntry
 from projections.projection import decode_entries, fold_events
-from projections.reader import LogReader
+from projections.reader import LogReader, read_pages
 from projections.records import State, to_row
 from projections.store import Asked, ProjectionStore
 
-_PAGE_EVENTS: Final = 4000
 _WRITERS: Final = MESSAGE.writers("postgresql")
 """The stricter store's form: what it cannot hold as it was (U+0000 in a name) is equal then too."""
 
@@ -28,10 +27,8 @@ def replay_mailboxes(reader: LogReader, this_server: str, position: int | None =
     """Fold the mailboxes from the log's first event up to a position (its end) in memory."""
     state = State(this_server)
     stop = reader.head().position if position is None else position
-    start = 1
-    while start <= stop and (page := reader.read(start, _PAGE_EVENTS, stop)):
+    for page in read_pages(reader, stop):
         fold_events(MAILBOXES, state, decode_entries(page))
-        start = page[-1].position + 1
     return state
 
 

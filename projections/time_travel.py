@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -34,10 +33,8 @@ from projections.mailboxes import (
     next_key,
 )
 from projections.projection import decode_entries, fold_events
-from projections.reader import LogReader
+from projections.reader import PAGE_EVENTS, LogReader, read_pages
 from projections.records import State
-
-_PAGE_EVENTS: Final = 2000
 
 
 class MailboxAt(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,20 +107,13 @@ def find_streams(reader: LogReader, this_server: str, mailbox: str, position: in
     topic = str(MessageStored.__struct_config__.tag)
     address = msgspec.json.encode(mailbox)
     streams: dict[UUID, None] = {}
-    for page in _pages(reader, position):
+    for page in read_pages(reader, position):
         telling = [e for e in page if e.topic == topic and address in e.plain]
         for logged in decode_entries(telling):
             if isinstance(logged.event, MessageStored) and logged.event.mailbox == mailbox:
                 streams[logged.event.originator_id] = None
                 streams[message_stream_id(logged.event.message_id, this_server)] = None
     return list(streams)
-
-
-def _pages(reader: LogReader, stop: int) -> Iterable[list[LogEntry]]:
-    start = 1
-    while start <= stop and (page := reader.read(start, _PAGE_EVENTS, stop)):
-        yield page
-        start = page[-1].position + 1
 
 
 def position_at(reader: LogReader, this_server: str, moment: datetime) -> int:
@@ -158,7 +148,7 @@ def _own_event(
             recorded_by = getattr(logged.event, "recorded_by", None)
             if recorded_by == this_server:
                 return logged.position, logged.event.recorded_at
-        start, step = start + len(page), min(step * 4, _PAGE_EVENTS)
+        start, step = start + len(page), min(step * 4, PAGE_EVENTS)
         if not page:
             break
     return None

@@ -26,7 +26,7 @@ from vmledger.cli.options import CONFIG_VARIABLE
 
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""
-_OBJECTS_A_COLLECTION: Final = 10_000
+OBJECTS_A_COLLECTION: Final = 10_000
 """New ones, before Python looks for garbage among them. Servers need no more memory by it."""
 
 TOPICS: Final = {
@@ -116,7 +116,7 @@ def _root(
 def main() -> None:
     """Run the command line and end the process."""
     # What a program loads is no garbage: to look for some every 700 objects is a tenth of a start.
-    gc.set_threshold(_OBJECTS_A_COLLECTION)
+    gc.set_threshold(OBJECTS_A_COLLECTION)
     sys.exit(run(lambda: app(prog_name="vmledger", standalone_mode=False)))
 
 

@@ -33,9 +33,8 @@ from ledger.events import (
 )
 from ledger.ids import MailboxAddress
 from ledger.mailbox import home_claim_of
-from projections.reader import LogReader
+from projections.reader import LogReader, read_pages
 
-_PAGE_EVENTS: Final = 2000
 _COMPARED: Final = ("to_voicemail", "reason", "mailbox", "home", "is_remote", "is_reachable")
 
 
@@ -99,11 +98,9 @@ def replay_calls(reader: LogReader, other: Configuration, through_position: int)
 
 
 def _events(reader: LogReader, stop: int) -> Iterator[tuple[int, DomainEvent | OpaqueEvent]]:
-    start = 1
-    while start <= stop and (page := reader.read(start, _PAGE_EVENTS, stop)):
+    for page in read_pages(reader, stop):
         for entry in page:
             yield entry.position, decode(entry.plain, f"position {entry.position}")
-        start = page[-1].position + 1
 
 
 def _compare(

@@ -45,7 +45,7 @@ class LogHead:
     """Merkle tree hash of all events, 32 bytes (RFC 9162 section 2.1.1)."""
 
 
-class LogEntry(msgspec.Struct, frozen=True, gc=False):
+class LogEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One event as it stands in the log. (It can be in no cycle: the collector need not look.)"""
 
     position: int

@@ -12,12 +12,11 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
-from types import NoneType
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
 from eventsourcing.persistence import Tracking
 
 from ledger.errors import CorruptionError, LedgerError, NoRoomError, TransientError
@@ -65,17 +64,7 @@ _ENTRY: Final = (
 
 
 _BYTES: Final = frozenset({bytes})
-_KINDS: Final = (
-    frozenset({int}),
-    _BYTES,
-    frozenset({int}),
-    frozenset({str}),
-    _BYTES,
-    frozenset({str, NoneType}),
-    frozenset({int, NoneType}),
-)
-"""What the columns of `_ENTRY` hold."""
-_STREAM_BYTES: Final = 16
+_OTHER_KINDS: Final = (TypeError, msgspec.ValidationError)
 _NO_TEXT: Final = "Could not decode to UTF-8"
 """What the driver says of damaged text."""
 
@@ -205,7 +194,7 @@ class SqliteLogRecorder(BaseLogRecorder):
 
     def read(self, start: int, limit: int, stop: int | None = None) -> list[LogEntry]:
         last = start + limit - 1 if stop is None else min(start + limit - 1, stop)
-        return self._entries(
+        return _entries(
             self._select(_ENTRY + "WHERE position BETWEEN ? AND ? ORDER BY position", (start, last))
         )
 
@@ -216,7 +205,7 @@ class SqliteLogRecorder(BaseLogRecorder):
             " ORDER BY originator_id, originator_version",
         )
         streams: dict[UUID, list[LogEntry]] = {}
-        for entry in self._entries(rows):
+        for entry in _entries(rows):
             streams.setdefault(entry.originator_id, []).append(entry)
         return streams
 
@@ -226,7 +215,7 @@ class SqliteLogRecorder(BaseLogRecorder):
             f"{_ENTRY}WHERE position BETWEEN ? AND ? AND topic IN ({marks}) ORDER BY position",
             (start, stop, *topics),
         )
-        return self._entries(rows)
+        return _entries(rows)
 
     def read_hashes(self, level: int, first: int, stop: int) -> Sequence[bytes]:
         if level == 0:
@@ -300,47 +289,38 @@ class SqliteLogRecorder(BaseLogRecorder):
             rows.extend(self._select(f"{query}({marks}){order}", part))
         return rows
 
-    def _entries(self, rows: Sequence[Any]) -> list[LogEntry]:
-        _expect_events(rows)
-        return [
-            LogEntry(
-                position,
-                _stream(stream),
-                version,
-                topic,
-                decompress(state, position),
-                origin,
-                place,
-            )
-            for position, stream, version, topic, state, origin, place in rows
-        ]
 
-
-def _expect_events(rows: Sequence[Any]) -> None:
-    """Raise CorruptionError for a row that has something else than what was written.
+def _entries(rows: Sequence[Any]) -> list[LogEntry]:
+    """Make entries of rows; raises CorruptionError for what has other columns than were written.
 
     SQLite keeps the kind of each value beside it: a flipped bit can make a number of an event.
     """
-    columns = list(zip(*rows, strict=True))
-    are_right = all(
-        kinds.issuperset(map(type, c)) for c, kinds in zip(columns, _KINDS, strict=False)
-    )
-    if are_right and (not columns or {_STREAM_BYTES}.issuperset(map(len, columns[1]))):
-        return
-    for row in rows:
-        is_right = all(type(value) in kinds for value, kinds in zip(row, _KINDS, strict=True))
-        if not is_right or len(row[1]) != _STREAM_BYTES:
-            raise CorruptionError(
-                "the row of an event has columns of another kind than were written",
-                place=f"position {row[0]}",
-                advice="restore the log from a backup or a mirror",
-            )
+    try:
+        return _converted(rows)
+    except _OTHER_KINDS:
+        for row in rows:
+            _expect_kinds(row)
+        raise
 
 
-@lru_cache(4096)
-def _stream(data: bytes) -> UUID:
-    """Give the UUID of these bytes; the events of a stream stand near each other."""
-    return UUID(bytes=data)
+def _converted(rows: Sequence[Any]) -> list[LogEntry]:
+    plain = [
+        (position, stream, version, topic, decompress(state, position), origin, place)
+        for position, stream, version, topic, state, origin, place in rows
+    ]
+    # Bytes as they are: from text they would be decoded.
+    return msgspec.convert(plain, list[LogEntry], builtin_types=(bytes,))
+
+
+def _expect_kinds(row: Any) -> None:
+    try:
+        _converted([row])
+    except _OTHER_KINDS as error:
+        raise CorruptionError(
+            "the row of an event has columns of another kind than were written",
+            place=f"position {row[0]}",
+            advice="restore the log from a backup or a mirror",
+        ) from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:
