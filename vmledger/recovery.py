@@ -320,8 +320,11 @@ class Recovery:
         written = recorder.read_streams([started]).get(started, [])
         if not written:
             return head
-        position = written[0].position - 1
-        return LogHead(head.incarnation, position, recorder.root_at(position))
+        # The head may be under the new incarnation already; what is told is told of the former one.
+        first, position = written[0], written[0].position - 1
+        began = decode(first.plain, f"position {first.position}")
+        assert isinstance(began, IncarnationStarted), "that is what `_finish` writes first"
+        return LogHead(began.previous, position, recorder.root_at(position))
 
     async def _complete(self, heard: _Heard) -> list[str]:
         target = self._target
