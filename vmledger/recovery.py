@@ -175,6 +175,8 @@ class Recovery:
         self._keep_for = keep_for
         self._folded: FoldedLog | None = None
         """What the log told while it was copied, if that was done in one go."""
+        self._is_cut_by_time: bool | None = None
+        """Was the log cut because what follows is too late? None: this run has not copied it."""
         self._began_s = clock.monotonic_s()
 
     async def run(self) -> RecoveryReport:
@@ -296,6 +298,7 @@ class Recovery:
                 continue
             folded.absent.update(fetched.absent)
             self._folded = folded if is_empty else None
+            self._is_cut_by_time = fetched.is_cut
             return
         if better is not None and passed_over:
             raise better
@@ -370,7 +373,7 @@ class Recovery:
             position=end.position,
             known_until=max([end.position, *(one.position for one in ahead)]),
             root=end.root.hex(),
-            is_cut=self._until is not None and end.position < longest,
+            is_cut=end.position < longest and self._is_as_asked(end.position),
             told_by=sorted({one.source for one in ahead}),
             other_histories=sorted(others),
             missing=list(self._name(missing)),
@@ -378,6 +381,13 @@ class Recovery:
             sources=[report for _, report in heard.sources],
             seconds=round(self._clock.monotonic_s() - self._began_s, 3),
         )
+
+    def _is_as_asked(self, end: int) -> bool:
+        """Does the log end here because no more was asked for?"""
+        if isinstance(self._until, int):
+            return end >= self._until
+        # Of a time only who reads on from here knows; a run that was killed behind that did.
+        return self._until is not None and self._is_cut_by_time is not False
 
     def _unreadable_calls(self, end: int) -> int:
         if self._folded is not None:

@@ -38,6 +38,8 @@ class Fetched:
     """Of the blobs."""
     absent: list[str] = field(default_factory=list)
     """Blobs that the events name and the source has not, or not any more."""
+    is_cut: bool = False
+    """Is there an event behind these that was recorded later than the last one wanted?"""
 
 
 @dataclass(slots=True)

@@ -122,6 +122,7 @@ class LogFetch:
             if is_over:
                 return None
             page = await reader.read(through)
+            self.done.is_cut = page.is_cut
             is_over = page.is_cut or page.through >= self.through
             through = self.through
             return page

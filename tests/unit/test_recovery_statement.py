@@ -99,7 +99,7 @@ class Copy:
         return LogState(copies=(state,), tracked=self.tracked)
 
     async def log_page(self, request: LogPageRequest) -> LogPage:
-        if request.after_position + 1 >= self.damaged_from:
+        if self.damaged_from <= request.after_position + 1 <= request.through_position:
             raise PeerError(f"{self.name} is damaged", peer=self.name)
         last = min(request.through_position, self.damaged_from - 1)
         return read_page(
@@ -170,4 +170,16 @@ def test_recovery_killed_on_its_last_line_says_what_is_missing_when_it_goes_on(c
     recover_but_not_finish(config, copy)
     report = recover(config, copy)
     assert (report.position, report.known_until, report.told_by) == (8, 50, ["bravo"])
+    assert not report.is_whole
+
+
+@pytest.mark.parametrize("until", [8, AT + timedelta(minutes=8)])
+def test_less_than_was_asked_for_is_not_called_as_far_as_was_asked_for(config, tmp_path, until):
+    damaged, shorter = Copy(config, tmp_path / "damaged"), Copy(config, tmp_path / "shorter")
+    for copy in (damaged, shorter):
+        copy.grow(5)
+    damaged.grow(5)
+    damaged.damaged_from = 4
+    report = recover(config, damaged, shorter, until=until)
+    assert (report.position, report.known_until) == (5, 10)
     assert not report.is_whole
