@@ -182,13 +182,15 @@ class Recovery:
     async def run(self) -> RecoveryReport:
         """Recover; durable on return.
 
-        Raises ConflictError for stores that are not empty, or hold a part that no source continues;
+        Raises ConflictError for stores that are not empty, or hold a part that no source continues
+        or that reaches behind what is wanted;
         NotFoundError when no source knows of the server's log; and what `LogFetch.run` raises when
         no copy can be read to its end: run again.
         """
         new = await self._offload(self._begin)
-        heard = await self._ask_all()
         started = server_stream_id(self._target.of, new)
+        await self._offload(partial(self._expect_wanted, started))
+        heard = await self._ask_all()
         read = partial(self._target.recorder.read_streams, [started])
         if not (await self._offload(read)).get(started):
             await self._copy_log(heard)
@@ -207,6 +209,24 @@ class Recovery:
                 "overwritten; put it aside, and recover into empty stores"
             )
         return self._folder.begin(self._new_id())
+
+    def _expect_wanted(self, started: UUID) -> None:
+        """Raise ConflictError when a former run, of which more was wanted, copied too much."""
+        end, until = self._end_of_copy(started).position, self._until
+        if until is None or not end:
+            return
+        if isinstance(until, int):
+            is_wanted = end <= until
+        else:
+            own = (
+                e for at, e, origin in _events(self._target.recorder) if at <= end and not origin
+            )
+            is_wanted = all(event.recorded_at <= until for event in own)
+        if not is_wanted:
+            raise ConflictError(
+                f"a run that was not finished copied {end} events, and that is more than --until "
+                "asks for now; empty the stores, and recover once more"
+            )
 
     # --- Ask ------------------------------------------------------------------------------------
 

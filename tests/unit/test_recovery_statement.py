@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from ledger.configuration import Configuration, load_configuration
-from ledger.errors import PeerError
+from ledger.errors import ConflictError, PeerError
 from ledger.events import DomainEvent, IncarnationStarted, ServerStarted
 from ledger.identity import load_identity
 from ledger.ids import server_stream_id
@@ -183,3 +183,14 @@ def test_less_than_was_asked_for_is_not_called_as_far_as_was_asked_for(config, t
     report = recover(config, damaged, shorter, until=until)
     assert (report.position, report.known_until) == (5, 10)
     assert not report.is_whole
+
+
+@pytest.mark.parametrize("until", [4, AT + timedelta(minutes=4)])
+def test_recovery_that_went_further_than_is_asked_for_now_does_not_end(config, tmp_path, until):
+    copy = Copy(config, tmp_path / "copy")
+    copy.grow(10)
+    copy.damaged_from = 8
+    with pytest.raises(PeerError):
+        recover(config, copy)
+    with pytest.raises(ConflictError, match="empty the stores"):
+        recover(config, copy, until=until)
