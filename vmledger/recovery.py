@@ -83,13 +83,26 @@ class BetterCopyError(TransientError):
             f"not be copied: {problem}; recover once more, or name with --from only what you want "
             "to go on with (the directory of a copy will do)"
         )
-        self.source = source
+        self.sources = (source,)
         self._incarnation = copy.incarnation
         self._through = through
 
     def is_in(self, copy: CopyState, through: int) -> bool:
         """Does another copy that is read to there hold all of it?"""
         return copy.incarnation == self._incarnation and through >= self._through
+
+
+class UnfinishedCopyError(TransientError):
+    """What is held is the beginning of a copy that may be had from who does not answer now."""
+
+    def __init__(self, position: int, away: Sequence[SourceReport]) -> None:
+        told = "; ".join(f"{report.name}: {report.problem}" for report in away)
+        super().__init__(
+            f"{position} events were copied before, and are only the beginning of a copy, which "
+            f"may be with those who cannot be asked now ({told}); recover once more, or name with "
+            "--from only what you want to go on with"
+        )
+        self.sources = tuple(report.name for report in away)
 
 
 class _Known(NamedTuple):
@@ -176,7 +189,7 @@ class Recovery:
         self._folded: FoldedLog | None = None
         """What the log told while it was copied, if that was done in one go."""
         self._is_cut_by_time: bool | None = None
-        """Was the log cut because what follows is too late? None: this run has not copied it."""
+        """Was the log cut because what follows is too late? None: a former run has seen to that."""
         self._began_s = clock.monotonic_s()
 
     async def run(self) -> RecoveryReport:
@@ -285,9 +298,10 @@ class Recovery:
         One that is shorter, or of a former history, will only do where the better one is not what
         its source says. While that may be had later nothing else is begun with, which it could not
         continue: raises BetterCopyError. What a former run copied to its end is enough, if nobody
-        has it any more.
+        has it any more; what it did not, only if all could be asked: raises UnfinishedCopyError.
         """
         target = self._target
+        self._is_cut_by_time = False
         problems: list[LedgerError] = []
         better: BetterCopyError | None = None
         passed_over = False
@@ -330,6 +344,14 @@ class Recovery:
                 f"{problems[0]}; nobody can continue what was copied so far: empty the stores, and "
                 "recover once more"
             )
+        await self._offload(partial(self._expect_all_asked, heard))
+
+    def _expect_all_asked(self, heard: _Heard) -> None:
+        """Raise UnfinishedCopyError when what nobody continued may be the beginning of more."""
+        position = self._target.recorder.head().position
+        away = [report for _, report in heard.sources if report.problem and not report.copies]
+        if position and away and not self._is_vouched_for():
+            raise UnfinishedCopyError(position, away)
 
     def _is_vouched_for(self) -> bool:
         """Are there events already, and the word of their server for just these?"""
@@ -394,6 +416,7 @@ class Recovery:
             known_until=max([end.position, *(one.position for one in ahead)]),
             root=end.root.hex(),
             is_cut=end.position < longest and self._is_as_asked(end.position),
+            is_beginning=self._is_beginning(end),
             told_by=sorted({one.source for one in ahead}),
             other_histories=sorted(others),
             missing=list(self._name(missing)),
@@ -406,8 +429,13 @@ class Recovery:
         """Does the log end here because no more was asked for?"""
         if isinstance(self._until, int):
             return end >= self._until
-        # Of a time only who reads on from here knows; a run that was killed behind that did.
+        # Of a time only who reads on from here knows.
         return self._until is not None and self._is_cut_by_time is not False
+
+    def _is_beginning(self, end: LogHead) -> bool:
+        """Was it not copied to where its server signed, though that was wanted?"""
+        is_signed = not end.position or self._target.checkpoint.read(end) is not None
+        return not is_signed and not self._is_as_asked(end.position)
 
     def _unreadable_calls(self, end: int) -> int:
         if self._folded is not None:

@@ -50,6 +50,8 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
     """The Merkle root at ``position``, hexadecimal."""
     is_cut: bool
     """Was less asked for than there is?"""
+    is_beginning: bool
+    """Is it the beginning of a copy that could not be read to its end, and was more asked for?"""
     told_by: list[str]
     """Who knows of events behind ``position``: they may hold some of them."""
     other_histories: list[str]
@@ -64,6 +66,6 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_whole(self) -> bool:
         """Is everything here that was asked for?"""
-        is_all = self.is_cut or self.position >= self.known_until
+        is_all = self.is_cut or (self.position >= self.known_until and not self.is_beginning)
         is_readable = not self.missing and not self.unreadable_calls
         return is_all and is_readable and not self.other_histories

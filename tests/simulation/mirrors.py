@@ -40,7 +40,7 @@ from tests.simulation.server import (
     SimulatedRecorder,
 )
 from vmledger.blob_needs import needed_blobs
-from vmledger.recovery import BetterCopyError, Recovery
+from vmledger.recovery import BetterCopyError, Recovery, UnfinishedCopyError
 from vmledger.recovery_folder import RECOVERY, RecoveryFolder
 from vmledger.recovery_report import RecoveryReport
 
@@ -203,11 +203,11 @@ async def _recover_lost(process: Process) -> None:
             world.lose(machine)
             world.recover(machine.id, machine.recovers_from or ())
         raise
-    except BetterCopyError as error:
-        machine.put_off[error.source] += 1
-        if machine.put_off[error.source] > _PATIENCE:
-            # The operator does without it, as he is told.
-            machine.recovers_from = tuple(name for name in names if name != error.source)
+    except (BetterCopyError, UnfinishedCopyError) as error:
+        machine.put_off.update(error.sources)
+        if all(machine.put_off[name] > _PATIENCE for name in error.sources):
+            # The operator does without them, as he is told.
+            machine.recovers_from = tuple(name for name in names if name not in error.sources)
         raise
     except NotFoundError:
         if not (may_give_up and _is_everybody_there(world, peers)):

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from ledger.configuration import Configuration, load_configuration
-from ledger.errors import ConflictError, PeerError
+from ledger.errors import ConflictError, PeerError, TransientError
 from ledger.events import DomainEvent, IncarnationStarted, ServerStarted
 from ledger.identity import load_identity
 from ledger.ids import server_stream_id
@@ -48,6 +48,7 @@ class Copy:
         self.tracked: tuple[TrackedRow, ...] = ()
         self.damaged_from = 10_000
         """The first position that cannot be read."""
+        self.is_away = False
         self._vouch = own_word(load_identity("alpha", config.identity.signing_key))
         self._checkpoint = CheckpointFile(folder)
         folder.mkdir()
@@ -95,6 +96,8 @@ class Copy:
         self._checkpoint.stage(note, head)
 
     async def log_state(self, request: LogStateRequest) -> LogState:
+        if self.is_away:
+            raise TransientError(f"server {self.name} does not answer")
         state = read_kept_state(request.of, self.recorder, "current", self._checkpoint)
         return LogState(copies=(state,), tracked=self.tracked)
 
@@ -194,3 +197,38 @@ def test_recovery_that_went_further_than_is_asked_for_now_does_not_end(config, t
         recover(config, copy)
     with pytest.raises(ConflictError, match="empty the stores"):
         recover(config, copy, until=until)
+
+
+@pytest.fixture
+def half(config, tmp_path) -> Copy:
+    """A copy of which the first run could copy the half; then its server is cut off."""
+    copy = Copy(config, tmp_path / "half")
+    copy.grow(10)
+    copy.damaged_from = 6
+    with pytest.raises(PeerError):
+        recover(config, copy)
+    copy.is_away = True
+    return copy
+
+
+@pytest.fixture
+def carol(config, tmp_path, half) -> Copy:
+    """An ordinary server, which took in what the log had shipped early on."""
+    copy = Copy(config, tmp_path / "carol", "carol")
+    root = half.recorder.root_at(2).hex()
+    copy.tracked = (TrackedRow(incarnation=FIRST, position=2, root=root),)
+    return copy
+
+
+def test_half_a_log_is_not_all_while_its_source_may_come_back(config, half, carol):
+    with pytest.raises(TransientError, match="does not answer"):
+        recover(config, half, carol)
+    half.is_away, half.damaged_from = False, 10_000
+    report = recover(config, half, carol)
+    assert (report.position, report.known_until) == (10, 10)
+
+
+def test_half_a_log_is_not_called_whole_when_its_source_is_given_up(config, half, carol):
+    report = recover(config, carol)
+    assert report.position == 5
+    assert not report.is_whole

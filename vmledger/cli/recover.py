@@ -119,6 +119,10 @@ def state(report: RecoveryReport) -> str:
             f"positions {report.position + 1} to {report.known_until} are missing; {told} may hold "
             "some of them, and is asked when the server starts"
         )
+    if report.is_beginning:
+        lacks.append(
+            "it is the beginning of a longer copy, and nobody who was asked has what follows"
+        )
     if report.other_histories:
         told = ", ".join(report.other_histories)
         lacks.append(f"another history of this log is known to {told}, and is not recovered")
