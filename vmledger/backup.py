@@ -3,6 +3,7 @@
 A backup is a directory, the same for every kind of store:
 
     checkpoint         the server's signed word on the log that is in here; written last
+    checkpoint.next    the same, while a backup is being made
     ledger.sqlite      the log of one moment
     blobs/             the audio of every message that the log says must be there
     set-aside/         recordings that could not become a message
@@ -38,6 +39,7 @@ from ledger.storage.copy_log import add_blob_locations, copy_log
 from ledger.storage.event_log import LogHead, LogRecorder
 from ledger.storage.files import SystemFiles, write_durably
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
+from ledger.storage.log_copy import CheckpointFile
 from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.open_recorder import open_recorder
 from ledger.storage.row_check import check_rows
@@ -128,6 +130,7 @@ class _Backup:
         self.blobs = self.directory / _BLOBS
         self.set_aside = self.directory / SET_ASIDE
         self.checkpoint = self.directory / CHECKPOINT_FILE
+        self.word = CheckpointFile(self.directory)
 
     def expect(self) -> None:
         """Raise NotFoundError unless there is a log in here."""
@@ -157,21 +160,25 @@ def create_backup(
     # Voices are in there, and digests of PINs: nobody else may read it.
     backup.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(backup):
-        before = _position(backup)
+        before = _head(backup)
+        identity = load_identity(config.server, config.identity.signing_key)
+        # A crash after the log is committed leaves a backup of what it has now: the checkpoint of
+        # that is staged. A recording that was not copied by then is found missing, none is lost.
         head = copy_log(
             config.stores.events,
             backup.log_url,
             on_progress=lambda done, total: on_progress("log", done, total),
+            before_commit=lambda end: backup.word.stage(sign_head(end, identity).to_text(), before),
         )
         copied = _copy_needed(config, backup, now, on_progress)
         _copy_set_aside(config, backup)
         _copy_configuration(config, backup)
-        _write_checkpoint(config, backup, head)
+        backup.word.finish(sign_head(head, identity).to_text())
         return BackupReport(
             server=config.server,
             position=head.position,
             root=head.root.hex(),
-            new_events=head.position - before,
+            new_events=head.position - before.position,
             new_recordings=len(copied.locations),
             new_bytes=copied.size_bytes,
             missing=copied.unreadable,
@@ -197,12 +204,11 @@ def _locked(backup: _Backup) -> DataLock:
         ) from error
 
 
-def _position(backup: _Backup) -> int:
-    if not backup.log_file.exists():
-        return 0
+def _head(backup: _Backup) -> LogHead:
+    """Give the head of the log in a backup, which is made if there is none."""
     recorder = open_recorder(backup.log_url)
     try:
-        return recorder.head().position
+        return recorder.head()
     finally:
         recorder.close()
 
@@ -257,11 +263,6 @@ def _copy_configuration(config: Configuration, backup: _Backup) -> None:
         copy = folder / (file.relative_to(beside) if is_below else file.name)
         copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _replace(file.read_bytes(), copy)
-
-
-def _write_checkpoint(config: Configuration, backup: _Backup, head: LogHead) -> None:
-    identity = load_identity(config.server, config.identity.signing_key)
-    _replace(sign_head(head, identity).to_text().encode(), backup.checkpoint)
 
 
 def _replace(data: bytes, path: Path) -> Path:
@@ -322,7 +323,8 @@ def _verify(
 
 def _checkpoint_problems(config: Configuration, backup: _Backup, head: LogHead) -> list[str]:
     try:
-        signed, checkpoint = parse_checkpoint(backup.checkpoint.read_text("utf-8"))
+        text = backup.word.read(head) or backup.checkpoint.read_text("utf-8")
+        signed, checkpoint = parse_checkpoint(text)
     except FileNotFoundError:
         return ["there is no checkpoint: the backup was never finished; make it again"]
     except (CallerError, UnicodeDecodeError, OSError) as error:

@@ -48,12 +48,14 @@ def copy_log(
     *,
     blob_locations: Iterable[BlobLocation] = (),
     on_progress: Progress = lambda _done, _all: None,
+    before_commit: Callable[[LogHead], None] = lambda _head: None,
 ) -> LogHead:
     """Make or continue the copy of a log in another database; gives the copy's head.
 
     ``blob_locations`` say where the blobs that the copy's events name lie, and are committed with
-    them. Raises ConflictError when the copy has events that the source does not have: it is of
-    another log, or the log went back in time. TransientError when a database cannot be used now.
+    them. ``before_commit`` is told the head that the copy has then. Raises ConflictError when the
+    copy has events that the source does not have: it is of another log, or the log went back in
+    time. TransientError when a database cannot be used now.
     """
     before = _expect_beginning_of(source, target)
     with _translated(source, target), snapshot(source) as old, _writing(target) as new:
@@ -72,6 +74,7 @@ def copy_log(
                 for rows in _pages(old, sa.select(table).where(which)):
                     _insert(new, table, rows)
         _insert_locations(new, blob_locations)
+        before_commit(_head_in(old, source))
     with contextlib.closing(open_recorder(target)) as recorder:
         return recorder.head()
 
@@ -96,6 +99,15 @@ def _expect_beginning_of(source: str, target: str) -> int:
                 "copy to another place"
             )
         return copied.position
+
+
+def _head_in(connection: sa.Connection, url: str) -> LogHead:
+    """Give the head of a log as a snapshot has it."""
+    incarnation, position = connection.execute(
+        sa.select(LOG_HEAD.c.incarnation, LOG_HEAD.c.position)
+    ).one()
+    with contextlib.closing(open_recorder(url)) as recorder:
+        return LogHead(_as_uuid(incarnation), position, recorder.root_at(position))
 
 
 def _events_after(position: int) -> sa.Select[Any]:
@@ -132,8 +144,12 @@ def _insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Any]) -> 
 
 def _as_id(value: UUID | bytes, *, in_bytes: bool) -> UUID | bytes:
     """Write an id as this kind of database has it."""
-    given = value if isinstance(value, UUID) else UUID(bytes=value)
+    given = _as_uuid(value)
     return given.bytes if in_bytes else given
+
+
+def _as_uuid(value: UUID | bytes) -> UUID:
+    return value if isinstance(value, UUID) else UUID(bytes=value)
 
 
 def _insert_locations(connection: sa.Connection, locations: Iterable[BlobLocation]) -> None:

@@ -67,6 +67,11 @@ class CheckpointFile:
         """
         write_durably(self._files, self._directory / CHECKPOINT_FILE, note.encode())
 
+    def finish(self, note: str) -> None:
+        """What was staged, this note, is committed, and so is all else: nothing stays staged."""
+        self.settle(note)
+        self._files.remove(self._directory / _NEXT)
+
     def read(self, head: LogHead) -> str | None:
         """Give the checkpoint for just this head, or None. Signatures are the caller's to check.
 

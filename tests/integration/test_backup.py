@@ -8,15 +8,19 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from ledger.configuration import load_configuration
 from tests.support.api import wav
 from tests.support.command_line import CommandLine
 from tests.support.pair import Client, eventually, set_keys, write_pair
 from tests.support.postgres import Postgres
 from tests.support.processes import Servers
+from vmledger.backup import create_backup
 
 STORES = ("sqlite", "postgresql")
 
@@ -249,3 +253,19 @@ def copy_of_server(run: CommandLine, folder: Path) -> Path:
     there = Path(shutil.copytree(run.config.parent, folder / "alpha"))
     lose(there / run.config.name)
     return there / run.config.name
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_backup_that_is_killed_while_it_is_brought_up_to_date_can_be_restored(copy, tmp_path):
+    run, backup = copy
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vmledger.backup._copy_needed", Mock(side_effect=KilledError))
+        with pytest.raises(KilledError):
+            create_backup(load_configuration(run.config), backup, datetime.now(UTC))
+    before = run("backup", "verify", backup, "--json").json
+    at = CommandLine(tmp_path, copy_of_server(run, tmp_path))
+    restored = at("backup", "restore", backup, "--json").json
+    assert (restored["position"], restored["recordings"]) == (before["position"], 3)
