@@ -61,6 +61,14 @@ class Journey(msgspec.Struct, frozen=True, kw_only=True):
         """Does this server answer for it?"""
         return self.stage is not Stage.GONE
 
+    @property
+    def is_undelivered(self) -> bool:
+        """Is this its home, and the delivery not told of that the same commit held?
+
+        So it is where a copy of the log ended within that commit, and the server was recovered.
+        """
+        return self.stage is Stage.AT_HOME and self.stream == self.call_id
+
 
 def advance(journey: Journey | None, event: DomainEvent | OpaqueEvent) -> Journey | None:
     """Fold one event about the message."""

@@ -155,7 +155,9 @@ class MailboxFollower:
         await self._tell(list(self._homes.rehomed) if mailboxes is None else mailboxes)
         going: list[Journey] = []
         for journey in await find_unsettled(self._log, self._homes, mailboxes):
-            if journey.stage is Stage.AT_HOME:
+            if journey.is_undelivered:
+                await self._settlement.deliver(journey)
+            elif journey.stage is Stage.AT_HOME:
                 going.append(journey)
             else:
                 await self._send_on(journey)

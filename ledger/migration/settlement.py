@@ -80,9 +80,9 @@ class _Writer:
         """Send the message (again); here it is at its home at once."""
         self.add(MessageRequeued, message_id=journey.message_id, home=home, reason=reason)
         if home == self._stamp.by:
-            self._deliver_here(journey)
+            self.deliver_here(journey)
 
-    def _deliver_here(self, journey: Journey) -> None:
+    def deliver_here(self, journey: Journey) -> None:
         """The message turned out to live here: as if it had been stored at its home."""
         own = message_stream_id(journey.message_id, self._stamp.by)
         if own == self._stream:
@@ -194,6 +194,19 @@ class Settlement:
             return requeue(message_id, events, self._homes, stamp, reason)[1]
 
         await self._append({stream, own}, decide)
+
+    async def deliver(self, known: Journey) -> None:
+        """Deliver a message at its home here, whose delivery a log that was cut off lacks."""
+        own = self._own_stream(known.message_id)
+
+        def decide(streams: Streams, stamp: Stamp) -> list[DomainEvent]:
+            events, new = streams.get(known.stream, []), list[DomainEvent]()
+            journey = journey_of(known.message_id, events)
+            if journey is not None and journey.is_undelivered and own not in streams:
+                _Writer(events, stamp, new).deliver_here(journey)
+            return new
+
+        await self._append({known.stream, own}, decide)
 
     async def hand_over(self, journeys: Sequence[Journey]) -> int:
         """Send messages that are at home here to the present homes of their mailboxes.

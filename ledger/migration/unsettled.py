@@ -1,8 +1,9 @@
 """Which messages of this server are not where they belong, by its own log.
 
-Those that have not arrived anywhere yet, and those of a re-homed mailbox that are still at home
-here. Read at the start of the server and whenever a mailbox gets another home, so that messages
-follow their mailbox, and one whose home is gone does not wait for a peer that nobody will contact.
+Those that have not arrived anywhere yet, those of a re-homed mailbox that are still at home here,
+and those that are stored at their home here and of whose delivery the log does not tell. Read at
+the start of the server and whenever a mailbox gets another home, so that messages follow their
+mailbox, and one whose home is gone does not wait for a peer that nobody will contact.
 
 Source: claims 5 and 13.
 """
@@ -106,6 +107,8 @@ class _Unsettled:
         mailbox = journey.mailbox
         if self._mailboxes is not None and mailbox not in self._mailboxes:
             return False
+        if journey.is_undelivered:
+            return not journey.is_erased
         if journey.stage is Stage.AT_HOME:
             return mailbox in self._homes.rehomed and not self._homes.is_ours(mailbox)
         return journey.stage is Stage.LEAVING and not journey.is_erased

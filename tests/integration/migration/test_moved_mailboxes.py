@@ -138,3 +138,18 @@ def test_message_for_a_server_that_left_the_configuration_meanwhile_follows_its_
         assert [event.home for event in alpha.of_kind(MessageRequeued)] == ["charlie"]
 
     run(main())
+
+
+def test_message_whose_delivery_a_log_that_was_cut_lacks_is_delivered_at_the_next_start():
+    """A copy may end within a commit: between a message at its home and its delivery."""
+
+    async def main():
+        (alpha,) = await started("alpha")
+        message = await alpha.take_call("1001", home="alpha")
+        assert alpha.delivered() == []
+        for _ in range(2):
+            await alpha.restart()
+            await quiet()
+            assert alpha.delivered() == [message.message_id]
+
+    run(main())
