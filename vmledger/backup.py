@@ -47,6 +47,7 @@ from ledger.storage.spool import SET_ASIDE
 from ledger.storage.sql_cosigned_checkpoints import read_to_verify
 from vmledger.blob_needs import needed_blobs
 from vmledger.data_lock import DataLock
+from vmledger.recovery_folder import RecoveryFolder
 from vmledger.signing import sign_head
 from vmledger.verification import LogVerification, verify_log
 
@@ -380,6 +381,10 @@ def restore_backup(
         if (backup.set_aside).is_dir():
             place = config.spool / SET_ASIDE
             shutil.copytree(backup.set_aside, place, dirs_exist_ok=True)
+        # A crash before the log is there leaves empty stores, of which no recovery is left either.
+        recovery = RecoveryFolder(config.data)
+        if recovery.is_open:
+            recovery.finish()  # it has brought nothing: else the stores would not be empty
         head = copy_log(
             backup.log_url,
             config.stores.events,

@@ -21,6 +21,7 @@ from tests.support.pair import Client, eventually, set_keys, write_pair
 from tests.support.postgres import Postgres
 from tests.support.processes import Servers
 from vmledger.backup import create_backup
+from vmledger.recovery_folder import expect_recovered
 
 STORES = ("sqlite", "postgresql")
 
@@ -269,3 +270,12 @@ def test_backup_that_is_killed_while_it_is_brought_up_to_date_can_be_restored(co
     at = CommandLine(tmp_path, copy_of_server(run, tmp_path))
     restored = at("backup", "restore", backup, "--json").json
     assert (restored["position"], restored["recordings"]) == (before["position"], 3)
+
+
+def test_server_starts_from_a_backup_after_a_recovery_that_found_nothing(copy, tmp_path):
+    run, backup = copy
+    config = copy_of_server(run, tmp_path)
+    at = CommandLine(tmp_path, config)
+    assert "does not answer" in at("recover", config.parent, "--from", "bravo", code=1).err
+    at("backup", "restore", backup)
+    expect_recovered(load_configuration(config).data)
