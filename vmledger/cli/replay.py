@@ -123,7 +123,7 @@ def _entry_document(entry: MailboxEntry, who: SeenCaller) -> dict[str, Any]:
     fields = msgspec.structs.asdict(entry)
     del fields["caller"]
     return fields | {
-        "caller_state": who.state,
+        "caller_state": who.state.value,
         "caller_number": who.caller.number,
         "caller_name": who.caller.name,
     }

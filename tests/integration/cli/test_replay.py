@@ -49,6 +49,12 @@ def test_mailbox_and_lamp_are_what_they_were_at_each_position(vmledger, extensio
     assert "it held no message" in vmledger("replay", *ask, before).out
 
 
+def test_replayed_mailbox_names_who_called(vmledger, extension):
+    leave_message(vmledger, extension)
+    said = vmledger("replay", "--mailbox", extension).out
+    assert "+15550100" in said, said
+
+
 def test_mailbox_is_replayed_at_a_time(vmledger, extension):
     leave_message(vmledger, extension)
     long_ago = replay(vmledger, "--mailbox", extension, "--until", "2020-01-01")
