@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
+from vmledger.one_line import one_line
+
 _PAIR: Final = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S*)')
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class LogFormat(Enum):
@@ -67,4 +68,4 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _line(record: logging.LogRecord) -> str:
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", record.getMessage())
+    return one_line(record.getMessage())

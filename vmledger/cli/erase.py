@@ -28,6 +28,7 @@ from vmledger.cli.options import (
 )
 from vmledger.cli.output import print_facts, print_json, print_table, show_time
 from vmledger.message_proof import check_entry
+from vmledger.one_line import one_line
 
 ReasonOption = Annotated[str, typer.Option("--reason", help="Who asked, and why.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be erased.")]
@@ -242,7 +243,7 @@ def check(
         read.event.encode(), read.proof, read.server, read_public_keys(key or [], config)
     )
     for problem in problems:
-        print(f"NOT proved: {problem}")
+        print(f"NOT proved: {one_line(problem)}")
     if problems:
         raise typer.Exit(1)
     print(f"{read.server} recorded: {read.event}")

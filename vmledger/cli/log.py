@@ -44,6 +44,7 @@ from vmledger.cli.output import (
 )
 from vmledger.message_proof import ProofReport, find_key, prove_message, read_proof
 from vmledger.message_proof import check_proof as check
+from vmledger.one_line import one_line
 from vmledger.stores import open_checkpoints, open_log, open_read_models, open_vault
 from vmledger.verification import LogVerification, verify_log
 from vmledger.witnessed import read_cosigned, server_keys
@@ -450,7 +451,7 @@ def read_public_keys(given: Sequence[str], config: Path | None) -> dict[str, byt
 
 def _print_proof(report: ProofReport) -> None:
     for problem in report.problems:
-        print(f"NOT proved: {problem}")
+        print(f"NOT proved: {one_line(problem)}")
     rows = ((f.position, show_time(f.recorded_at), f.recorded_by, f.event) for f in report.facts)
     print_table(("#position", "recorded", "by", "event"), rows, if_empty="")
     witnesses = (f"{name} at {show_time(at)}" for name, at in report.witnesses.items())

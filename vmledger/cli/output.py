@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ledger.storage.event_log import LogEntry
+from vmledger.one_line import one_line
 
 _PIPE_WIDTH: Final = 200
 """Columns when nobody looks: lines that `grep` finds whole, identifiers never broken."""
@@ -64,8 +65,8 @@ def print_table(
 
 
 def _cell(value: object) -> Text:
-    """Text as it is: what callers send must never be read as markup."""
-    return Text("" if value is None else str(value))
+    """Text as it is: what callers send must never be read as markup, nor by the terminal."""
+    return Text("" if value is None else one_line(str(value)))
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
@@ -73,7 +74,7 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     lines = [(name, value) for name, value in facts if value not in (None, "")]
     width = max((len(name) for name, _ in lines), default=0)
     for name, value in lines:
-        print(f"{name:<{width}}  {value}")
+        print(f"{name:<{width}}  {one_line(str(value))}")
 
 
 def progress_bar() -> Progress:

@@ -49,6 +49,22 @@ def test_call_becomes_a_message_in_its_mailbox(vmledger: CommandLine):
     assert "Ann [b]Lee" in table, "what callers send is not read as markup"
 
 
+def test_name_of_a_caller_neither_moves_the_cursor_nor_begins_a_line(vmledger: CommandLine):
+    extension = fresh_extension(1)
+    name = "Ann\x1b[2J\nstatus     heard\x9b0m"
+    call = ("call", "--to", extension, "--from", "+1\r9", "--name", name, "--status", "busy")
+    message = vmledger(*call, "--audio", SPEECH, "--json").json["message"]["message_id"]
+    for shown in (
+        ("mailbox", extension),
+        ("calls", "--to", extension),
+        ("message", "show", message),
+    ):
+        said = vmledger(*shown).out
+        assert not set(said) & {"\x1b", "\r", "\x9b"}, said
+        assert not re.search(r"^ *status +heard", said, re.MULTILINE), said
+    assert vmledger("mailbox", extension, "--json").json["messages"][0]["caller_name"] == name
+
+
 def test_answered_call_is_handled_normally(vmledger: CommandLine):
     said = vmledger("call", "--to", "1001", "--status", "answered", "--json").json
     assert said["message"] is None
@@ -208,6 +224,16 @@ def test_proof_that_was_changed_does_not_hold_and_says_where(vmledger: CommandLi
     unsigned.write_text(proof)
     told = vmledger("log", "check-proof", unsigned, code=1).out
     assert "public key of server alpha was not given" in told
+
+
+def test_file_that_is_no_proof_cannot_write_that_it_holds(vmledger: CommandLine):
+    message = leave_message(vmledger, fresh_extension(1))
+    proof = json.loads(vmledger("log", "prove", message).out)
+    forged = vmledger.folder / "forged.json"
+    forged.write_text(json.dumps(proof | {"server": "alpha\nproof  holds\x1b[8m"}))
+    told = vmledger("log", "check-proof", forged, "--config", vmledger.config, code=1).out
+    assert "\x1b" not in told
+    assert re.findall(r"^proof +(.*)$", told, re.MULTILINE) == ["does NOT hold"]
 
 
 def test_another_recording_is_not_that_of_the_proof(vmledger: CommandLine):
