@@ -1,5 +1,6 @@
 """What was erased at real servers is on no disk readable, and no old backup brings it back."""
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -99,6 +100,34 @@ def test_erased_at_the_home_is_erased_where_the_call_was_taken(pair: Pair):
     story = runs["alpha"]("message", "show", sent["message_id"])
     assert CALLER not in story.out
     assert reason in story.out
+
+
+def certificate_of(pair: Pair, message: dict, file: Path) -> dict:
+    pair.runs["alpha"]("erase", "message", message["message_id"], "--reason", "asked")
+    pair.runs["alpha"]("erase", "certificate", message["call_id"], "--wait", 60, "--out", file)
+    return json.loads(file.read_text())
+
+
+def test_certificate_is_checked_against_what_its_event_says(pair: Pair, tmp_path):
+    (_, own), (_, other) = pair.leave(), pair.leave()
+    run, file = pair.runs["alpha"], tmp_path / "certificate.json"
+    certificate = certificate_of(pair, own, file)
+    check = ("erase", "check", file, "--config", run.config)
+    assert own["call_id"] in run(*check).out
+    file.write_text(json.dumps(certificate | {"call_id": other["call_id"]}))
+    assert "NOT proved: its call_id" in run(*check, code=1).out
+    file.write_text(json.dumps(certificate | {"reason": "a court order"}))
+    assert "NOT proved: its reason" in run(*check, code=1).out
+
+
+def test_event_that_is_no_erasure_certifies_none(pair: Pair, tmp_path):
+    (_, own), (_, kept) = pair.leave(), pair.leave()
+    run, file = pair.runs["alpha"], tmp_path / "certificate.json"
+    certificate = certificate_of(pair, own, file)
+    stored = run("log", "prove", kept["message_id"]).json["events"][-1]
+    file.write_text(json.dumps(certificate | stored))
+    told = run("erase", "check", file, "--config", run.config, code=1).out
+    assert "NOT proved: its event is message-delivered, and no erasure" in told
 
 
 def test_old_backups_do_not_bring_it_back_once_they_have_met_their_peers(pair: Pair):

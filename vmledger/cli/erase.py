@@ -6,6 +6,7 @@ Source: claim 10.
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -13,7 +14,8 @@ from uuid import UUID
 import msgspec
 import typer
 
-from ledger.errors import CallerError
+from ledger.errors import CallerError, CorruptionError
+from ledger.events import CallErased, decode
 from ledger.identity import write_new_file
 from ledger.ids import MailboxAddress
 from vmledger.cli.api_client import connect, path_of
@@ -37,10 +39,19 @@ _DONE = {"erased", "key-kept", "would-be-erased", "not-sealed"}
 _POLL_S = 0.5
 
 
+_PROVED = ("call_id", "by", "reason", "recorded_by")
+"""What a certificate says in the words of its event."""
+
+
 class _Certificate(msgspec.Struct, frozen=True):
     """What of a certificate can be proved."""
 
     server: str
+    call_id: UUID
+    erased_at: datetime
+    by: str
+    reason: str
+    recorded_by: str
     event: str
     proof: str
 
@@ -237,13 +248,29 @@ def check(
     """
     try:
         read = msgspec.json.decode(read_file(file), type=_Certificate)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CallerError(f"{file} is no certificate of an erasure: {error}") from error
-    problems = check_entry(
-        read.event.encode(), read.proof, read.server, read_public_keys(key or [], config)
-    )
+    keys = read_public_keys(key or [], config)
+    problems = [
+        *check_entry(read.event.encode(), read.proof, read.server, keys),
+        *_contradictions(read),
+    ]
     for problem in problems:
         print(f"NOT proved: {one_line(problem)}")
     if problems:
         raise typer.Exit(1)
-    print(f"{read.server} recorded: {read.event}")
+    print(f"{read.server} recorded: {one_line(read.event)}")
+
+
+def _contradictions(read: _Certificate) -> list[str]:
+    """Say where the certificate is not what its event is: only the event is proved."""
+    try:
+        event = decode(read.event.encode(), "the event")
+    except CorruptionError as error:
+        return [error.message]
+    if not isinstance(event, CallErased):
+        return [f"its event is {event.topic}, and no erasure that this program knows"]
+    wrong = [name for name in _PROVED if getattr(read, name) != getattr(event, name)]
+    if read.erased_at != event.recorded_at:
+        wrong.append("erased_at")
+    return [f"its {name} is not that of the event" for name in wrong]
