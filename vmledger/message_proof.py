@@ -38,6 +38,7 @@ from ledger.events import (
     MessageMigrated,
     MessageStored,
     OpaqueEvent,
+    ServerId,
     decode,
 )
 from ledger.migration.receipts import verify_receipt
@@ -103,7 +104,7 @@ class ProofReport(msgspec.Struct, frozen=True, kw_only=True):
     witnesses: Mapping[str, datetime]
     """Who else signed that checkpoint, and when: only those whose key was given."""
     receipts: int
-    """Receipts of homes in it that are signed rightly."""
+    """Receipts of homes in it that are signed rightly and cover the message."""
     problems: tuple[str, ...]
     """Why it proves less than it should; empty when all is well."""
 
@@ -201,7 +202,7 @@ def check_proof(proof: MessageProof, keys: Mapping[str, bytes]) -> ProofReport:
     opened = [_open(event.proof, number) for number, event in enumerate(proof.events, 1)]
     newest = max(opened, key=lambda one: one.checkpoint.size)
     server, incarnation = read_log_name(newest.checkpoint.log)
-    check = _Check(proof.message_id, keys)
+    check = _Check(proof.message_id, keys, (server, incarnation))
     check.expect_one_log(opened)
     check.expect_signed(newest.note, server, incarnation, proof.server)
     for event, one in zip(proof.events, opened, strict=True):
@@ -231,7 +232,7 @@ def check_entry(
     """
     opened = _open(proof, 1)
     named, incarnation = read_log_name(opened.checkpoint.log)
-    check = _Check(UUID(int=0), keys)
+    check = _Check(UUID(int=0), keys, (named, incarnation))
     check.expect_signed(opened.note, named, incarnation, server)
     check.expect_in_log(plain, opened)
     return tuple(check.problems)
@@ -266,9 +267,14 @@ def _witnesses(note: SignedNote, server: str, keys: Mapping[str, bytes]) -> dict
 class _Check:
     """What is found out while the events are gone through."""
 
-    def __init__(self, message_id: UUID, keys: Mapping[str, bytes]) -> None:
+    def __init__(
+        self, message_id: UUID, keys: Mapping[str, bytes], log: tuple[ServerId, UUID]
+    ) -> None:
+        """``log``: the server and the incarnation whose log it is."""
         self._message_id = message_id
         self._keys = keys
+        self._log = log
+        self._stored_at: int | None = None
         self._events: list[DomainEvent | OpaqueEvent] = []
         self.problems: list[str] = []
         self.facts: list[Fact] = []
@@ -333,13 +339,26 @@ class _Check:
             self.problems.append(f"position {position} is about another message")
         elif isinstance(event, MessageStored):
             self.audio_digest, self.is_sealed = event.audio.digest, event.is_sealed
+            self._stored_at = position
         elif isinstance(event, MessageMigrated) and (key := self._keys.get(event.home)):
             try:
                 verify_receipt(event.receipt, key)
             except LedgerError as error:
                 self.problems.append(f"position {position}: {error}")
-            else:
+                return
+            if self._covers_message(event):
                 self.receipts += 1
+            else:
+                self.problems.append(f"position {position}: its receipt does not cover the message")
+
+    def _covers_message(self, event: MessageMigrated) -> bool:
+        """Is it for the message, as far as this log tells? A home signs one for each batch."""
+        receipt = event.receipt
+        if (receipt.origin, receipt.home) != (event.recorded_by, event.home):
+            return False
+        if (receipt.origin, receipt.origin_incarnation) != self._log:
+            return True  # its positions are those of another log
+        return self._stored_at is not None and receipt.origin_position >= self._stored_at
 
     def expect_story(self) -> None:
         """The events tell of the message: stored, and all of its own call."""

@@ -12,8 +12,19 @@ from hypothesis import strategies as st
 
 from ledger.checkpoint import Checkpoint, cosign, log_name, sign_checkpoint
 from ledger.errors import CallerError
-from ledger.events import AudioFacts, Caller, CallReceived, CallStatus, MessageStored, encode
+from ledger.events import (
+    AudioFacts,
+    Caller,
+    CallReceived,
+    CallStatus,
+    Event,
+    MessageMigrated,
+    MessageStored,
+    Receipt,
+    encode,
+)
 from ledger.identity import generate_identity
+from ledger.migration.receipts import sign_receipt
 from ledger.signed_note import SignedNote
 from ledger.storage.event_log import LogEntry
 from ledger.storage.mapper import to_stored_event
@@ -24,6 +35,8 @@ ALPHA, BRAVO = generate_identity("alpha"), generate_identity("bravo")
 KEYS = {"alpha": ALPHA.public_key, "bravo": BRAVO.public_key}
 AT = datetime(2026, 3, 14, 9, 26, 53, tzinfo=UTC)
 CALL, MESSAGE = UUID(int=1), UUID(int=2)
+PRESENT, FORMER = UUID(int=0), UUID(int=9)
+"""Incarnations of alpha's log; the former one ended when the log went back: other positions."""
 
 
 def received(call: UUID) -> CallReceived:
@@ -62,17 +75,19 @@ def stored(call: UUID, message: UUID) -> MessageStored:
     )
 
 
-def make_log() -> MemoryLogRecorder:
+def make_log(*later: Event) -> MemoryLogRecorder:
     """A log with the message among others."""
     recorder = MemoryLogRecorder()
     others = [received(UUID(int=100 + number)) for number in range(5)]
-    events = [*others[:3], received(CALL), stored(CALL, MESSAGE), *others[3:]]
+    events = [*others[:3], received(CALL), stored(CALL, MESSAGE), *later, *others[3:]]
     recorder.insert_events([to_stored_event(event) for event in events])
     return recorder
 
 
-def make_proof(*, witnessed: bool = False, signer=ALPHA, message: UUID = MESSAGE) -> bytes:
-    recorder = make_log()
+def make_proof(
+    *later: Event, witnessed: bool = False, signer=ALPHA, message: UUID = MESSAGE
+) -> bytes:
+    recorder = make_log(*later)
     head = recorder.head()
     said = Checkpoint(log_name("alpha", head.incarnation), head.position, head.root)
     note = sign_checkpoint(said, signer)
@@ -102,6 +117,48 @@ def test_witness_of_the_checkpoint_is_named_with_its_time():
     report = check_proof(read_proof(make_proof(witnessed=True)), KEYS)
     assert report.holds
     assert report.witnesses == {"bravo": AT}
+
+
+def migrated(
+    position: int, *, origin: str = "alpha", incarnation: UUID = PRESENT
+) -> MessageMigrated:
+    """That bravo has the message, by a receipt for alpha's log up to a position."""
+    receipt = Receipt(
+        origin=origin,
+        origin_incarnation=incarnation,
+        origin_position=position,
+        origin_root="c" * 64,
+        home="bravo",
+        home_incarnation=UUID(int=8),
+        home_position=3,
+        home_root="d" * 64,
+        safe_position=0,
+        issued_at=AT,
+        signature="",
+    )
+    return MessageMigrated(
+        originator_id=CALL,
+        originator_version=3,
+        recorded_at=AT,
+        recorded_by="alpha",
+        message_id=MESSAGE,
+        home="bravo",
+        home_position=3,
+        receipt=sign_receipt(receipt, BRAVO),
+    )
+
+
+@pytest.mark.parametrize("receipt", [migrated(5), migrated(4, incarnation=FORMER)])
+def test_receipt_that_covers_the_message_is_counted(receipt):
+    report = check_proof(read_proof(make_proof(receipt)), KEYS)
+    assert (report.receipts, report.problems) == (1, ())
+
+
+@pytest.mark.parametrize("receipt", [migrated(4), migrated(5, origin="charlie")])
+def test_receipt_for_something_else_does_not_say_that_the_home_has_the_message(receipt):
+    report = check_proof(read_proof(make_proof(receipt)), KEYS)
+    assert report.receipts == 0
+    assert "position 6: its receipt does not cover the message" in report.problems
 
 
 def test_without_the_servers_key_a_proof_only_vouches_for_itself():
