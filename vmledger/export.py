@@ -27,8 +27,9 @@ from ledger.events import decode
 from ledger.storage.callers import Callers
 from ledger.storage.event_log import LogRecorder
 from ledger.storage.merkle import leaf_hash
-from projections.calls import CallRecord, Calls
-from projections.mailboxes import MailboxEntry, Mailboxes
+from projections.calls import CALLS, CallRecord, Calls
+from projections.mailboxes import MAILBOXES, MailboxEntry, Mailboxes
+from projections.projection import Projection
 from vmledger.audit import read_audit
 from vmledger.export_rows import AuditRow, CallRow, Format, LogRow, MessageRow, Table
 from vmledger.read_models import ReadModels
@@ -48,6 +49,9 @@ ROWS: Final[dict[Table, type[Row]]] = {
     Table.MESSAGES: MessageRow,
     Table.AUDIT: AuditRow,
 }
+
+SOURCES: Final[dict[Table, Projection]] = {Table.CALLS: CALLS, Table.MESSAGES: MAILBOXES}
+"""The read models that rows are taken from; the other tables come from the log itself."""
 
 
 # --- What is read -------------------------------------------------------------------------------

@@ -12,9 +12,11 @@ from uuid import UUID
 
 from ledger.clock import Clock
 from ledger.configuration import Configuration
+from ledger.errors import CorruptionError, NoRoomError, NotFoundError, TransientError
 from ledger.ids import MailboxAddress
 from ledger.storage.disk_room import DiskRoom
 from ledger.storage.event_log import LogHead
+from projections.builds import BuildState
 from projections.calls import CALLS
 from projections.mailboxes import MAILBOXES, MailboxEntry, Mailboxes, MailboxPage, PageKey
 from projections.pending import PENDING
@@ -85,6 +87,45 @@ class ReadModels:
     def find_message(self, message_id: UUID) -> MailboxEntry | None:
         """Give what the log tells of a message, also of one that went on to its home."""
         return self._mailboxes.message(message_id)
+
+    def expect_message(self, message_id: UUID) -> MailboxEntry:
+        """Give what the log tells of a message, with all that came since the server last ran.
+
+        Raises NotFoundError, and what `catch_up` raises when the message may be in what is missing.
+        """
+        try:
+            entry = self.find_message(message_id)
+        except TransientError:  # not built yet
+            entry = None
+        if entry is None:
+            self.catch_up(MAILBOXES)
+            entry = self.find_message(message_id)
+        if entry is None:
+            raise NotFoundError(f"nothing is recorded here of message {message_id}")
+        return entry
+
+    def catch_up(self, projection: Projection) -> None:
+        """Fold all that the log holds, without the thread; returns when this one tells all of it.
+
+        Raises CorruptionError when it has stopped at an event, NoRoomError when the disk is too
+        full to build it anew: what it would tell lacks something.
+        """
+        end = self._reader.head().position
+        self.runner.catch_up()
+        name = projection.name
+        (serving,) = (s for s in self.statuses() if s.name == name and s.is_serving)
+        if serving.stopped_error is not None:
+            place = f"position {serving.stopped_position}"
+            raise CorruptionError(
+                f"the read model {name} stopped and lacks what came after",
+                place=place,
+                advice="see 'vmledger projections status', and run 'vmledger log verify'",
+            )
+        if serving.state is not BuildState.RUNNING or serving.position < end:
+            raise NoRoomError(
+                f"the read model {name} does not hold all of this log, and the disk is too full to "
+                "build it anew (min_free_disk_for_batches_bytes); free some space first"
+            )
 
     def call_of(self, message_id: UUID) -> UUID | None:
         """Give the call of a message that the log tells of; None when it tells of none."""

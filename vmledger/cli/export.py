@@ -35,12 +35,13 @@ def export(
     is recorded first. Parquet needs the extra 'parquet' of this package.
     """
     # Imported only here: what reads the tables takes a second to import.
-    from vmledger.export import read_rows, write_export  # noqa: PLC0415
+    from vmledger.export import SOURCES, read_rows, write_export  # noqa: PLC0415
     from vmledger.local_access import record_local_access  # noqa: PLC0415
 
     loaded = load_config(config)
     with open_log(loaded) as log, open_read_models(loaded, log) as models:
-        models.runner.catch_up()
+        if (source := SOURCES.get(table)) is not None:
+            models.catch_up(source)
         record_local_access(log, loaded.server, AccessKind.EXPORTED, table.value)
         rows = read_rows(table, log, models, open_callers(loaded, log))
         count = write_export(output, table, form, rows, force=force)

@@ -390,9 +390,7 @@ def prove(
         open_checkpoints(loaded) as checkpoints,
         open_read_models(loaded, recorder) as models,
     ):
-        entry = models.find_message(message_id)
-        if entry is None:
-            raise NotFoundError(f"nothing is recorded here of message {message_id}")
+        entry = models.expect_message(message_id)
         record_local_access(
             recorder, loaded.server, AccessKind.EXPORTED, "proof", message_id=message_id
         )

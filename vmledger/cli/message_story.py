@@ -35,9 +35,7 @@ def story(message_id: MessageId, config: ConfigOption = None, as_json: JsonOptio
 
     loaded = load_config(config)
     with open_log(loaded) as log, open_read_models(loaded, log) as models:
-        entry = models.find_message(message_id)
-        if entry is None:
-            raise NotFoundError(f"nothing is recorded here of message {message_id}")
+        entry = models.expect_message(message_id)
         record_local_access(log, loaded.server, AccessKind.VIEWED, "story", message_id=message_id)
         told = read_story(log.read_streams, loaded.server, entry.call_id, message_id)
     if as_json:

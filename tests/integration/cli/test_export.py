@@ -4,6 +4,8 @@ import json
 import os
 import stat
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
@@ -49,17 +51,30 @@ def alpha(fresh: CommandLine, history: History) -> CommandLine:
 
     The key of the first call has not come here, that of the second is destroyed.
     """
+    missing, erased, *_ = (taken.call_id for taken in history.taken)
+    write(fresh, history, missing=[missing], erased=[erased])
+    return fresh
+
+
+def write(
+    fresh: CommandLine,
+    history: History,
+    *,
+    missing: Sequence[UUID] = (),
+    erased: Sequence[UUID] = (),
+) -> None:
+    """Make a history that of a server; keys of some calls are not here, or are destroyed."""
     assert fresh.config is not None
     config = load_configuration(fresh.config)
     recorder = open_recorder(config.stores.events)
     vault = Vault(recorder, open_master_key(config.identity), os.urandom)
     events = [to_stored_event(decode(entry.plain)) for entry in history.log.read(1, 10_000)]
-    _, erased, *others = (taken.call_id for taken in history.taken)
-    keys = [vault.wrap(history.vault.key(call_id)) for call_id in others]
-    (done,) = recorder.commit([Append(events, keys=[*keys, *vault.destroy([erased])])])
+    calls = [taken.call_id for taken in history.taken]
+    known = [call_id for call_id in calls if call_id not in (*missing, *erased)]
+    keys = [vault.wrap(history.vault.key(call_id)) for call_id in known]
+    (done,) = recorder.commit([Append(events, keys=[*keys, *vault.destroy(erased)])])
     assert not isinstance(done, Exception)
     recorder.close()
-    return fresh
 
 
 def exported(alpha: CommandLine, table: str, form: str = "ndjson") -> Path:
@@ -113,6 +128,20 @@ def test_each_caller_is_named_or_it_is_said_why_not(
 
 def test_exported_log_names_nobody(alpha: CommandLine):
     assert "49301234" not in exported(alpha, "log").read_text()
+
+
+def test_export_of_what_stopped_at_an_event_is_refused_rather_than_short(fresh: CommandLine):
+    history = History()
+    taken = history.call("1001")
+    history.act(replace(taken, message_id=UUID(int=7)), "hear")
+    culprit = history.position
+    history.call("1002")
+    write(fresh, history)
+    short = fresh.folder / "messages.ndjson"
+    refused = fresh("export", "messages", "--output", short, code=1)
+    assert f"(at position {culprit})" in refused.err
+    assert not short.exists()
+    assert len(rows(exported(fresh, "calls"))) == 2
 
 
 @pytest.mark.parametrize("table", TABLES)

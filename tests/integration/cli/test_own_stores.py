@@ -8,6 +8,7 @@ import stat
 import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -16,7 +17,9 @@ from ledger.events import BackupVerified
 from ledger.storage.event_log import Append
 from ledger.storage.mapper import to_stored_event
 from ledger.storage.open_recorder import open_recorder
+from tests.integration.cli.test_export import write
 from tests.support.command_line import CommandLine, environment
+from tests.support.histories import History
 from tests.support.pair import set_keys
 from tests.support.processes import PROGRAM
 
@@ -155,6 +158,39 @@ def test_unreadable_event_is_found_with_its_place(fresh: CommandLine):
     tamper(fresh, "UPDATE events SET state = x'00ff' WHERE position = 2")
     findings = fresh("log", "verify", "--json", code=1).json["log"]["findings"]
     assert "2" in findings[0]["place"]
+
+
+def test_message_is_found_though_its_read_model_was_never_built(fresh: CommandLine):
+    history = History()
+    message = history.call("1001").message_id
+    write(fresh, history)
+    told = fresh("message", "story", message, "--json").json["events"]
+    assert told[0]["topic"] == "call-received"
+    assert fresh("log", "prove", message).json["message_id"] == str(message)
+
+
+def test_message_is_found_that_came_after_its_read_model_was_left(fresh: CommandLine):
+    history = History()
+    history.call("1001")
+    write(fresh, history)
+    fresh("projections", "rebuild")
+    later = History(seed=2)
+    message = later.call("1002").message_id
+    write(fresh, later)
+    assert "1002@default" in fresh("message", "story", message).out
+
+
+def test_message_behind_an_event_that_stopped_its_read_model_is_not_called_unknown(
+    fresh: CommandLine,
+):
+    history = History()
+    history.act(replace(history.call("1001"), message_id=UUID(int=7)), "hear")
+    culprit, message = history.position, history.call("1002").message_id
+    write(fresh, history)
+    for command in (("message", "story"), ("log", "prove")):
+        assert f"(at position {culprit})" in fresh(*command, message, code=1).err
+    first = history.taken[0].message_id
+    assert "1001@default" in fresh("message", "story", first).out
 
 
 @contextmanager
