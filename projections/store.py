@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy as sa
 
-from ledger.errors import TransientError
+from ledger.errors import CorruptionError, TransientError
 from ledger.storage.postgres_patience import patience
 from projections.builds import (
     Build,
@@ -45,8 +45,14 @@ _MOST_CONNECTIONS: Final = 8
 _POOL_TIMEOUT_S: Final = 5.0
 """How long a question waits for a connection before it is asked to come back."""
 
+_DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+
 _ATTEMPTS: Final = 3
 """A question can meet at most a few swaps in a row; each is rarer than the one before."""
+
+
+class DamagedStoreError(CorruptionError):
+    """The database itself is damaged. Nothing in it is missed: the log has it all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,8 @@ class ProjectionStore:
     def __init__(self, url: str, this_server: str) -> None:
         """Open (and create) the store; ``sqlite:///path`` or ``postgresql://…``.
 
-        Raises TransientError when the database cannot be reached.
+        Raises TransientError when the database cannot be reached, DamagedStoreError for a file that
+        is none any more.
         """
         self.this_server = this_server
         self._engine = _open_engine(url)
@@ -114,13 +121,13 @@ class ProjectionStore:
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """Open a transaction that will write; commits at the end, rolls back on an error."""
-        with self._writing.begin() as connection:
+        with _damage_told(), self._writing.begin() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Open a transaction that sees one snapshot throughout."""
-        with self._reading.begin() as connection:
+        with _damage_told(), self._reading.begin() as connection:
             yield connection
 
     def lock_tables(self, connection: sa.Connection) -> None:
@@ -158,6 +165,20 @@ class ProjectionStore:
                 raise TransientError(f"projection {projection.name} is not built yet; ask again")
             tables = build_tables(projection, serving.prefix)
             return question(Asked(connection, tables, serving.position))
+
+
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        if not getattr(error.orig, "sqlite_errorname", "").startswith(_DAMAGED):
+            raise
+        raise DamagedStoreError(
+            f"the read models' database is damaged: {error.orig}",
+            place="[store] projections",
+            advice="stop the server and remove the file: the next start makes it anew from the log",
+        ) from error
 
 
 def _unavailable(name: str, error: sa.exc.SQLAlchemyError) -> Exception:
@@ -232,7 +253,7 @@ _PASSING_SQLSTATES: Final = ("08", "25", "40", "53", "55", "57", "58")
 def is_passing_trouble(error: BaseException) -> bool:
     """Is it trouble of the database, rather than of what was to be written?"""
     cause = _driver_error(error)
-    if isinstance(error, sa.exc.TimeoutError | sa.exc.InterfaceError):
+    if isinstance(error, sa.exc.TimeoutError | sa.exc.InterfaceError | DamagedStoreError):
         return True
     if isinstance(cause, sqlite3.Error):
         return isinstance(cause, sqlite3.OperationalError)

@@ -67,7 +67,7 @@ from vmledger.http.questions import CopyReaders, Questions
 from vmledger.http.upload import UploadGate
 from vmledger.logs import LogFormat, configure_logs
 from vmledger.peer_links import open_link
-from vmledger.read_models import ReadModels
+from vmledger.read_models import ReadModels, open_for_serving
 from vmledger.recovery_folder import expect_recovered
 from vmledger.replication import Replication
 from vmledger.serving import (
@@ -186,7 +186,7 @@ def _open_stores(config: Configuration, stack: AsyncExitStack) -> Stores:
     stack.callback(checkpoints.close)
     shelf = CopyShelf(config.mirrors)
     stack.callback(shelf.close)
-    read_models = ReadModels(config, recorder, clock, room)
+    read_models = open_for_serving(config, recorder, clock, room)
     stack.callback(read_models.close)
     offload = ThreadOffload()
     stack.callback(offload.close)

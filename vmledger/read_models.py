@@ -6,9 +6,13 @@ the server from taking calls.
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 from uuid import UUID
+
+import sqlalchemy as sa
 
 from ledger.clock import Clock
 from ledger.configuration import Configuration
@@ -25,11 +29,34 @@ from projections.projection import Projection
 from projections.reader import LogReader
 from projections.runner import ProjectionRunner, ProjectionStatus
 from projections.servers import SERVERS
-from projections.store import ProjectionStore
+from projections.store import DamagedStoreError, ProjectionStore
 from projections.time_travel import mailbox_at, position_at
+
+_LOG: Final = logging.getLogger(__name__)
 
 ALL: Final[tuple[Projection, ...]] = (MAILBOXES, PENDING, CALLS, SERVERS, PROFILES)
 _FIRST_BUILD_S: Final = 5.0
+
+
+def open_for_serving(
+    config: Configuration, reader: LogReader, clock: Clock, room: DiskRoom
+) -> ReadModels:
+    """Open the read models of a server that holds its data directory's lock.
+
+    A damaged file is set aside and made anew from the log.
+    """
+    try:
+        return ReadModels(config, reader, clock, room)
+    except DamagedStoreError as error:
+        file = Path(str(sa.make_url(config.stores.projections).database))
+        aside = file.with_name(f"{file.name}.damaged")
+        _LOG.error("action=read-models-damaged error=%s set_aside=%s", error.message, aside)
+        # Without its journals: they belong to the damaged file, and would damage the new one. A
+        # crash here leaves no file, or the damaged one: the next start does the rest.
+        for journal in ("-wal", "-shm"):
+            file.with_name(file.name + journal).unlink(missing_ok=True)
+        file.replace(aside)
+        return ReadModels(config, reader, clock, room)
 
 
 class ReadModels:

@@ -88,6 +88,18 @@ def test_what_it_held_is_there_after_a_restart(server):
     assert found["call_id"] == call_id
 
 
+def test_damaged_read_models_are_made_anew_at_the_start(server):
+    with client(server) as api:
+        api.post("/v1/calls", json={"called_extension": "1001", "status": "answered"})
+    server.kill9()
+    for file in (server.config.parent / "data").glob("projections.sqlite*"):
+        file.write_bytes(b"no database" * 1000)  # the journal, too: it would mend the rest
+    server.start()
+    assert "action=read-models-damaged" in server.output()
+    with client(server) as api:
+        assert len(api.get("/v1/calls").json()["calls"]) == 1
+
+
 def test_log_lines_can_be_json(config):
     process = ServerProcess(
         config, (sys.executable, "-m", "vmledger", "serve", "--log-format", "json", "--config")

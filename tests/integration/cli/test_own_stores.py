@@ -193,6 +193,17 @@ def test_message_behind_an_event_that_stopped_its_read_model_is_not_called_unkno
     assert "1001@default" in fresh("message", "story", first).out
 
 
+def test_damaged_read_models_are_told_with_what_to_do(fresh: CommandLine):
+    file = fresh.folder / "alpha" / "data" / "projections.sqlite"
+    file.write_bytes(b"no database" * 1000)
+    assert "remove the file" in fresh("projections", "rebuild", code=1).err
+    checks = {c["name"]: c for c in fresh("doctor", "--json", code=1).json["checks"]}
+    assert checks["projections"]["verdict"] == "fail"
+    assert checks["log"]["verdict"] == "ok", "the other checks are made all the same"
+    file.unlink()
+    fresh("projections", "rebuild")
+
+
 @contextmanager
 def piped(command: list[str]) -> Generator[subprocess.Popen[bytes]]:
     """Run a command whose output is read here; it does not outlive the test."""
