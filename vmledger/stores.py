@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from ledger.clock import SystemClock
 from ledger.configuration import Configuration
+from ledger.errors import NotFoundError
 from ledger.storage.cosigned_checkpoints import CosignedCheckpoints
 from ledger.storage.disk_room import DiskRoom
 from ledger.storage.event_log import LogRecorder
@@ -35,9 +36,19 @@ _POOL_TIMEOUT_S: Final = 5.0
 
 @contextlib.contextmanager
 def open_log(config: Configuration) -> Iterator[LogRecorder]:
-    """Open the log of a configuration, and close it again."""
-    from ledger.storage.open_recorder import open_recorder
+    """Open the log of a configuration, and close it again.
 
+    Raises NotFoundError for a file that is not there: who looks must not begin an empty log.
+    """
+    from ledger.storage.open_recorder import log_file, open_recorder
+
+    file = log_file(config.stores.events)
+    if file is not None and not file.exists():
+        raise NotFoundError(
+            f"there is no log in {file}; see whether its disk is mounted, and whether [store] "
+            "events names the right file; 'vmledger backup restore' or 'vmledger recover' bring "
+            "back a log that is lost"
+        )
     recorder = open_recorder(config.stores.events)
     try:
         yield recorder
@@ -135,7 +146,9 @@ def open_read_models(config: Configuration, log: LogRecorder) -> Iterator[ReadMo
 
 def make_stores(config: Configuration) -> None:
     """Make a new server's stores, and the token of the command line on its own machine."""
+    from ledger.storage.open_recorder import upgrade
     from vmledger.tokens import ensure_local_operator_token
 
+    upgrade(config.stores.events)
     with open_log(config), open_tokens(config) as tokens:
         ensure_local_operator_token(config.data, tokens)

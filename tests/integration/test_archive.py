@@ -296,7 +296,7 @@ def test_recovery_from_a_name_that_is_no_source_begins_nothing(archived, tmp_pat
 def test_archive_of_another_history_is_not_continued(archived):
     run, archive, _, _ = archived
     lose(run.config)
-    run("log", "verify")
+    open_recorder(load_configuration(run.config).stores.events).close()
     with Servers([run.config]) as servers:
         servers["alpha"].start()
         Client(servers["alpha"]).leave("1001", wav(1200, level=9))

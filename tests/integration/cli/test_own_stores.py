@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+import pytest
+
 from ledger.events import BackupVerified
 from ledger.storage.event_log import Append
 from ledger.storage.mapper import to_stored_event
@@ -109,6 +111,19 @@ def test_empty_log_verifies(fresh: CommandLine):
     verified = fresh("log", "verify", "--json").json["log"]
     assert verified["findings"] == []
     assert fresh("log", "checkpoint", "--json").json["position"] == verified["position"]
+
+
+@pytest.mark.parametrize(
+    "command", ["log", "log verify", "log checkpoint", "replay", "audit", "doctor"]
+)
+def test_log_that_is_gone_is_not_called_intact_nor_made_by_looking(
+    fresh: CommandLine, command: str
+):
+    for file in database(fresh).parent.glob("ledger.sqlite*"):
+        file.unlink()  # a disk that is not mounted, say
+    told = fresh(*command.split(), code=1)
+    assert "there is no log in" in told.out + told.err
+    assert not database(fresh).exists()
 
 
 def test_log_is_printed_line_by_line_and_as_json(fresh: CommandLine):
