@@ -9,6 +9,7 @@ from ledger.server.erasure import Erased, Erasing
 from ledger.server.parts import Deliveries, ReachabilityJudge, ServerParts
 from ledger.server.pin_guesses import PinLockedError
 from ledger.server.record_message import TooLargeError
+from ledger.server.retention import Due
 from ledger.server.voicemail_server import VoicemailServer
 from ledger.telephony.switch import CallDecision, CallReport, StoredMessage
 
@@ -16,6 +17,7 @@ __all__ = [
     "CallDecision",
     "CallReport",
     "Deliveries",
+    "Due",
     "Erased",
     "Erasing",
     "NotHomeError",

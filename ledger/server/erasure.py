@@ -46,7 +46,8 @@ class Erasing:
     is_told_to_all: bool = True
     """Is every server told? Else those that were sent the call. A server that is restored from an
     old backup learns of it from whoever was told."""
-    only_in_trash: bool = False
+    only_in_trash_since: int | None = None
+    """Only a message that is in the trash, and whose last event has this version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,15 @@ async def erase_message(
 ) -> Erased | None:
     """Erase a message for good, and its call's key with the last message; durable on return.
 
-    None, and nothing happened, when it is not in the trash (any more) and only then is to go.
+    None, and nothing happened, when it only is to go while it is in the trash, and is not (any
+    more) or was not all the time.
     Raises NotFoundError or NotInCustodyError, and ConflictError when the call is being recorded.
     """
+    only_after = erasing.only_in_trash_since
 
     def decide(state: MessageState, stream: UUID, version: int, stamp: Stamp) -> DomainEvent | None:
+        if only_after not in (None, version - 1):
+            return None
         return message.erase(
             state,
             stream=stream,
@@ -80,7 +85,7 @@ async def erase_message(
             by=erasing.by,
             reason=erasing.reason,
             stamp=stamp,
-            only_in_trash=erasing.only_in_trash,
+            only_in_trash=only_after is not None,
         )
 
     async def complete(event: DomainEvent) -> Append:
@@ -91,7 +96,7 @@ async def erase_message(
 
     async with _not_recorded(parts, call_id):
         is_done = await change_message(parts, call_id, message_id, decide, complete)
-    if not is_done and erasing.only_in_trash:
+    if not is_done and only_after is not None:
         return None
     return Erased(call_id, await _others(parts, call_id, message_id))
 

@@ -41,6 +41,7 @@ from ledger.server.pins import change_pin, check_pin
 from ledger.server.record_message import record_message
 from ledger.server.recover_recordings import recover_recordings
 from ledger.server.rehome_mailbox import rehome_mailbox
+from ledger.server.retention import Due
 from ledger.server.streams import change_call
 from ledger.server.take_call import take_call
 from ledger.storage.sealed_recording import open_recording
@@ -195,9 +196,9 @@ class VoicemailServer:
         """Is this mailbox under a legal hold?"""
         return await retention.is_held(self.parts, mailbox)
 
-    async def trash_by_rule(self, mailbox: MailboxAddress, call_id: UUID, message_id: UUID) -> None:
+    async def trash_by_rule(self, due: Due) -> bool:
         """Move a message to the trash because a rule says so, unless it is held."""
-        await retention.trash_by_rule(self.parts, mailbox, call_id, message_id)
+        return await retention.trash_by_rule(self.parts, due)
 
     async def erase_message(self, call_id: UUID, message_id: UUID, erasing: Erasing) -> Erased:
         """Erase a message for good, and the key of its call with the last one of it."""
@@ -213,8 +214,6 @@ class VoicemailServer:
         """Was the key of this call destroyed here?"""
         return await erasure.is_erased(self.parts, call_id)
 
-    async def erase_by_rule(
-        self, mailbox: MailboxAddress, call_id: UUID, message_id: UUID, reason: str
-    ) -> bool:
+    async def erase_by_rule(self, due: Due, reason: str) -> bool:
         """Erase a message in the trash because a rule says so, unless it is held."""
-        return await retention.erase_by_rule(self.parts, mailbox, call_id, message_id, reason)
+        return await retention.erase_by_rule(self.parts, due, reason)

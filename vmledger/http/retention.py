@@ -19,8 +19,8 @@ from litestar.params import JSONBody, QueryParameter
 
 from ledger.errors import ConflictError, NotFoundError
 from ledger.events import decode
-from ledger.ids import MailboxAddress
-from ledger.server.act_on_message import NotInCustodyError
+from ledger.ids import MailboxAddress, message_stream_id
+from ledger.server import Due, NotInCustodyError
 from projections.mailboxes import EntryStatus, MailboxEntry
 from vmledger.access import OPERATE
 from vmledger.http.parameters import AuthenticatedRequest, Context, Extension, Parts
@@ -96,83 +96,89 @@ async def run_retention(data: JSONBody[RetentionRun], parts: Parts) -> Retention
     Messages that still wait for their home are left to it. At most 1000 at a time. What was done is
     recorded as done by `retention`; what goes to the trash can be restored.
     """
-    due: list[DueMessage] = []
+    done: list[DueMessage] = []
     held: list[DueMessage] = []
-    async for entry, step, since in _due(parts):
-        if len(due) == _MOST:
-            return RetentionReport(dry_run=data.dry_run, messages=due + held, is_complete=False)
-        mailbox = MailboxAddress.parse(entry.mailbox)
-        is_held = await parts.server.is_held(mailbox)
+    async for due, step, since in _due(parts):
+        if len(done) == _MOST:
+            return RetentionReport(dry_run=data.dry_run, messages=done + held, is_complete=False)
+        is_held = await parts.server.is_held(due.mailbox)
         if not is_held and not data.dry_run:
-            is_held = not await _carry_out(parts, mailbox, entry, step)
+            try:
+                if not await _carry_out(parts, due, step):
+                    continue
+            except ConflictError:
+                is_held = True  # Since just now.
         found = DueMessage(
-            message_id=entry.message_id,
-            mailbox=entry.mailbox,
+            message_id=due.message_id,
+            mailbox=str(due.mailbox),
             step=step,
             since=since,
             is_held=is_held,
         )
         if not is_held:
-            due.append(found)
+            done.append(found)
         elif len(held) < _MOST:
             held.append(found)
-    return RetentionReport(dry_run=data.dry_run, messages=due + held, is_complete=True)
+    return RetentionReport(dry_run=data.dry_run, messages=done + held, is_complete=True)
 
 
-async def _carry_out(
-    parts: ApiParts, mailbox: MailboxAddress, entry: MailboxEntry, step: Step
-) -> bool:
-    """Do it; False when a hold came in between. One that changed or left meanwhile is let be."""
+async def _carry_out(parts: ApiParts, due: Due, step: Step) -> bool:
+    """Do it; False for a message that changed or left meanwhile: it is let be.
+
+    Raises ConflictError when a hold came in between.
+    """
     try:
         if step is Step.TRASH:
-            await parts.server.trash_by_rule(mailbox, entry.call_id, entry.message_id)
-        else:
-            days = parts.config.retention_for(mailbox).erase_trash_after_days
-            reason = f"in the trash for {days:g} days"
-            await parts.server.erase_by_rule(mailbox, entry.call_id, entry.message_id, reason)
-    except ConflictError:
-        return False
+            return await parts.server.trash_by_rule(due)
+        days = parts.config.retention_for(due.mailbox).erase_trash_after_days
+        return await parts.server.erase_by_rule(due, f"in the trash for {days:g} days")
     except (NotFoundError, NotInCustodyError):
-        return True
-    return True
+        return False
 
 
-async def _due(parts: ApiParts) -> AsyncIterator[tuple[MailboxEntry, Step, datetime]]:
+async def _due(parts: ApiParts) -> AsyncIterator[tuple[Due, Step, datetime]]:
     """Find what is due, a page of messages at a time."""
     now, after = parts.clock.now(), None
     while page := await parts.ask(partial(parts.questions.all_messages, after, _PAGE)):
         for entry in page:
-            due = await _judge(parts, entry, now)
-            if due is not None:
-                yield entry, *due
+            found = await _judge(parts, entry, now)
+            if found is not None:
+                yield found
         after = page[-1].message_id
 
 
 async def _judge(
     parts: ApiParts, entry: MailboxEntry, now: datetime
-) -> tuple[Step, datetime] | None:
+) -> tuple[Due, Step, datetime] | None:
     is_ours = entry.is_listed and not entry.is_pending and entry.custody == parts.config.server
     if not is_ours or parts.homes.name_of_home(entry.mailbox) != parts.config.server:
         return None
-    rules = parts.config.retention_for(MailboxAddress.parse(entry.mailbox))
+    mailbox = MailboxAddress.parse(entry.mailbox)
+    rules = parts.config.retention_for(mailbox)
     is_in_trash = entry.status is EntryStatus.DELETED
     days = rules.erase_trash_after_days if is_in_trash else rules.trash_after_days
     is_old = now - entry.received_at > timedelta(days=days)
     if not days or not is_old or entry.status is EntryStatus.SAVED:
         return None
-    since = await _changed_at(parts, entry)
+    since, version = await _last_deed(parts, entry)
     if now - since <= timedelta(days=days):
         return None
-    return (Step.ERASE if is_in_trash else Step.TRASH), since
+    due = Due(mailbox, entry.call_id, entry.message_id, version)
+    return due, (Step.ERASE if is_in_trash else Step.TRASH), since
 
 
-async def _changed_at(parts: ApiParts, entry: MailboxEntry) -> datetime:
-    """Say when anything was done to the message last: stored, heard, moved to the trash, restored.
+async def _last_deed(parts: ApiParts, entry: MailboxEntry) -> tuple[datetime, int]:
+    """Say when anything was done to the message last, and the version of the last event here.
 
-    That it came here with its mailbox counts too: then it is kept the longer for it.
+    Stored, heard, also once more, moved to the trash, restored. That it came here with its mailbox
+    counts too: then it is kept the longer for it.
     """
-    (logged,) = await parts.log.read(entry.changed_position, 1)
-    return decode(logged.plain, f"position {logged.position}").recorded_at
+    own = message_stream_id(entry.message_id, parts.config.server)
+    last = (await parts.log.read_streams([own]))[own][-1]
+    # What was done at another server stands elsewhere, and may have been heard of later.
+    (changed,) = await parts.log.read(entry.changed_position, 1)
+    events = (decode(one.plain, f"position {one.position}") for one in (last, changed))
+    return max(event.recorded_at for event in events), last.originator_version
 
 
 @post(

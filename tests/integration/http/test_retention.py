@@ -1,11 +1,13 @@
 """Rules move what is old to the trash and out of it, unless a hold stops them; all are events."""
 
 import time
+from uuid import UUID
 
 import msgspec
 import pytest
 
 from ledger.events import MailboxHeld, MailboxReleased, MessageErased, decode
+from ledger.message import Action
 from tests.support.api import make_configuration, running_api
 from vmledger.audit import Wanted, read_audit
 
@@ -81,6 +83,59 @@ def test_restored_message_is_given_its_time_again_and_a_saved_one_stays(api):
     wait()
     assert run(api, message) == []
     assert status(api, message) == "saved"
+
+
+def test_message_that_was_listened_to_again_is_given_its_time_again(api):
+    message = api.leave_message("1505")
+    for _ in range(2):
+        wait()
+        assert api.operator.patch(api.message_path(message), json={"status": "heard"}).is_success
+    assert run(api, message) == []
+    assert status(api, message) == "heard"
+
+
+@pytest.mark.parametrize(
+    ("deed", "then"), [(Action.SAVE, "saved"), (Action.HEAR, "heard"), (Action.DELETE, "deleted")]
+)
+def test_message_to_which_something_is_done_while_rules_are_carried_out_is_let_be(
+    api, monkeypatch, deed, then
+):
+    message = api.leave_message("1506")
+    ids = UUID(message["call_id"]), UUID(message["message_id"])
+    server = api.program.server
+    is_held = server.is_held
+
+    async def act_and_ask(mailbox):
+        """The owner is quicker than the rule that found the message."""
+        if str(mailbox) == message["mailbox"]:
+            await server.act_on_message(*ids, deed, "owner")
+        return await is_held(mailbox)
+
+    wait()
+    monkeypatch.setattr(server, "is_held", act_and_ask)
+    assert run(api, message) == []
+    assert status(api, message) == then
+    deeds = read_audit(server.parts.log.recorder, Wanted(by="retention", message_id=ids[1]))
+    assert list(deeds) == []
+
+
+def test_message_that_left_the_trash_meanwhile_and_is_in_it_again_is_not_erased(api, monkeypatch):
+    message = api.leave_message("1507")
+    ids = UUID(message["call_id"]), UUID(message["message_id"])
+    server = api.program.server
+    is_held = server.is_held
+
+    async def restore_delete_and_ask(mailbox):
+        if str(mailbox) == message["mailbox"]:
+            await server.act_on_message(*ids, Action.RESTORE, "owner")
+            await server.act_on_message(*ids, Action.DELETE, "owner")
+        return await is_held(mailbox)
+
+    assert api.operator.delete(api.message_path(message)).status_code == 204
+    wait()
+    monkeypatch.setattr(server, "is_held", restore_delete_and_ask)
+    assert run(api, message) == []
+    assert status(api, message) == "deleted"
 
 
 def test_hold_stops_both_rules_until_it_is_released(api):
