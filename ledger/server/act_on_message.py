@@ -43,8 +43,8 @@ Complete: TypeAlias = Callable[[DomainEvent], Awaitable[Append]]
 
 async def act_on_message(
     parts: ServerParts, call_id: UUID, message_id: UUID, action: Action, by: str
-) -> None:
-    """Do something to a message; durable on return, and nothing when nothing would change.
+) -> bool:
+    """Do something to a message; durable on return. False, and nothing, if nothing would change.
 
     Raises NotFoundError, NotInCustodyError, or ConflictError for what cannot be done to it.
     """
@@ -52,7 +52,7 @@ async def act_on_message(
     def decide(state: MessageState, stream: UUID, version: int, stamp: Stamp) -> DomainEvent | None:
         return message.act(state, action, stream=stream, version=version, by=by, stamp=stamp)
 
-    await change_message(parts, call_id, message_id, decide)
+    return await change_message(parts, call_id, message_id, decide)
 
 
 async def alone(event: DomainEvent) -> Append:

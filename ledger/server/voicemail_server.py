@@ -108,9 +108,9 @@ class VoicemailServer:
 
     async def act_on_message(
         self, call_id: UUID, message_id: UUID, action: Action, by: str
-    ) -> None:
-        """Record that a message was heard, saved, deleted or restored."""
-        await act_on_message(self.parts, call_id, message_id, action, by)
+    ) -> bool:
+        """Record that a message was heard, saved, deleted or restored; False if nothing changed."""
+        return await act_on_message(self.parts, call_id, message_id, action, by)
 
     async def record_greeting(
         self,

@@ -27,6 +27,7 @@ from ledger.server import Erasing, NotInCustodyError
 from projections.calls import CallOutcome
 from projections.mailboxes import EntryStatus, MailboxEntry
 from vmledger.access import OPERATE
+from vmledger.http.accesses import note_viewed
 from vmledger.http.parameters import AuthenticatedRequest, Id, Parts
 from vmledger.http.parts import ApiParts
 from vmledger.http.retention import Reason
@@ -152,6 +153,9 @@ async def erase(
     Whatever is recorded of it stays sealed for ever, in every log, copy and backup. At most 1000
     calls at a time. Only the server that answers for a message erases it; others are named.
     """
+    if data.caller is not None:
+        # The answer says whom this number called, also when nothing of it is erased.
+        await note_viewed(parts, request, "calls")
     erasing = Erasing(request.user.name, data.reason)
     done: list[ErasedCall] = []
     others: list[ErasedCall] = []

@@ -110,8 +110,12 @@ async def change_message(
     What changes nothing is accepted. Listening again is recorded again.
     """
     mailbox = MailboxAddress(extension, context)
-    await act(parts, mailbox, message_id, data.status, request.user)
-    return await find_message(parts, mailbox, message_id)
+    is_recorded = await act(parts, mailbox, message_id, data.status, request.user)
+    found = await find_message(parts, mailbox, message_id)
+    if not is_recorded:
+        # Else the deed tells already who was here.
+        await note_viewed(parts, request, "message", mailbox=mailbox, message_id=message_id)
+    return found
 
 
 @delete(
@@ -177,7 +181,10 @@ async def act(
     message_id: UUID,
     action: Action,
     principal: Principal,
-) -> None:
-    """Do something to a message of this mailbox; what was done shows in the next answer."""
+) -> bool:
+    """Do something to a message of this mailbox; what was done shows in the next answer.
+
+    False when that changed nothing, and nothing was recorded.
+    """
     message = await find_message(parts, mailbox, message_id)
-    await parts.server.act_on_message(message.call_id, message_id, action, principal.name)
+    return await parts.server.act_on_message(message.call_id, message_id, action, principal.name)

@@ -26,7 +26,7 @@ from ledger.events import AccessKind, AudioFacts, MessageStored, decode
 from ledger.ids import MailboxAddress
 from ledger.message import Action
 from vmledger.access import USE_MAILBOX
-from vmledger.http.accesses import note_given
+from vmledger.http.accesses import note_given, note_viewed
 from vmledger.http.mailboxes import act, find_message
 from vmledger.http.parameters import AuthenticatedRequest, Context, Extension, Id, Parts
 from vmledger.http.parts import ApiParts
@@ -120,6 +120,8 @@ async def answer_with_sound(
 async def get_peaks(
     extension: Extension,
     message_id: Id,
+    *,
+    request: AuthenticatedRequest,
     parts: Parts,
     context: Context = "default",
     buckets: Annotated[
@@ -127,8 +129,10 @@ async def get_peaks(
     ] = 400,
 ) -> PeaksView:
     """Give the shape of the sound, for a picture of it."""
-    message = await find_message(parts, MailboxAddress(extension, context), message_id)
+    mailbox = MailboxAddress(extension, context)
+    message = await find_message(parts, mailbox, message_id)
     received, facts = await read_sound(parts, message.call_id, message_id)
+    await note_viewed(parts, request, "message", mailbox=mailbox, message_id=message_id)
     found = await parts.offload(lambda: peaks(received, facts, buckets))
     return PeaksView(duration_ms=facts.duration_ms, peaks=[(low, high) for low, high in found])
 

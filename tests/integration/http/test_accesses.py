@@ -76,6 +76,26 @@ def test_other_ways_to_a_message_are_recorded_too(api, message, path, what):
     assert recorded(api, message) == [(*what, "operator")]
 
 
+def test_the_shape_of_the_sound_is_not_shown_unrecorded(api, message):
+    for client in (api.operator, api.client(Scope.OWNER, mailboxes=("1801",))):
+        assert client.get(f"{api.message_path(message)}/peaks").status_code == 200
+    assert recorded(api, message) == [("viewed", "message", "operator")]
+
+
+def test_a_change_that_changes_nothing_and_shows_the_message_is_recorded(api, message):
+    answer = api.operator.patch(api.message_path(message), json={"status": "restored"})
+    assert answer.json()["caller_number"]
+    assert recorded(api, message) == [("viewed", "message", "operator")]
+
+
+def test_asking_what_a_caller_left_is_recorded_also_when_nothing_is_erased(api, message):
+    client = api.client(Scope.OPERATOR, Scope.SWITCH)
+    asked = {"caller": "+4930123", "reason": "curious", "dry_run": True}
+    answer = client.post("/v1/erasures", json=asked)
+    assert message["call_id"] in {one["call_id"] for one in answer.json()["calls"]}
+    assert recorded(api, by="operator-switch") == [("viewed", "calls", "operator-switch")]
+
+
 def test_reading_calls_and_the_log_is_recorded(api):
     client = api.client(Scope.OPERATOR, Scope.READER)
     for path in ("/v1/calls", "/v1/log", "/v1/calls"):
