@@ -180,7 +180,7 @@ def certificate(
 ) -> None:
     """Certify an erasure: who asked, why, and which servers have destroyed the key by now.
 
-    Exit code 1 while one has not.
+    Exit code 1 while one has not, and for a call from before there were keys: it stays readable.
     """
     api = connect(config, url, token)
     until_s = time.monotonic() + wait
@@ -207,13 +207,19 @@ def _print_certificate(found: dict[str, Any]) -> None:
             ("erased", f"{show_time(found['erased_at'])} by {found['by']}"),
             ("reason", found["reason"]),
             ("recorded", f"by {found['recorded_by']}, position {found['position']} here"),
-            ("key here", "destroyed" if found["is_key_destroyed"] else "NOT destroyed"),
+            ("key here", _say_key(found)),
         )
     )
     rows = ((one["server"], _say_what_became(one)) for one in found["told"])
     print_table(("server", "its key"), rows, if_empty="")
     if found["recorded_by"] != found["server"]:
         print(f"who else was told is known to {found['recorded_by']}: ask that server")
+
+
+def _say_key(found: dict[str, Any]) -> str:
+    if found["is_sealed"] is False:
+        return "there was NONE: who called stands in every log as it is"
+    return "destroyed" if found["is_key_destroyed"] else "NOT destroyed"
 
 
 def _say_what_became(told: dict[str, Any]) -> str:
@@ -228,7 +234,8 @@ def _is_done(told: dict[str, Any]) -> bool:
 
 
 def _is_everywhere(found: dict[str, Any]) -> bool:
-    return bool(found["is_key_destroyed"]) and all(_is_done(one) for one in found["told"])
+    is_here = found["is_sealed"] is not False and found["is_key_destroyed"]
+    return bool(is_here) and all(_is_done(one) for one in found["told"])
 
 
 def check(

@@ -123,6 +123,9 @@ class ErasureCertificate(msgspec.Struct, frozen=True, kw_only=True):
     """Where that stands in this server's log."""
     is_key_destroyed: bool
     """Here, now."""
+    is_sealed: bool | None
+    """False: the call is from before there were keys. Who called can be read in every log and copy,
+    and a recording in every backup. Null: this server has only heard of the erasure."""
     told: list[ToldServer]
     """Empty when another server recorded it: ask that one."""
     event: str
@@ -200,6 +203,7 @@ async def certify(of: Id, parts: Parts) -> ErasureCertificate:
         recorded_by=event.recorded_by,
         position=entry.position,
         is_key_destroyed=await parts.server.is_erased(call_id),
+        is_sealed=await _is_sealed(parts, call_id),
         told=_told(parts, event, entry.position, answers) if is_own else [],
         event=entry.plain.decode(),
         proof=await parts.offload(lambda: prove_entry(entry, note, recorder.read_hashes)),
@@ -322,10 +326,12 @@ async def _do(parts: ApiParts, target: _Target, erasing: Erasing) -> tuple[Outco
         others = ", ".join(str(message_id) for message_id in erased.kept_for)
         return Outcome.KEY_KEPT, f"it seals message {others} too"
     is_sealed = await _is_sealed(parts, target.call_id)
-    return (Outcome.ERASED if is_sealed else Outcome.NOT_SEALED), ""
+    return (Outcome.NOT_SEALED if is_sealed is False else Outcome.ERASED), ""
 
 
-async def _is_sealed(parts: ApiParts, call_id: UUID) -> bool:
+async def _is_sealed(parts: ApiParts, call_id: UUID) -> bool | None:
+    """Was who called sealed? None when this log does not tell of the call."""
     entries = (await parts.log.read_streams([call_id])).get(call_id, [])
     events = (decode(entry.plain, f"position {entry.position}") for entry in entries)
-    return all(isinstance(e.personal, str) for e in events if isinstance(e, CallReceived))
+    begun = [event for event in events if isinstance(event, CallReceived)]
+    return all(isinstance(event.personal, str) for event in begun) if begun else None

@@ -1,11 +1,21 @@
 """What is erased cannot be read any more, by anybody, and the log says who asked."""
 
 import json
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 
-from ledger.events import CallErased, MessageErased, Stamp, decode
+from ledger.events import (
+    CallAbandoned,
+    Caller,
+    CallErased,
+    CallReceived,
+    CallStatus,
+    MessageErased,
+    Stamp,
+    decode,
+)
 from ledger.ids import erasure_stream_id
 from ledger.migration.erasure_answers import answer_to_record
 from ledger.storage.event_log import Append
@@ -116,6 +126,35 @@ def test_certificate_says_who_keeps_a_key_and_why(api):
     (bravo,) = certificate(api, message)["told"]
     assert bravo["kept_because"] == "still-needed: another message is here"
     assert certificate(api, message)["is_key_destroyed"], "here it is"
+
+
+def test_certificate_says_that_who_called_was_never_sealed(api):
+    number, recorder = "+4940666", api.program.stores.recorder
+    call_id = some_id()
+    where = {
+        "originator_id": call_id,
+        "recorded_at": datetime.now(UTC),
+        "recorded_by": "alpha",
+    }
+    before_there_were_keys = [
+        CallReceived(
+            **where,
+            originator_version=1,
+            called_extension="1845",
+            context="default",
+            status=CallStatus.ANSWERED,
+            personal=Caller(number=number),
+        ),
+        CallAbandoned(**where, originator_version=2, reason="hung-up"),
+    ]
+    recorder.group.append(Append([to_stored_event(event) for event in before_there_were_keys]))
+    (erased,) = erase(api, caller=number)
+    assert (erased["call_id"], erased["outcome"]) == (str(call_id), "not-sealed")
+    assert call(api, str(call_id))["caller_number"] == number, "for ever"
+    assert not certificate(api, erased)["is_sealed"]
+    sealed = api.leave_message("1845")
+    erase(api, message_id=sealed["message_id"])
+    assert certificate(api, sealed)["is_sealed"]
 
 
 def test_erasing_twice_changes_nothing(api):
