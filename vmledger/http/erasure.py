@@ -5,7 +5,7 @@ Source: claim 10.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -97,11 +97,12 @@ class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToldServer(msgspec.Struct, frozen=True, kw_only=True):
-    """A server that is to destroy its copy of the key."""
+    """A server that is to destroy its copy of the key: it was told, or mirrors this log."""
 
     server: ServerId
     has_answered: bool
-    """Has it acknowledged the erasure? Then the key is destroyed there, unless it says why not."""
+    """Has it acknowledged the erasure? Then the key is destroyed there, unless it says why not. One
+    that only mirrors this log has when its copy has taken it in."""
     kept_because: str | None
     """Why it keeps its key; null when it has destroyed it or has not answered."""
     mirror_has_taken_in: bool | None
@@ -127,7 +128,7 @@ class ErasureCertificate(msgspec.Struct, frozen=True, kw_only=True):
     """False: the call is from before there were keys. Who called can be read in every log and copy,
     and a recording in every backup. Null: this server has only heard of the erasure."""
     told: list[ToldServer]
-    """Empty when another server recorded it: ask that one."""
+    """When another server recorded it, only the mirrors of this log: ask that one for the rest."""
     event: str
     """The event that tells of it, byte for byte as it was hashed."""
     proof: str
@@ -204,7 +205,7 @@ async def certify(of: Id, parts: Parts) -> ErasureCertificate:
         position=entry.position,
         is_key_destroyed=await parts.server.is_erased(call_id),
         is_sealed=await _is_sealed(parts, call_id),
-        told=_told(parts, event, entry.position, answers) if is_own else [],
+        told=_told(parts, event.told_to if is_own else (), entry.position, answers),
         event=entry.plain.decode(),
         proof=await parts.offload(lambda: prove_entry(entry, note, recorder.read_hashes)),
     )
@@ -212,21 +213,21 @@ async def certify(of: Id, parts: Parts) -> ErasureCertificate:
 
 def _told(
     parts: ApiParts,
-    event: CallErased,
+    told_to: Sequence[ServerId],
     position: int,
     refusals: Mapping[ServerId, ErasureAnswered],
 ) -> list[ToldServer]:
     reached = {status.peer: status.acknowledged_position for status in parts.peer_statuses()}
-    mirrors = {peer: copy.position for peer, copy in parts.mirrors().items()}
-    named = parts.config.directory.own.mirrors
+    copied = {peer: copy.position for peer, copy in parts.mirrors().items()}
+    mirrors = parts.config.directory.own.mirrors
     return [
         ToldServer(
             server=peer,
-            has_answered=reached.get(peer, 0) >= position,
+            has_answered=(reached if peer in told_to else copied).get(peer, 0) >= position,
             kept_because=_why(refusals.get(peer)),
-            mirror_has_taken_in=mirrors.get(peer, 0) >= position if peer in named else None,
+            mirror_has_taken_in=copied.get(peer, 0) >= position if peer in mirrors else None,
         )
-        for peer in event.told_to
+        for peer in sorted({*told_to, *mirrors})
     ]
 
 

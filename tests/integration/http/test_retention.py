@@ -1,11 +1,13 @@
 """Rules move what is old to the trash and out of it, unless a hold stops them; all are events."""
 
+import json
 import time
 from uuid import UUID
 
 import msgspec
 import pytest
 
+from ledger.configuration import Directory
 from ledger.events import MailboxHeld, MailboxReleased, MessageErased, decode
 from ledger.message import Action
 from tests.support.api import make_configuration, running_api
@@ -182,3 +184,25 @@ def test_without_rules_nothing_is_ever_due(tmp_path):
         wait()
         assert run(running) == []
         assert status(running, message) == "new"
+
+
+def test_certificate_names_the_mirror_that_still_has_the_key_of_what_a_rule_erased(tmp_path):
+    rules = {"trash_after_days": 0.0, "erase_trash_after_days": A_SECOND}
+    config = configuration(tmp_path, **rules)
+    own = msgspec.structs.replace(config.directory.own, mirrors=("bravo",))
+    directory = Directory("alpha", [own, *config.directory.peers])
+    with running_api(msgspec.structs.replace(config, directory=directory)) as api:
+        message = api.leave_message("1501")
+        assert api.operator.delete(api.message_path(message)).status_code == 204
+        wait()
+        assert run(api, message) == [("erase", False)]
+        certificate = api.operator.get(f"/v1/erasures/{message['call_id']}").json()
+    assert json.loads(certificate["event"])["told_to"] == [], "nobody else was sent the call"
+    assert certificate["told"] == [
+        {
+            "server": "bravo",
+            "has_answered": False,
+            "kept_because": None,
+            "mirror_has_taken_in": False,
+        }
+    ], "bravo does not run"
