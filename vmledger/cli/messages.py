@@ -8,6 +8,7 @@ Source: claims 7 and 11.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -205,6 +206,8 @@ def _write(path: Path, sound: bytes, *, force: bool) -> None:
     mode = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
     try:
         with os.fdopen(os.open(path, mode, 0o600), "wb") as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                os.fchmod(file.fileno(), 0o600)  # one that was there has a mode of its own
             file.write(sound)
     except FileExistsError:
         raise CallerError(f"{path} exists; give another name or --force") from None

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import re
+import stat
 import uuid
 from importlib import resources
 from pathlib import Path
@@ -88,6 +89,19 @@ def test_exported_sound_is_what_was_handed_over(vmledger: CommandLine, tmp_path:
         hashlib.sha256(target.read_bytes()).digest() == hashlib.sha256(SPEECH.read_bytes()).digest()
     )
     assert "exists" in vmledger("message", "export", message, "--to", target, code=2).err
+
+
+def test_sound_is_for_its_owner_only_also_in_a_file_that_was_for_all(
+    vmledger: CommandLine, tmp_path: Path
+):
+    message = leave_message(vmledger, fresh_extension(1))
+    target = tmp_path / "sound.wav"
+    target.write_bytes(b"of before")
+    target.chmod(0o644)
+    vmledger("message", "export", message, "--to", target, "--force")
+    assert target.read_bytes() == SPEECH.read_bytes()
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    vmledger("message", "export", message, "--to", "/dev/null", "--force")
 
 
 def test_message_is_heard_saved_deleted_and_restored(vmledger: CommandLine):
