@@ -98,6 +98,11 @@ def negotiate(accept_header: str | None, facts: AudioFacts) -> PlayFormat:
     )
 
 
+def asks_for_original(accept_header: str | None) -> bool:
+    """Does it name `ORIGINAL_TYPE`? A player that gets the received bytes names their own type."""
+    return any(r.name == ORIGINAL_TYPE and r.quality > 0 for r in _parse_accept(accept_header))
+
+
 def _parse_accept(header: str | None) -> list[_Range]:
     ranges = []
     for element in (header or "").split(","):

@@ -19,7 +19,7 @@ from litestar.openapi import ResponseSpec
 from litestar.params import QueryParameter
 
 from ledger.audio.peaks import peaks
-from ledger.audio.play_format import PlayFormat, media_type, negotiate
+from ledger.audio.play_format import PlayFormat, asks_for_original, media_type, negotiate
 from ledger.audio.render import render
 from ledger.errors import NotFoundError
 from ledger.events import AccessKind, AudioFacts, MessageStored, decode
@@ -85,18 +85,21 @@ async def get_audio(
     mailbox = MailboxAddress(extension, context)
     message = await find_message(parts, mailbox, message_id)
     received, facts = await read_sound(parts, message.call_id, message_id)
-    await note_given(
-        parts, request, _kind_of(request), "sound", mailbox=mailbox, message_id=message_id
-    )
+    kind = _kind_of(request, facts)
+    await note_given(parts, request, kind, "sound", mailbox=mailbox, message_id=message_id)
     answer = await answer_with_sound(parts, request, received, facts)
     if mark is not None:
         await act(parts, mailbox, message_id, Action.HEAR, request.user)
     return answer
 
 
-def _kind_of(request: AuthenticatedRequest) -> AccessKind:
-    """Tell what is taken away as it was received from what is played."""
-    is_original = "audio/original" in request.headers.get("accept", "")
+def _kind_of(request: AuthenticatedRequest, facts: AudioFacts) -> AccessKind:
+    """Tell what is taken away as it was received from what is played.
+
+    Raises NotAcceptableError when nothing is given.
+    """
+    accept = request.headers.get("accept")
+    is_original = negotiate(accept, facts) is PlayFormat.ORIGINAL and asks_for_original(accept)
     return AccessKind.EXPORTED if is_original else AccessKind.PLAYED
 
 

@@ -44,6 +44,20 @@ def test_taking_the_sound_as_received_is_an_export(api, message):
     assert recorded(api, message) == [("exported", "sound", "operator")]
 
 
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("Audio/Original", "exported"),
+        ("audio/original ; q=0.5", "exported"),
+        ("audio/wav, audio/original;q=0", "played"),
+        ("audio/mpeg, audio/original;q=0.1", "played"),
+    ],
+)
+def test_what_was_given_is_told_however_it_was_asked_for(api, message, accept, kind):
+    assert sound(api.operator, api, message, accept).status_code == 200
+    assert recorded(api, message) == [(kind, "sound", "operator")]
+
+
 def test_who_from_where_and_what_are_told(api, message):
     owner = api.client(Scope.OWNER, mailboxes=("1801",))
     assert sound(owner, api, message, **{"Vmledger-User": "ann"}).status_code == 200
