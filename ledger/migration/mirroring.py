@@ -3,7 +3,8 @@
 Every second the origin is asked how far it is, and told how far its copy is; what is new is copied
 at once. A copy grows only by what continues it under the origin's own signature. An origin whose
 log is shorter than its copy, or another one, has lost or changed something: the copy is kept aside
-as it is, and a new one begins.
+as it is, and a new one begins. Only keys that the log destroys from then on are destroyed in it
+too, before the origin is told that the mirror has taken that in.
 
 What no message of the origin needs any more leaves the copy too, once an hour.
 
@@ -23,16 +24,18 @@ from typing import Final
 from ledger.clock import Clock
 from ledger.configuration import Directory
 from ledger.errors import LedgerError
-from ledger.events import ServerId
+from ledger.events import CallErased, MessageStored, ServerId, decode
 from ledger.identity import Verifier, verify_signature
 from ledger.migration.blob_fetch import complete
 from ledger.migration.link import PeerClient, PeerLink
 from ledger.migration.log_fetch import LogFetch
 from ledger.migration.log_source import LogSource, LogTarget, OtherHistoryError, PeerSource
+from ledger.migration.travelling_keys import CALL_ERASED
 from ledger.migration.wire import LogStateRequest
 from ledger.offload import Offload
+from ledger.sealing import WrappedKey
 from ledger.storage.blob_care import gc
-from ledger.storage.event_log import LogRecorder
+from ledger.storage.event_log import Append, LogRecorder
 from ledger.storage.log_copy import Copies, KeptCopy
 
 _LOG: Final = logging.getLogger(__name__)
@@ -143,6 +146,8 @@ class Mirror:
         self._offload = offload
         self._verify = verify
         self._cared_s: float | None = None
+        self._erased_until = 0
+        """What the copy that grows tells up to here to be erased is so in those kept aside too."""
 
     async def run(self) -> None:
         """Copy for ever; ends only when cancelled."""
@@ -166,6 +171,10 @@ class Mirror:
         """Ask how far the origin is, and copy up to there; False when there was nothing new."""
         copy = await self._offload(lambda: self._shelf.current(self._origin))
         head = await self._offload(copy.recorder.head)
+        if self._erased_until < head.position:
+            # Before it is told what is held: whoever certifies an erasure relies on that.
+            await self._offload(partial(self._erase_aside, copy, head.position))
+            self._erased_until = head.position
         answer = await self._source.log_state(
             LogStateRequest(
                 of=self._origin,
@@ -193,6 +202,7 @@ class Mirror:
             place = await self._offload(
                 lambda: self._shelf.set_aside(self._origin, self._clock.now())
             )
+            self._erased_until = 0
             _LOG.error(
                 "action=alarm origin=%s problem=its log is not what it was: %s; the copy is kept "
                 "in %s",
@@ -202,6 +212,29 @@ class Mirror:
             )
             return True
         return bool(fetched.events)
+
+    def _erase_aside(self, copy: KeptCopy, end: int) -> None:
+        """Destroy keys in the copies that are kept aside, as the growing one tells up to there."""
+        aside = [one for one in self._shelf.copies(self._origin) if one.name != copy.name]
+        start = self._erased_until + 1
+        entries = copy.recorder.read_topics((CALL_ERASED,), start, end) if aside else []
+        told = (decode(entry.plain, f"position {entry.position}") for entry in entries)
+        for erasure in [event for event in told if isinstance(event, CallErased)]:
+            for one in aside:
+                self._erase_in(one, erasure)
+
+    def _erase_in(self, copy: KeptCopy, erasure: CallErased) -> None:
+        try:
+            _destroy_key(copy.recorder, erasure)
+        except LedgerError as error:
+            # A damaged copy must not keep the log from being copied.
+            _LOG.error(
+                "action=key-not-destroyed origin=%s copy=%s call=%s error=%s",
+                self._origin,
+                copy.name,
+                erasure.call_id,
+                error,
+            )
 
     async def _care(self) -> None:
         """Get what could not be had before, and drop what the origin does not need any more."""
@@ -255,3 +288,15 @@ class Mirror:
             old.missing,
             problem,
         )
+
+
+def _destroy_key(recorder: LogRecorder, erasure: CallErased) -> None:
+    """Destroy the key of an erased call, unless another message is sealed with it there."""
+    key = recorder.read_keys([erasure.call_id]).get(erasure.call_id)
+    if key is None or key.wrapped is None:
+        return
+    entries = recorder.read_streams([erasure.call_id]).get(erasure.call_id, [])
+    events = (decode(entry.plain, f"position {entry.position}") for entry in entries)
+    stored = {event.message_id for event in events if isinstance(event, MessageStored)}
+    if stored <= set(erasure.message_ids):
+        recorder.commit_whole([Append([], keys=[WrappedKey(erasure.call_id, None)])])

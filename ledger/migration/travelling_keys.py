@@ -27,7 +27,8 @@ from ledger.storage.vault import FoundKey, Vault
 
 _LOG: Final = logging.getLogger(__name__)
 
-_CALL_ERASED: Final = str(CallErased.__struct_config__.tag)
+CALL_ERASED: Final = str(CallErased.__struct_config__.tag)
+"""Topic of the event with which a call's key is destroyed."""
 CALL_RECEIVED: Final = str(CallReceived.__struct_config__.tag)
 """Topic of the event with which a call, and its key, begins."""
 
@@ -79,7 +80,7 @@ def open_sent(
 
 def destroyed_by(events: Iterable[tuple[str, bytes]]) -> list[WrappedKey]:
     """Give the keys that are destroyed with the commit of these events (topic and JSON)."""
-    told = (decode(plain) for topic, plain in events if topic == _CALL_ERASED)
+    told = (decode(plain) for topic, plain in events if topic == CALL_ERASED)
     return [WrappedKey(e.call_id, None) for e in told if isinstance(e, CallErased)]
 
 

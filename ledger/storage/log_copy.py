@@ -173,7 +173,7 @@ class CopyShelf:
     """All copies of other servers' logs that this server keeps: ``ROOT/SERVER/COPY``.
 
     The one called ``current`` grows. One that its log does not continue any more is kept aside
-    under the time of that, and never touched again. For any thread.
+    under the time of that, and never touched again but to destroy keys. For any thread.
     """
 
     def __init__(self, root: Path) -> None:

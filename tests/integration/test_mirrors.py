@@ -85,6 +85,16 @@ def is_copied(files: dict[str, Path]) -> bool:
         return own.head() == copy.recorder.head() and copy.checkpoint.read(own.head()) is not None
 
 
+def copies_with_key(files: dict[str, Path], message: dict) -> int:
+    """In how many copies of alpha's log is the key of a message's call?"""
+    call, found = UUID(message["call_id"]), 0
+    for folder in copies_of_alpha(files):
+        with closing(LogCopy(folder)) as copy:
+            key = copy.recorder.read_keys([call]).get(call)
+            found += key is not None and key.wrapped is not None
+    return found
+
+
 def lose(config: Path) -> None:
     """The disk is gone; what was kept elsewhere is the configuration and the keys."""
     data = config.parent / "data"
@@ -133,6 +143,34 @@ def test_mirror_keeps_the_copy_of_a_log_that_went_back(site):
     with closing(LogCopy(aside)) as copy:
         assert copy.recorder.head() == before
         assert copy.checkpoint.read(before) is not None
+
+
+def test_what_is_erased_is_erased_in_the_copy_that_was_put_aside_too(site):
+    files, servers = site
+    for name in ("alpha", "bravo"):
+        servers[name].start()
+    alpha = Client(servers["alpha"])
+    run = CommandLine(files["alpha"].parent, files["alpha"])
+    gone, kept = (alpha.leave("1001", wav(1200, level=level)) for level in (3, 4))
+    backup = files["alpha"].parent / "backup"
+    run("backup", "create", backup)
+    alpha.leave("1001", wav(1200, level=5))
+    eventually(lambda: is_copied(files))
+    servers["alpha"].kill9()
+    lose(files["alpha"])
+    run("backup", "restore", backup)
+    servers["alpha"].start()
+    eventually(lambda: len(copies_of_alpha(files)) == 2)
+    assert copies_with_key(files, gone) >= 1
+    run("erase", "message", gone["message_id"], "--reason", "asked")
+
+    def is_taken_in() -> bool:
+        certificate = run("erase", "certificate", gone["call_id"], "--json", code=None).json
+        return all(one["mirror_has_taken_in"] in {True, None} for one in certificate["told"])
+
+    eventually(is_taken_in)
+    assert copies_with_key(files, gone) == 0
+    assert copies_with_key(files, kept) == 2
 
 
 def test_who_is_no_mirror_gets_nothing_of_the_log(site):
