@@ -13,6 +13,7 @@ Source: claim 10 (storage interface module).
 
 from __future__ import annotations
 
+import hashlib
 import types
 import typing
 from collections import defaultdict
@@ -31,6 +32,8 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_INDEXED: Final = 400
+"""Characters, of up to four bytes each."""
 
 Converter = Callable[[Any], Any]
 
@@ -66,6 +69,22 @@ class TextColumn(ColumnType):
 
 def _without_nul(text: str) -> str:
     return text.replace("\x00", "\ufffd") if "\x00" in text else text
+
+
+class SoughtTextColumn(TextColumn):
+    """Text that rows are found by. An index of PostgreSQL takes no row above some 2 700 bytes."""
+
+    cache_ok = True
+
+    def writer(self, dialect_name: str) -> Converter:
+        return _indexable if dialect_name == "postgresql" else _itself
+
+
+def _indexable(text: str) -> str:
+    """Cut what no honest name is as long as; its digest keeps it apart from others."""
+    if len(text) > _MOST_INDEXED:
+        text = text[:_MOST_INDEXED] + "\u2026" + hashlib.sha256(text.encode()).hexdigest()
+    return _without_nul(text)
 
 
 class UuidColumn(ColumnType):
@@ -223,8 +242,14 @@ class RecordTable(Generic[RecordT]):
         """Derive the columns from the struct's fields; a fresh list at every call."""
         hints = typing.get_type_hints(self.record)
         typed = {name: _column_type(hints[name]) for name in self.columns}
+        sought = {self.key, *(name for index in self.indexes for name in index.columns)}
         return [
-            sa.Column(name, kind, primary_key=name == self.key, nullable=nullable)
+            sa.Column(
+                name,
+                SoughtTextColumn() if name in sought and type(kind) is TextColumn else kind,
+                primary_key=name == self.key,
+                nullable=nullable,
+            )
             for name, (kind, nullable) in typed.items()
         ]
 
@@ -235,7 +260,7 @@ class RecordTable(Generic[RecordT]):
         return sa.Table(
             f"{prefix}_{self.tally.name}",
             metadata,
-            sa.Column(self.tally.group, TextColumn(), primary_key=True),
+            sa.Column(self.tally.group, SoughtTextColumn(), primary_key=True),
             *(sa.Column(count, sa.BigInteger, nullable=False) for count in self.tally.counts),
         )
 

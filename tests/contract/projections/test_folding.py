@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -109,6 +111,21 @@ def test_a_caller_whose_name_no_database_takes_stops_nothing(bench: Bench):
     assert len(Mailboxes(bench.store).page("2001@default").entries) == 1
     digest = mailboxes_digest(history.log, "alpha")
     assert projected_mailboxes_digest(bench.store)[0] == digest
+
+
+def test_extensions_too_long_for_an_index_stop_nothing_and_stay_apart(bench: Bench):
+    history = History()
+    digits = "".join(Random(1).choices("0123456789", k=20_000))
+    extensions = [digits, digits + "1", "2001"]
+    for extension in extensions:
+        for _ in range(2):
+            history.call(extension)
+    runner = bench.run(history.log)
+    assert all(status.stopped_error is None for status in runner.status())
+    for extension in extensions:
+        assert len(Calls(bench.store).page(extension=extension).calls) == 2
+        page = Mailboxes(bench.store).page(f"{extension}@default")
+        assert (len(page.entries), page.counts.new) == (2, 2)
 
 
 def test_the_tables_hold_nobody_in_clear(bench: Bench):
