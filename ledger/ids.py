@@ -27,6 +27,9 @@ RandomBytes: TypeAlias = Callable[[int], bytes]
 LEDGER_NAMESPACE: Final = UUID("6e0b3d4e-54f4-5d0e-9c1b-7a1d3f9e2c55")
 """Namespace of the name-based ids below. Never change it: stored events depend on it."""
 
+MAX_NAME_LENGTH: Final = 100
+"""Of an extension or a context in a request: what is longer nobody can ask for."""
+
 _RANDOM_BITS: Final = (1 << 74) - 1
 
 
@@ -38,6 +41,16 @@ class MailboxAddress(msgspec.Struct, frozen=True, order=True):
 
     def __str__(self) -> str:
         return f"{self.extension}@{self.context}"
+
+    @property
+    def is_name(self) -> bool:
+        """Can a mailbox be called so? What a switch reports as called may be anything."""
+        if max(len(self.extension), len(self.context)) > MAX_NAME_LENGTH:
+            return False
+        try:
+            return MailboxAddress.parse(str(self)) == self
+        except CallerError:
+            return False
 
     @classmethod
     def parse(cls, text: str) -> MailboxAddress:

@@ -55,7 +55,8 @@ async def take_call(parts: ServerParts, report: CallReport) -> CallDecision:
 async def _decide(parts: ServerParts, report: CallReport) -> TransferDecision:
     mailbox = MailboxAddress(report.called_extension, report.context)
     status = decide_status(report.status, parts.config.policy_of(mailbox))
-    home = parts.homes.home_of(mailbox)
+    # A prefix claims also what no mailbox can be called; there nobody could fetch a message.
+    home = parts.homes.home_of(mailbox) if mailbox.is_name else None
     evidence: ReachabilityEvidence | None = None
     if status.to_voicemail and home is not None and home.id != parts.config.server:
         evidence = await parts.reachability.judge(home.id, parts.config.replication.deadline_s)

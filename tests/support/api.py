@@ -82,10 +82,12 @@ class Api:
         return f"/v1/mailboxes/{extension}/messages/{message['message_id']}"
 
 
-def make_configuration(directory: Path) -> Configuration:
+def make_configuration(
+    directory: Path, extensions: dict[str, list[str]] = EXTENSIONS
+) -> Configuration:
     """Write two servers and give the first one's configuration."""
     ports = {"alpha": (1, 2), "bravo": (3, 4)}
-    files = write_cluster(directory, list(EXTENSIONS), EXTENSIONS, ports)
+    files = write_cluster(directory, list(EXTENSIONS), extensions, ports)
     return load_configuration(files[0])
 
 

@@ -9,16 +9,17 @@ from litestar import Request
 from litestar.di import NamedDependency
 from litestar.params import FromPath, PathParameter, QueryParameter
 
+from ledger.ids import MAX_NAME_LENGTH
 from vmledger.access import Principal
 from vmledger.http.parts import ApiParts
 
 Parts: TypeAlias = NamedDependency[ApiParts]
 Id: TypeAlias = FromPath[UUID]
 Extension: TypeAlias = Annotated[
-    str, PathParameter(max_length=100, description="The mailbox's extension.")
+    str, PathParameter(max_length=MAX_NAME_LENGTH, description="The mailbox's extension.")
 ]
 Context: TypeAlias = Annotated[
-    str, QueryParameter(max_length=100, description="The extension's dial plan.")
+    str, QueryParameter(max_length=MAX_NAME_LENGTH, description="The extension's dial plan.")
 ]
 PageLimit: TypeAlias = Annotated[
     int, QueryParameter(ge=1, le=1000, description="How many at most.")

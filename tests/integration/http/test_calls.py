@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.api import some_id, wav
+from tests.support.api import make_configuration, running_api, some_id, wav
 from tests.support.processes import wait_for
 
 
@@ -29,6 +29,30 @@ def test_an_answered_call_is_handled_normally(api):
     assert answer.status_code == 201
     assert answer.json()["transfer"] is False
     assert "Location" not in answer.headers
+
+
+@pytest.fixture(scope="module")
+def with_a_prefix(tmp_path_factory):
+    """A server that is home to whatever no other is home to."""
+    extensions = {"alpha": ["*"], "bravo": ["2000-2999"]}
+    with running_api(make_configuration(tmp_path_factory.mktemp("prefix"), extensions)) as running:
+        yield running
+
+
+@pytest.mark.parametrize("extension", ["", "1001@sip.example.org", " 1001", "1" * 101])
+def test_a_prefix_claims_nothing_that_no_mailbox_can_be_called(with_a_prefix, extension):
+    call_id = str(some_id())
+    for _ in range(2):
+        answer = with_a_prefix.report(extension, call_id=call_id)
+        assert answer.status_code == 201
+        assert (answer.json()["transfer"], answer.json()["reason"]) == (False, "no-mailbox")
+
+
+@pytest.mark.parametrize("extension", ["*98", "ann", "1" * 100])
+def test_a_prefix_claims_whatever_can_be_called(with_a_prefix, extension):
+    with_a_prefix.leave_message(extension)
+    mailbox = with_a_prefix.operator.get(f"/v1/mailboxes/{extension}").json()
+    assert len(mailbox["messages"]) == 1
 
 
 def test_a_repeated_report_gets_the_first_answer_again(api):
