@@ -202,6 +202,11 @@ class Shipment:
     erased: UUID | None = None
     """The call whose key it asks the receiver to destroy."""
 
+    @property
+    def told_bytes(self) -> int:
+        """Length of the events in the parcel."""
+        return sum(len(memoryview(event.plain)) for event in self.parcel.events)
+
 
 def build_shipment(
     trigger: LogEntry,

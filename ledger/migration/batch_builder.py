@@ -49,6 +49,9 @@ ADVANCE_EVERY: Final = 5000
 """After so many positions without anything for the peer it is told so, lest the next contact reads
 them all again."""
 _MAX_AUDIO_BYTES: Final = MAX_BODY_BYTES - MAX_HEADER_BYTES
+_MAX_TOLD_BYTES: Final = MAX_HEADER_BYTES // 4
+"""Of the events in a batch that holds several parcels. Each parcel tells its stream from the
+beginning, so those of a long stream are much more than what is new in them."""
 
 Stream: TypeAlias = list[tuple[LogEntry, AnyEvent]]
 AskMissing: TypeAlias = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
@@ -175,7 +178,8 @@ class BatchBuilder:
 
     def _is_full(self) -> bool:
         size_bytes = sum(_size(shipment) for shipment in self._waiting)
-        is_long = len(self._waiting) >= self.max_parcels
+        told_bytes = sum(shipment.told_bytes for shipment in self._waiting)
+        is_long = len(self._waiting) >= self.max_parcels or told_bytes >= _MAX_TOLD_BYTES
         return is_long or size_bytes >= self.max_bytes
 
     async def _scan_page(self, head: int) -> None:
@@ -221,10 +225,11 @@ class BatchBuilder:
     def _take(self) -> list[Shipment]:
         """Take from what waits, up to the bounds of a batch but at least one."""
         taken: list[Shipment] = []
-        size_bytes = 0
+        size_bytes = told_bytes = 0
         while self._waiting and len(taken) < self.max_parcels:
             size_bytes += _size(self._waiting[0])
-            if taken and size_bytes > self.max_bytes:
+            told_bytes += self._waiting[0].told_bytes
+            if taken and (size_bytes > self.max_bytes or told_bytes > _MAX_TOLD_BYTES):
                 break
             taken.append(self._waiting.popleft())
         return taken

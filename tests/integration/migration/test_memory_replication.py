@@ -3,14 +3,16 @@
 import asyncio
 import random
 from datetime import timedelta
+from uuid import UUID
 
 import msgspec
 import pytest
 
-from ledger.configuration import BandwidthPlan, Directory
+from ledger.configuration import BandwidthPlan, Directory, Replication
 from ledger.configuration.bandwidth import Hours
 from ledger.errors import TransientError
 from ledger.events import (
+    GreetingRemoved,
     IncarnationStarted,
     MessageDelivered,
     MessageHeard,
@@ -18,10 +20,11 @@ from ledger.events import (
     MessageRequeued,
     MigrationRefused,
 )
+from ledger.ids import MailboxAddress, mailbox_stream_id
 from ledger.migration.link import Route
 from ledger.migration.origin import OriginState
 from ledger.migration.receipts import verify_receipt
-from tests.support.sites import Site, VirtualClock, eventually, make_sites, quiet, run
+from tests.support.sites import START, Site, VirtualClock, eventually, make_sites, quiet, run
 
 
 async def started(*names: str, **extensions: str) -> list[Site]:
@@ -654,3 +657,32 @@ def test_message_larger_than_the_limit_of_a_second_goes_all_the_same():
         await eventually(lambda: sites["bravo"].delivered() == [message.message_id])
 
     run(main())
+
+
+def test_long_streams_travel_in_batches_that_their_home_reads(caplog):
+    async def main():
+        sites = make_sites()
+        alpha, bravo = sites.values()
+        alpha.settings = Replication()
+        await alpha.start()
+        stream = mailbox_stream_id(MailboxAddress("1001"), "alpha", UUID(int=1))
+        removed = [
+            GreetingRemoved(
+                originator_id=stream,
+                originator_version=version,
+                recorded_at=START,
+                recorded_by="alpha",
+                mailbox="1001@default",
+                kind="busy",
+                by="x" * 2000,  # instead of some thousand events
+            )
+            for version in range(1, 301)
+        ]
+        await alpha.log.append_events(removed)
+        await alpha.take_call("2001")
+        await bravo.start()
+        await eventually(lambda: len(migrated(alpha)) == 1)
+        assert bravo.of_kind(GreetingRemoved) == removed
+
+    run(main())
+    assert not [r for r in caplog.messages if "action=rejected" in r or "action=alarm" in r]
