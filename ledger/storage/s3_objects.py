@@ -27,6 +27,8 @@ _ERRORS = (BaseError, OSError)
 """What obstore raises; an absent object is the built-in FileNotFoundError."""
 
 _LOCKS: Final = 64
+_NO_BUCKET: Final = "NoSuchBucket"
+"""What S3 says in its 404 when the bucket is not there, rather than one object in it."""
 
 
 class ObjectInfo(NamedTuple):
@@ -105,7 +107,8 @@ class S3Objects:
             if most_bytes is not None and found.meta["size"] > most_bytes:
                 raise ValueError(f"it is longer than {most_bytes} bytes")
             return bytes(found.bytes())
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            self._expect_bucket(error, path)
             raise
         except _ERRORS as error:
             raise self._unreachable("reading", path) from error
@@ -118,7 +121,8 @@ class S3Objects:
         if length:
             try:
                 return bytes(obstore.get_range(self._store, path, start=start, length=length))
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                self._expect_bucket(error, path)
                 raise
             except _ERRORS:
                 pass  # No ranges here, or the object is too short: the whole of it will tell.
@@ -152,6 +156,11 @@ class S3Objects:
             return
         except _ERRORS as error:
             raise self._unreachable("dropping", path) from error
+
+    def _expect_bucket(self, error: FileNotFoundError, path: str) -> None:
+        """Tell a store that cannot be used from one that has lost an object."""
+        if _NO_BUCKET in str(error):
+            raise self._unreachable("reading", path) from error
 
     def _unreachable(self, doing: str, path: str) -> TransientError:
         place = self.place_of(path)

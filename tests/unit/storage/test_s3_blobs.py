@@ -1,6 +1,8 @@
 """What the S3 adapter does when a store does not keep what it took."""
 
 import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import obstore
 import pytest
@@ -8,6 +10,8 @@ from obstore.store import MemoryStore
 
 from ledger.errors import CorruptionError, NotFoundError, TransientError
 from ledger.storage.blob_store import NewBlob
+from ledger.storage.event_log import BlobLocation
+from ledger.storage.open_blob_store import open_blob_store
 from ledger.storage.s3_blobs import S3BlobStore
 from ledger.storage.s3_objects import S3Objects
 
@@ -81,3 +85,33 @@ def test_absent_and_rotten_blobs_are_named_with_their_bucket(kept):
     with pytest.raises(CorruptionError) as caught:
         store.get(DIGEST, location)
     assert caught.value.place == f"s3://bucket/prefix/packs/{location.pack}.pack:0"
+
+
+class NoBucket(BaseHTTPRequestHandler):
+    """Answers as S3 does where the bucket is not."""
+
+    def do_GET(self):
+        body = b"<Error><Code>NoSuchBucket</Code><Message>It does not exist</Message></Error>"
+        self.send_response(404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+@pytest.fixture
+def without_bucket(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tester")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with ThreadingHTTPServer(("127.0.0.1", 0), NoBucket) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield open_blob_store(f"s3://bucket?endpoint=http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+
+
+@pytest.mark.parametrize("location", [None, BlobLocation(DIGEST, "ab" * 32, 0, len(ONE))])
+def test_bucket_that_is_not_there_has_not_lost_its_blobs(without_bucket, location):
+    with pytest.raises(TransientError, match="check its address, bucket"):
+        without_bucket.get(DIGEST, location)
