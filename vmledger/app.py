@@ -109,6 +109,8 @@ class Stores:
     read_models: ReadModels
     server_stream: ServerStream
     offload: ThreadOffload
+    blob_offload: ThreadOffload
+    """Threads that may all wait for the blob store; nobody else does then."""
     clock: SystemClock
     room: DiskRoom
     reserve: LogReserve | None
@@ -190,6 +192,8 @@ def _open_stores(config: Configuration, stack: AsyncExitStack) -> Stores:
     stack.callback(read_models.close)
     offload = ThreadOffload()
     stack.callback(offload.close)
+    blob_offload = ThreadOffload()
+    stack.callback(blob_offload.close)
     log = EventLog(recorder, offload)
     log.add_listener(read_models.log_grew)
     read_models.start()
@@ -209,6 +213,7 @@ def _open_stores(config: Configuration, stack: AsyncExitStack) -> Stores:
         read_models=read_models,
         server_stream=ServerStream(config.server, log, clock),
         offload=offload,
+        blob_offload=blob_offload,
         clock=clock,
         room=room,
         reserve=reserve,
@@ -259,7 +264,7 @@ def _make_replication(config: Configuration, stores: Stores) -> tuple[Replicatio
         checkpoints=stores.checkpoints,
         server_stream=stores.server_stream,
         clock=stores.clock,
-        offload=stores.offload,
+        offload=stores.blob_offload,
         new_id=new_id_factory(stores.clock.now, os.urandom),
         rng=rng,
         find_call=stores.read_models.call_of,
@@ -298,6 +303,7 @@ def _make_server(
         vault=stores.vault,
         clock=stores.clock,
         offload=stores.offload,
+        blob_offload=stores.blob_offload,
         new_id=new_id_factory(stores.clock.now, os.urandom),
         random_bytes=os.urandom,
         server_stream=stores.server_stream,

@@ -122,5 +122,5 @@ async def keep_blob(
     stored = await parts.offload(partial(encode, content, metadata))
     digest = hashlib.sha256(stored).hexdigest()
     # A crash in here leaves at most a blob that no event names. Nothing is promised yet.
-    await parts.offload(partial(parts.blobs.put, digest, stored))
+    await parts.blob_offload(partial(parts.blobs.put, digest, stored))
     return digest, len(stored)

@@ -60,6 +60,9 @@ class ServerParts:
     """The keys of sealed messages."""
     clock: Clock
     offload: Offload
+    blob_offload: Offload
+    """For what waits for the blob store: an object store may be away for minutes, and calls are
+    taken meanwhile."""
     new_id: IdFactory
     random_bytes: RandomBytes
     server_stream: ServerStream

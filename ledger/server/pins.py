@@ -66,4 +66,4 @@ async def _matches(parts: ServerParts, changed: PinChanged, pin: str) -> bool:
         document = decode_stored_form(parts.blobs.get(blob, location), place=place)
         return pins.matches(pins.read_verifier(document, place), pin)
 
-    return await parts.offload(look)
+    return await parts.blob_offload(look)

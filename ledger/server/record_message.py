@@ -123,7 +123,7 @@ async def keep_message(
     """
     facts = msgspec.structs.replace(facts, digest=_digest_of(spooled))
     # A crash before this line's sync leaves the spool file; after it, also an orphan blob.
-    await parts.offload(partial(parts.blobs.put_file, spooled.blob_digest, spooled.path))
+    await parts.blob_offload(partial(parts.blobs.put_file, spooled.blob_digest, spooled.path))
     recording = StoredRecording(
         message_id=message_id_of(parts.config.server, call_id, facts.digest),
         blob=spooled.blob_digest,

@@ -143,7 +143,7 @@ class VoicemailServer:
         """
         location = (await self.parts.log.locate_blobs([blob])).get(blob)
         find_key = self.parts.vault.key
-        return await self.parts.offload(
+        return await self.parts.blob_offload(
             lambda: open_recording(
                 self.parts.blobs.get(blob, location), find_key, place=f"blob {blob}"
             )

@@ -457,6 +457,7 @@ class Process:
                 vault=vault,
                 clock=clock,
                 offload=offload,
+                blob_offload=offload,
                 new_id=new_id,
                 random_bytes=self.rng.randbytes,
                 pin_cost=ScryptCost(n=2, r=1),

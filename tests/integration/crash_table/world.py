@@ -273,6 +273,7 @@ class Site:
                 vault=vault,
                 clock=clock,
                 offload=offload,
+                blob_offload=offload,
                 new_id=self.new_id,
                 random_bytes=self._rng.randbytes,
                 pin_cost=ScryptCost(n=2, r=1),
