@@ -32,7 +32,8 @@ class CallReport(msgspec.Struct, frozen=True, kw_only=True):
     switch_call_id: str | None = None
     """The switch's own name for the call."""
     call_id: UUID | None = None
-    """Given by the switch, it makes a repeated report harmless: the first answer comes again."""
+    """Given by the switch, it makes a repeated report harmless: the first answer comes again. It is
+    for one server: whoever turns to another one reports the call there without it, or anew."""
 
 
 class CallDecision(msgspec.Struct, frozen=True, kw_only=True):

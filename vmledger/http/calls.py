@@ -31,7 +31,8 @@ async def report_call(data: JSONBody[ReportedCall], parts: Parts) -> Response[Ca
 
     `transfer` true: connect it to voicemail and PUT the recording to the `Location`. False: handle
     it normally. A report that names its own `call_id` may be repeated: the first answer comes
-    again.
+    again. At another server report the call without it, or with a new one: of two servers that
+    took one `call_id`, only one can deliver its message.
     """
     decision = await parts.server.report_call(data)
     parts.measures.calls.labels(str(decision.transfer).lower(), decision.reason.value).inc()
