@@ -26,6 +26,7 @@ from ledger.migration.travelling_keys import keys_to_keep
 from ledger.migration.wire import Batch, BatchHeader, Refusal, TrackedRow
 from ledger.offload import Offload
 from ledger.sealing import MessageKey, WrappedKey
+from ledger.storage.blob_care import packed_here
 from ledger.storage.blob_store import BlobStore, NewBlob
 from ledger.storage.event_log import (
     Append,
@@ -192,7 +193,8 @@ class Intake:
     async def held_blobs(self, digests: Iterable[str]) -> frozenset[str]:
         """Give those of these blobs that are here."""
         digests = list(digests)
-        packed = (await self._log.locate_blobs(digests)).keys()
+        located = await self._log.locate_blobs(digests)
+        packed = await self._offload(partial(packed_here, self._blobs, located)) if located else ()
         rest = [digest for digest in digests if digest not in packed]
         loose = await self._offload(lambda: [d for d in rest if self._blobs.has(d)]) if rest else []
         return frozenset(packed) | frozenset(loose)

@@ -55,6 +55,7 @@ from ledger.migration.recalled_streams import (
 )
 from ledger.migration.travelling_keys import destroyed_by, keys_to_keep, open_sent
 from ledger.migration.wire import RecallAnswer, TrackedRow
+from ledger.storage.blob_care import packed_here
 from ledger.storage.event_log import Append
 from ledger.storage.mapper import to_stored_event
 
@@ -261,7 +262,8 @@ class Recall:
         return True
 
     async def _is_held(self, digest: str) -> bool:
-        if await self._parts.log.locate_blobs([digest]):
+        located = await self._parts.log.locate_blobs([digest])
+        if await self._parts.offload(partial(packed_here, self._parts.blobs, located)):
             return True
         return bool(await self._parts.offload(partial(self._parts.blobs.has, digest)))
 

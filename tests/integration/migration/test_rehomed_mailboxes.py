@@ -92,6 +92,23 @@ def test_delivered_message_follows_its_mailbox_with_its_sound():
     run(main())
 
 
+def test_message_comes_back_with_its_sound_where_that_was_dropped_meanwhile():
+    async def main():
+        _, bravo, charlie = sites = await started()
+        message = await sites[0].take_call("2001", b"back again")
+        await eventually(lambda: at_home(*sites)["bravo"] == [message.message_id])
+        await rehome(bravo, "charlie")
+        await eventually(lambda: at_home(*sites)["charlie"] == [message.message_id])
+        await eventually(lambda: at_home(*sites)["bravo"] == [])
+        assert bravo.disk.blobs.packs, "what came from a peer lies in a pack"
+        bravo.disk.blobs.packs.clear()  # nobody needs it there any more: `vmledger blobs gc`
+        await rehome(charlie, "bravo", epoch=3)
+        await eventually(lambda: at_home(*sites)["bravo"] == [message.message_id])
+        assert bravo.audio_of(message) == b"back again"
+
+    run(main())
+
+
 def test_message_for_a_home_that_has_not_heard_yet_is_sent_again_when_it_has():
     async def main():
         alpha, bravo, _ = sites = await started()
