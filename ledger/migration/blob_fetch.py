@@ -17,6 +17,7 @@ from ledger.events import ServerId
 from ledger.migration.log_source import LogSource, LogTarget
 from ledger.migration.wire import MAX_DIGESTS
 from ledger.offload import Offload
+from ledger.storage.blob_care import packed_here
 from ledger.storage.blob_store import BlobStore, NewBlob
 from ledger.storage.event_log import BlobLocation
 
@@ -136,7 +137,7 @@ def _parts(digests: Sequence[str]) -> list[Sequence[str]]:
 
 
 def _missing(target: LogTarget, digests: Sequence[str]) -> list[str]:
-    packed = target.recorder.locate_blobs(digests)
+    packed = packed_here(target.blobs, target.recorder.locate_blobs(digests))
     unpacked = [d for d in digests if d not in packed]
     seen = set(unpacked)
     if len(digests) >= _MANY:

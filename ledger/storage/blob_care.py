@@ -165,5 +165,15 @@ def _verify_one(
         report.corrupt.append(RottenBlob(digest, error.place, error.found))
 
 
+def packed_here(blobs: BlobStore, locations: Mapping[str, BlobLocation]) -> set[str]:
+    """Give those of these blobs whose pack is there.
+
+    Where a blob lies stays noted when its pack is dropped, because nobody needs anything in it; and
+    a message may come back to where it was. Raises TransientError.
+    """
+    packs = {pack.digest for pack in blobs.list_packs()} if locations else set()
+    return {digest for digest, location in locations.items() if location.pack in packs}
+
+
 def _packs_of(digests: Collection[str], locations: Mapping[str, BlobLocation]) -> set[str]:
     return {loc.pack for digest, loc in locations.items() if digest in digests}

@@ -7,10 +7,10 @@ import pytest
 
 from ledger.errors import PeerError
 from ledger.migration import blob_fetch
-from ledger.migration.blob_fetch import Carried, Fetched, fetch_blobs
+from ledger.migration.blob_fetch import Carried, Fetched, complete, fetch_blobs
 from ledger.migration.link import PeerClient
 from ledger.migration.log_reading import read_blobs
-from ledger.migration.log_source import LogTarget
+from ledger.migration.log_source import LogTarget, PeerSource
 from ledger.migration.wire import BlobsRequest
 from ledger.migration.wire_bytes import decode_request, encode_blobs
 from ledger.storage.blob_store import NewBlob
@@ -134,3 +134,16 @@ def test_blob_that_comes_damaged_again_and_again_is_an_error_that_names_it(link)
     with pytest.raises(PeerError, match=f"{DIGESTS[2]} was damaged on its way"):
         asyncio.run(PeerClient(link).blobs("alpha", [DIGESTS[2]], in_place))
     assert link.asked == [(1, False), (1, True)]
+
+
+# --- What was dropped here, and is needed again ---------------------------------------------------
+
+
+def test_blob_is_fetched_again_whose_pack_was_dropped_when_nobody_needed_it(target, link):
+    """A message may come back to its former home, after that had given up its sound."""
+    [location] = target.blobs.put_pack([NewBlob(DIGESTS[0], SOUNDS[0])])
+    target.recorder.commit([Append([], blob_locations=[location])])
+    target.blobs.delete_pack(location.pack)
+    source = PeerSource(PeerClient(link), in_place)
+    assert asyncio.run(complete(source, target, [DIGESTS[0]], in_place)) == []
+    assert target.blobs.get(DIGESTS[0], location) == SOUNDS[0]
