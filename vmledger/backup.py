@@ -32,7 +32,7 @@ from ledger.checkpoint import Checkpoint, log_key, log_name, parse_checkpoint
 from ledger.configuration import Configuration
 from ledger.errors import CallerError, ConflictError, CorruptionError, NotFoundError
 from ledger.identity import load_identity
-from ledger.storage.blob_care import VerifyReport, gc
+from ledger.storage.blob_care import VerifyReport, gc, packed_here
 from ledger.storage.blob_care import verify as verify_blobs
 from ledger.storage.copy_blobs import CopiedBlobs, copy_blobs
 from ledger.storage.copy_log import add_blob_locations, copy_log
@@ -223,7 +223,7 @@ def _copy_needed(
     source = open_recorder(config.stores.events)
     try:
         needed = _needed(config, copy, now)
-        held = copy.locate_blobs(sorted(needed))
+        held = packed_here(target, copy.locate_blobs(sorted(needed)))
         wanted = sorted(d for d in needed if d not in held and not target.has(d))
         copied = copy_blobs(
             wanted,

@@ -279,3 +279,11 @@ def test_server_starts_from_a_backup_after_a_recovery_that_found_nothing(copy, t
     assert "does not answer" in at("recover", config.parent, "--from", "bravo", code=1).err
     at("backup", "restore", backup)
     expect_recovered(load_configuration(config).data)
+
+
+def test_recording_whose_pack_the_backup_dropped_is_copied_again(copy):
+    """The message had left its server, and has come back."""
+    run, backup = copy
+    for pack in (backup / "blobs" / "packs").iterdir():
+        pack.unlink()
+    assert run("backup", "create", backup, "--json").json["new_recordings"] == 3
