@@ -136,9 +136,12 @@ def write_export(
 ) -> int:
     """Write rows to a new file, mode 0600, whole or not at all; gives their number.
 
-    Raises CallerError for a file that exists (unless forced) or without pyarrow for Parquet.
+    Raises CallerError for a file that exists (unless forced), for a directory, or without pyarrow
+    for Parquet.
     """
     write = _writer(form)
+    if path.is_dir():
+        raise CallerError(f"{path} is a directory; name a file in it")
     if path.exists() and not force:
         raise CallerError(f"{path} exists; give another name or --force")
     temporary = path.with_name(f"{path.name}.new")

@@ -44,11 +44,20 @@ class ApiClient:
     """Talks to one server."""
 
     def __init__(self, url: str, token: str, *, tls: ssl.SSLContext | None = None) -> None:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            host, port = parts.hostname, parts.port
+        except ValueError:  # brackets or a port that cannot be
+            host = None
+        if not host or parts.scheme not in ("http", "https"):
             raise CallerError(f"{url!r} is not the address of a server; write http://HOST:PORT")
+        if not (token.isascii() and token.isprintable()):
+            raise CallerError(
+                "what was given is no access token: one is a line of letters, digits and '_'; "
+                "'vmledger token create' makes one"
+            )
         self.url = f"{parts.scheme}://{parts.netloc}"
-        self._host, self._port = parts.hostname, parts.port
+        self._host, self._port = host, port
         self._is_tls = parts.scheme == "https"
         self._prefix = parts.path.rstrip("/")
         self._token = token
@@ -136,7 +145,7 @@ def _own_tls(config: Configuration) -> ssl.SSLContext | None:
 def _operator_token(config: Configuration) -> str:
     path = config.data / OPERATOR_TOKEN
     try:
-        return path.read_text("ascii").strip()
+        return path.read_text("ascii", errors="replace").strip()
     except FileNotFoundError:
         raise CallerError(
             f"there is no token in {path}; give one with --token or $VMLEDGER_TOKEN, "

@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from vmledger.archive_place import ArchivePlace
 
 _PAGE: Final = 1000
+_LARGEST: Final = 2**62
+"""No position is larger, and every database can compare it."""
 _FOLLOW_POLL_S: Final = 0.2
 
 
@@ -75,7 +77,9 @@ def register(app: typer.Typer) -> None:
 def read(
     context: typer.Context,
     *,
-    start: Annotated[int, typer.Option("--from", min=1, help="First position to print.")] = 1,
+    start: Annotated[
+        int, typer.Option("--from", min=1, max=_LARGEST, help="First position to print.")
+    ] = 1,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="How many events.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
     config: ConfigOption = None,

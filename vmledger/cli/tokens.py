@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -21,6 +21,10 @@ from vmledger.stores import open_tokens
 
 if TYPE_CHECKING:
     from vmledger.tokens import TokenStore
+
+
+_MOST_DAYS: Final = 36_500
+"""A hundred years: what is meant to be for ever has no end at all."""
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +54,13 @@ def create(
     ] = None,
     expires_in_days: Annotated[
         float | None,
-        typer.Option("--expires-in-days", min=0, help="It ends by itself.", show_default="never"),
+        typer.Option(
+            "--expires-in-days",
+            min=0,
+            max=_MOST_DAYS,
+            help="It ends by itself.",
+            show_default="never",
+        ),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,

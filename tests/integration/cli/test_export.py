@@ -189,6 +189,11 @@ def test_file_is_its_owners_and_not_overwritten_unasked(alpha: CommandLine):
     alpha("export", "messages", "--output", path, "--force")
 
 
+def test_directory_is_no_file_to_overwrite(alpha: CommandLine):
+    said = alpha("export", "log", "--output", ".", "--force", code=2).err
+    assert "is a directory" in said
+
+
 def test_without_pyarrow_parquet_is_refused_with_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)  # what an import finds that is not installed
     with pytest.raises(CallerError, match=r"voicemail-ledger\[parquet\]"):

@@ -71,6 +71,13 @@ def test_program_without_a_command_shows_its_commands(vmledger: CommandLine):
         (["log", "prove", "x"], "ID"),
         (["log", "check-proof", "absent.json"], "cannot be read"),
         (["recover", "nowhere"], "nowhere/vmledger.toml"),
+        (["pending", "--url", "http://here:99999", "--token", "t"], "http://here:99999"),
+        (["pending", "--url", "http://[::1", "--token", "t"], "http://[::1"),
+        (["pending", "--url", "http://127.0.0.1:1", "--token", "two\nlines"], "access token"),
+        (["pending", "--url", "http://127.0.0.1:1", "--token", "vml_\u20ac"], "access token"),
+        (["log", "--from", str(2**63)], "--from"),
+        (["token", "create", "x", "--scope", "reader", "--expires-in-days", "1e300"], "--expires"),
+        (["token", "create", "x", "--scope", "reader", "--expires-in-days", "3e6"], "--expires"),
     ],
 )
 def test_wrong_usage_is_one_sentence_that_names_the_thing(
