@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ledger.errors import CallerError
+from ledger.errors import CallerError, NotFoundError
 from ledger.storage.merkle import ReadHashes
 
 WIDTH: Final = 256
@@ -21,6 +21,8 @@ WIDTH: Final = 256
 _HEIGHT: Final = 8
 """A tile is a subtree of this height."""
 _MOST_LEVELS: Final = 64
+_LARGEST: Final = 2**62
+"""No position is larger, and every database can compare it."""
 _LENGTH_BYTES: Final = 2
 _PLACE: Final = re.compile(r"((?:x[0-9]{3}/)*)([0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 
@@ -49,7 +51,10 @@ class TilePlace:
 
 
 def parse_place(path: str) -> TilePlace:
-    """Read ``x001/x234/067`` or ``x001/x234/067.p/42``; raises CallerError for anything else."""
+    """Read ``x001/x234/067`` or ``x001/x234/067.p/42``; raises CallerError for anything else.
+
+    Raises NotFoundError for a number so large that no store could look for it.
+    """
     found = _PLACE.fullmatch(path)
     width = int(found[3] or WIDTH) if found is not None else 0
     is_shortest = found is not None and not found[1].startswith("x000/")
@@ -57,7 +62,10 @@ def parse_place(path: str) -> TilePlace:
         raise CallerError(
             f"{path[:100]!r} is not the place of a tile; write it like x001/x234/067 or 067.p/42"
         )
-    return TilePlace(int(found[1].replace("x", "").replace("/", "") + found[2]), width)
+    place = TilePlace(int(found[1].replace("x", "").replace("/", "") + found[2]), width)
+    if place.stop > _LARGEST:
+        raise NotFoundError(f"no log reaches the tile {path}; the checkpoint says how far it is")
+    return place
 
 
 def read_tile(level: int, place: TilePlace, read: ReadHashes) -> bytes:

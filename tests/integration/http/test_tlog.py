@@ -82,6 +82,9 @@ def test_full_tile_may_be_kept_for_ever_and_a_checkpoint_only_a_moment(api):
         ("0/000.p/0", 400),
         ("8/000", 400),
         ("entries/0", 400),
+        (f"0/{'x999/' * 8}999", 404),
+        (f"7/{'x999/' * 8}999.p/1", 404),
+        (f"entries/{'x999/' * 8}999", 404),
     ],
 )
 def test_tile_that_is_not_there_is_a_clear_error(api, path, status):
