@@ -164,5 +164,7 @@ def calls(
             )
             for c in page["calls"]
         ),
-        if_empty="no call was taken here yet",
+        if_empty=f"no call for {extension} is known here"
+        if extension
+        else "no call was taken here yet",
     )

@@ -73,6 +73,13 @@ def test_answered_call_is_handled_normally(vmledger: CommandLine):
     assert "handled normally" in vmledger("call", "--to", "1001", "--status", "answered").out
 
 
+def test_extension_without_calls_does_not_mean_that_none_was_taken(vmledger: CommandLine):
+    vmledger("call", "--to", "1001", "--status", "answered")
+    said = vmledger("calls", "--to", fresh_extension(1)).out
+    assert "yet" not in said
+    assert "no call for 1" in said
+
+
 def test_repeated_call_with_its_id_is_one_message(vmledger: CommandLine):
     extension = fresh_extension(1)
     call = ["call", "--to", extension, "--status", "busy", "--audio", SPEECH]
