@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -19,6 +20,7 @@ from ledger.migration.link import PeerClient
 from ledger.migration.log_sharing import LogSharing
 from ledger.migration.log_source import LogTarget, PeerSource
 from ledger.migration.mirroring import Mirroring
+from ledger.storage.blob_care import verify
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
 from ledger.storage.log_copy import CURRENT_COPY, CheckpointFile
 from ledger.storage.memory import LogImage
@@ -192,7 +194,9 @@ async def _recover_lost(process: Process) -> None:
     )
     may_give_up = world.is_healed and _is_everybody_there(world, peers)
     if machine.image.entries and not folder.is_open:
-        _end_recovery(world, machine)  # it died when it had just finished
+        # It died when it had just finished, and nobody read what it said: 'blobs verify' says it.
+        machine.named_missing |= await offload(partial(_verify_blobs, target, clock.now()))
+        _end_recovery(world, machine)
         return
     try:
         report = await recovery.run()
@@ -219,6 +223,11 @@ async def _recover_lost(process: Process) -> None:
         assert machine.burnt is not None
         _check_recovered(world, machine, machine.burnt, report)
     _end_recovery(world, machine)
+
+
+def _verify_blobs(target: LogTarget, now: datetime) -> set[str]:
+    needed = sorted(needed_blobs(target.recorder, target.of, _KEEP_FOR, now))
+    return set(verify(target.blobs, needed, target.recorder.locate_blobs(needed)).missing)
 
 
 def _is_everybody_there(world: World, names: Sequence[str]) -> bool:
