@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -219,12 +220,14 @@ class Collect(Step):
     """A server drops the recordings that nothing needs any more, as ``vmledger blobs gc`` does."""
 
     server: str
+    keep_days: int = 90
+    """Those of messages that went on are kept for so long."""
 
     async def strike(self, world: World) -> None:
         process = world.listener(self.server)
         if process is not None:
             with contextlib.suppress(LedgerError, Unanswered):
-                await people.collect(process)
+                await people.collect(process, timedelta(days=self.keep_days))
 
 
 @dataclass(frozen=True, kw_only=True)

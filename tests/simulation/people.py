@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 
 POISON = b"poison"
-KEEP_FOR = timedelta(days=90)
 GC_MIN_AGE_S = 5.0
 """Longer than any recording or batch takes here from its bytes to its events."""
 PINS = ("2580", "1470")
@@ -165,12 +164,12 @@ async def move(world: World, move: Move) -> None:
         return
 
 
-async def collect(process: Process) -> None:
+async def collect(process: Process, keep_for: timedelta) -> None:
     """Drop what nothing needs on a server, by the code of the command that does it."""
     parts, recorder = process.server.parts, process.recorder
 
     def sweep() -> None:
-        needed = needed_blobs(recorder, parts.config.server, KEEP_FOR, parts.clock.now())
+        needed = needed_blobs(recorder, parts.config.server, keep_for, parts.clock.now())
         locations = recorder.locate_blobs(sorted(needed))
         gc(parts.blobs, needed, locations, min_age_s=GC_MIN_AGE_S)
 
