@@ -27,6 +27,7 @@ from ledger.events import (
     MessageRehomed,
     MessageRequeued,
     MessageStored,
+    MigrationRefused,
     OpaqueEvent,
     PinChanged,
     TransferDecided,
@@ -89,8 +90,15 @@ class BlobNeeds:
                 # The receipt of an earlier way may come when the message is back: it stays.
                 if event.message_id not in self._at_home:
                     self._handed_over[event.message_id] = (event.home, event.recorded_at)
+            case MigrationRefused() if event.recorded_by == self._this_server:
+                self._take_back(event.message_id, event.home)
             case _:
                 pass
+
+    def _take_back(self, message_id: UUID, home: str) -> None:
+        """After its receipt a home refuses only what it has lost: we answer for it again."""
+        if self._handed_over.get(message_id, ("",))[0] == home:
+            del self._handed_over[message_id]
 
     def _take_erasure(self, event: DomainEvent | OpaqueEvent) -> None:
         if isinstance(event, MessageErased) and event.recorded_by == self._this_server:

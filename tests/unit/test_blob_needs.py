@@ -13,6 +13,7 @@ from ledger.events import (
     MessageMigrated,
     MessageRequeued,
     MessageStored,
+    MigrationRefused,
     PinChanged,
 )
 from vmledger.blob_needs import BlobNeeds
@@ -93,6 +94,39 @@ def test_message_that_came_back_needs_its_audio_when_the_receipt_of_its_first_wa
     kept.take(delivered, 4)
     kept.take(migrated, 5)
     assert kept.needed() == {stored.blob}
+
+
+def refused(stored: MessageStored, home: str = "bravo") -> MigrationRefused:
+    return MigrationRefused(
+        originator_id=stored.originator_id,
+        originator_version=5,
+        recorded_at=SOON,
+        recorded_by="alpha",
+        message_id=stored.message_id,
+        home=home,
+        reason="not-my-mailbox",
+        detail="the mailbox moved to charlie",
+    )
+
+
+def test_message_that_its_home_lost_and_refuses_now_needs_its_audio_again():
+    stored, migrated = shipped(safe_position=3)
+    kept = needs(SOON + timedelta(days=400))
+    kept.take(stored, 3)
+    kept.take(migrated, 4)
+    kept.take(refused(stored), 5)
+    assert kept.needed() == {stored.blob}
+    kept.take(migrated, 6)
+    assert kept.needed() == set()
+
+
+def test_late_refusal_of_a_former_home_frees_nothing_and_keeps_nothing():
+    stored, migrated = shipped(safe_position=3)
+    kept = needs()
+    kept.take(stored, 3)
+    kept.take(migrated, 4)
+    kept.take(refused(stored, home="charlie"), 5)
+    assert kept.needed() == set()
 
 
 @pytest.mark.parametrize(("days", "is_needed"), [(29, True), (30, False)])
