@@ -77,6 +77,8 @@ class Assembly:
         self._own: list[DomainEvent] = []
         self.refusals: list[Refusal] = []
         self.needed_blobs: set[str] = set()
+        self.blobs_needed_anew: set[str] = set()
+        """Of those: what nothing here may have needed until now."""
         self.calls: set[UUID] = set()
         """Those of which something is taken in: their keys are to be kept."""
         self.erased_calls: set[UUID] = set()
@@ -233,6 +235,7 @@ class Assembly:
                 detail = f"blob {digest} did not come along and is not here"
                 raise RefusedError(RefusalReason.AUDIO_MISSING, detail)
         self.needed_blobs.update(parcel.blobs)
+        self.blobs_needed_anew.update(parcel.blobs)
 
     def _expect_keys(self, parcel: Examined) -> None:
         for call_id in parcel.sealed_calls:

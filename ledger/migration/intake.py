@@ -28,6 +28,7 @@ from ledger.offload import Offload
 from ledger.sealing import MessageKey, WrappedKey
 from ledger.storage.blob_care import packed_here
 from ledger.storage.blob_store import BlobStore, NewBlob
+from ledger.storage.copy_blobs import keep_anew
 from ledger.storage.event_log import (
     Append,
     BlobLocation,
@@ -93,6 +94,8 @@ class Intake:
         secret = {d for p in examined if isinstance(p, Examined) and p.is_secret for d in p.blobs}
         await self._keep_secrets([blob for blob in new if blob.digest in secret])
         locations = await self._keep_blobs([blob for blob in new if blob.digest not in secret])
+        again = sorted(assembly.blobs_needed_anew & here)
+        locations = [*locations, *await self._keep_anew(again, secret)]
         # A crash before this commit leaves an orphan pack; after it, only the answer is lost.
         keys = [
             *keys_to_keep(self._vault, sent.values(), assembly.calls - known),
@@ -145,6 +148,15 @@ class Intake:
             message_stream_id(e.message_id, here) for e in events if isinstance(e, MessageStored)
         ]
         return held | (await self._log.read_streams(own) if own else {})
+
+    async def _keep_anew(
+        self, digests: Sequence[str], secret: Collection[str]
+    ) -> Sequence[BlobLocation]:
+        """Keep from garbage collection what is here and comes to be needed with this batch."""
+        if not digests:
+            return ()
+        located = await self._log.locate_blobs(digests)
+        return await self._offload(partial(keep_anew, digests, self._blobs, located, alone=secret))
 
     async def _keep_blobs(self, blobs: Sequence[NewBlob]) -> Sequence[BlobLocation]:
         return await self._offload(lambda: self._blobs.put_pack(blobs)) if blobs else ()

@@ -26,7 +26,7 @@ from uuid import UUID
 
 from eventsourcing.persistence import IntegrityError
 
-from ledger.errors import LedgerError, PeerError, TransientError
+from ledger.errors import CorruptionError, LedgerError, NotFoundError, PeerError, TransientError
 from ledger.events import (
     DomainEvent,
     IncarnationStarted,
@@ -55,8 +55,7 @@ from ledger.migration.recalled_streams import (
 )
 from ledger.migration.travelling_keys import destroyed_by, keys_to_keep, open_sent
 from ledger.migration.wire import RecallAnswer, TrackedRow
-from ledger.storage.blob_care import packed_here
-from ledger.storage.event_log import Append
+from ledger.storage.event_log import Append, BlobLocation
 from ledger.storage.mapper import to_stored_event
 
 _LOG: Final = logging.getLogger(__name__)
@@ -239,7 +238,7 @@ class Recall:
         }
         for one in new:
             event, named = one.event, blob_of(one.event)
-            if named is None or await self._is_held(named[0]):
+            if named is None or await self._hold(named[0]):
                 continue
             if isinstance(event, PinChanged) and last_pin[event.mailbox] is not event:
                 continue  # What an older PIN was checked against is thrown away.
@@ -261,11 +260,18 @@ class Recall:
         await self._parts.offload(partial(self._parts.blobs.put, digest, data))
         return True
 
-    async def _is_held(self, digest: str) -> bool:
+    async def _hold(self, digest: str) -> bool:
+        """Is it here? Then it counts as written now: nothing here may have needed it so far."""
         located = await self._parts.log.locate_blobs([digest])
-        if await self._parts.offload(partial(packed_here, self._parts.blobs, located)):
-            return True
-        return bool(await self._parts.offload(partial(self._parts.blobs.has, digest)))
+        return await self._parts.offload(partial(self._keep_loose, digest, located.get(digest)))
+
+    def _keep_loose(self, digest: str, location: BlobLocation | None) -> bool:
+        blobs = self._parts.blobs
+        try:
+            blobs.put(digest, blobs.get(digest, location))
+        except (NotFoundError, CorruptionError):
+            return False
+        return True
 
 
 def _forgotten(story: Sequence[DomainEvent | OpaqueEvent]) -> list[UUID]:

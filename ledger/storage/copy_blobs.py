@@ -5,11 +5,11 @@ Source: claim 10.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from ledger.errors import CorruptionError, NotFoundError
+from ledger.errors import CorruptionError, NotFoundError, TransientError
 from ledger.storage.blob_store import BlobStore, NewBlob
 from ledger.storage.event_log import BlobLocation
 
@@ -53,6 +53,36 @@ def copy_blobs(
         seen += len(pack)
         on_progress(seen)
     return done
+
+
+def keep_anew(
+    digests: Iterable[str],
+    blobs: BlobStore,
+    locations: Mapping[str, BlobLocation],
+    *,
+    alone: Collection[str] = (),
+) -> list[BlobLocation]:
+    """Write blobs once more that are here and that events are about to name; durable on return.
+
+    Nothing may have needed them until now: a `gc` that has read what is needed drops old ones, and
+    spares these. Gives where those that lay in packs lie now, to be committed with the events; but
+    each of ``alone`` becomes a loose one. Raises TransientError when one was dropped in this very
+    moment; rotten ones stay as they are.
+    """
+    digests = list(digests)
+    packed = [d for d in digests if d in locations and d not in alone]
+    copied = copy_blobs(packed, blobs, locations, blobs)
+    moved = {location.digest for location in copied.locations}
+    for digest in digests:
+        if digest in moved:
+            continue
+        try:
+            blobs.put(digest, blobs.get(digest, locations.get(digest)))
+        except CorruptionError:
+            continue  # It was here as it is, and `verify` tells of it.
+        except NotFoundError as error:
+            raise TransientError(f"blob {digest} was being dropped; ask for it again") from error
+    return copied.locations
 
 
 def _read(

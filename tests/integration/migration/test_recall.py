@@ -1,6 +1,7 @@
 """A server that was restored from an old backup asks the others for what it has forgotten."""
 
 import hashlib
+from datetime import timedelta
 
 import msgspec
 import pytest
@@ -23,8 +24,10 @@ from ledger.mailbox import GreetingKind, project
 from ledger.migration.link import PeerClient, Route
 from ledger.migration.wire_bytes import decode_answer, encode_answer
 from ledger.pin import ScryptCost, make_verifier
+from ledger.storage.blob_care import gc
 from tests.integration.migration.test_profile_parcels import stored as stored_form
 from tests.support.sites import CALLER, Disk, Site, eventually, make_sites, quiet, run
+from vmledger.blob_needs import needed_blobs
 
 
 async def started(*names: str) -> list[Site]:
@@ -133,6 +136,27 @@ def test_message_that_only_its_home_remembers_is_known_here_again_and_not_double
         assert len(bravo.delivered()) == 2
         assert alpha.audio_of(second) == b"two"
         assert alpha.caller_of(second.originator_id).caller == CALLER
+
+    run(main())
+
+
+def test_forgotten_sound_that_is_still_here_is_not_dropped_by_who_looked_just_before():
+    async def main():
+        alpha, _ = await started()
+        await alpha.take_call("2001", b"one")
+        await eventually(lambda: len(migrated(alpha)) == 1)
+        backup = alpha.disk.copy()
+        second = await alpha.take_call("2001", b"two")
+        await eventually(lambda: len(migrated(alpha)) == 2)
+        backup.blobs.loose = {
+            name: (data, 0.0) for name, (data, _) in alpha.disk.blobs.loose.items()
+        }
+        await alpha.restart(backup)
+        needed = needed_blobs(alpha.disk.recorder, "alpha", timedelta(1), alpha.clock.now())
+        assert second.blob not in needed
+        await eventually(lambda: second.message_id in stored(alpha))
+        gc(alpha.disk.blobs, needed, {}, min_age_s=86_400)
+        assert alpha.audio_of(second) == b"two"
 
     run(main())
 

@@ -1,5 +1,6 @@
 """A mailbox is re-homed by an event while messages travel: they end at its newest home, once."""
 
+from datetime import timedelta
 from typing import Any
 
 from ledger.errors import TransientError
@@ -16,8 +17,10 @@ from ledger.events import (
 from ledger.ids import MailboxAddress, mailbox_stream_id, message_stream_id
 from ledger.journey import Stage, journey_of
 from ledger.migration.link import Route
+from ledger.storage.blob_care import gc
 from tests.integration.migration.test_recall import greet
 from tests.support.sites import Site, eventually, make_sites, quiet, run
+from vmledger.blob_needs import needed_blobs
 
 MAILBOX = "2001@default"
 
@@ -104,6 +107,26 @@ def test_message_comes_back_with_its_sound_where_that_was_dropped_meanwhile():
         bravo.disk.blobs.packs.clear()  # nobody needs it there any more: `vmledger blobs gc`
         await rehome(charlie, "bravo", epoch=3)
         await eventually(lambda: at_home(*sites)["bravo"] == [message.message_id])
+        assert bravo.audio_of(message) == b"back again"
+
+    run(main())
+
+
+def test_sound_that_comes_to_be_needed_again_is_not_dropped_by_who_looked_just_before():
+    async def main():
+        _, bravo, charlie = sites = await started()
+        message = await sites[0].take_call("2001", b"back again")
+        await eventually(lambda: at_home(*sites)["bravo"] == [message.message_id])
+        await rehome(bravo, "charlie")
+        await eventually(lambda: at_home(*sites)["charlie"] == [message.message_id])
+        await eventually(lambda: at_home(*sites)["bravo"] == [])
+        blobs, recorder = bravo.disk.blobs, bravo.disk.recorder
+        blobs.packs = {name: (data, 0.0) for name, (data, _) in blobs.packs.items()}
+        needed = needed_blobs(recorder, "bravo", timedelta(0), bravo.clock.now())
+        assert message.blob not in needed
+        await rehome(charlie, "bravo", epoch=3)
+        await eventually(lambda: at_home(*sites)["bravo"] == [message.message_id])
+        gc(blobs, needed, recorder.locate_blobs(sorted(needed)), min_age_s=86_400)
         assert bravo.audio_of(message) == b"back again"
 
     run(main())
