@@ -2,9 +2,10 @@
 
 Keeps one record a message that this log tells of. A message is *listed* here while this server
 answers for it: at its home from `MessageDelivered` on; at the server that took the call from
-`MessageStored` until `MessageMigrated`. A message whose mailbox was re-homed stays listed at its
-former home until the new one has acknowledged it. Records of messages that were handed over or
-erased stay, unlisted: the story of a mailbox at a past moment needs to know of them.
+`MessageStored` until `MessageMigrated`, and again when the home lost it and refuses it. A message
+whose mailbox was re-homed stays listed at its former home until the new one has acknowledged it.
+Records of messages that were handed over or erased stay, unlisted: the story of a mailbox at a past
+moment needs to know of them.
 
 It deliberately does not judge whether an event was allowed; the write side did that.
 
@@ -38,6 +39,7 @@ from ledger.events import (
     MessageRestored,
     MessageSaved,
     MessageStored,
+    MigrationRefused,
     TransferDecided,
 )
 from ledger.ids import message_stream_id
@@ -253,7 +255,7 @@ def _deliver(state: State, event: MessageDelivered, position: int) -> None:
 
 
 def _is_told_by_another(
-    state: State, entry: MailboxEntry, event: MessageDelivered | MessageMigrated
+    state: State, entry: MailboxEntry, event: MessageDelivered | MessageMigrated | MigrationRefused
 ) -> bool:
     """While this server answers for a message, only its own events change who does."""
     return entry.custody == state.this_server != event.recorded_by
@@ -274,6 +276,17 @@ def _migrate(state: State, event: MessageMigrated, position: int) -> None:
         is_pending=False,
         is_listed=False,
     )
+
+
+def _take_back(state: State, event: MigrationRefused, position: int) -> None:
+    """After its receipt a home refuses only what it has lost: its sender answers for it again."""
+    entry = _entry(state, event, position)
+    if entry.custody != event.home or _is_told_by_another(state, entry, event):
+        return  # it is on its way, and stays so
+    is_pending = event.recorded_by == state.this_server
+    is_listed = is_pending and entry.status is not EntryStatus.ERASED
+    changes = {"custody": event.recorded_by, "is_pending": is_pending, "is_listed": is_listed}
+    _change(state, entry, position, **changes)
 
 
 def _send_on(state: State, event: MessageRequeued | MessageRehomed, position: int) -> None:
@@ -331,7 +344,8 @@ _THE_CALLER: Final = ((CALLER, attrgetter("originator_id")),)
 
 MAILBOXES: Final = Projection(
     name="mailboxes",
-    version=3,
+    version=4,
+    readable_versions=frozenset({3}),
     tables=(CALLER, MESSAGE),
     rules={
         CallReceived: Rule(_receive, creates=_THE_CALLER),
@@ -340,6 +354,7 @@ MAILBOXES: Final = Projection(
         MessageStored: Rule(_store, reads=_THE_CALLER, creates=_THE_MESSAGE),
         MessageDelivered: Rule(_deliver, reads=_THE_MESSAGE),
         MessageMigrated: Rule(_migrate, reads=_THE_MESSAGE),
+        MigrationRefused: Rule(_take_back, reads=_THE_MESSAGE),
         MessageRehomed: Rule(_send_on, reads=_THE_MESSAGE),
         MessageRequeued: Rule(_send_on, reads=_THE_MESSAGE),
         MessageHeard: Rule(_hear, reads=_THE_MESSAGE),

@@ -1,8 +1,9 @@
 """What waits here for its home: how much, how long, and what holds it up.
 
 Keeps one record for each message that this server took for another one and still answers for, and
-for each whose mailbox was given to another home and that has not arrived there yet. The record goes
-when the home's receipt is recorded; what was refused stays until somebody decides.
+for each whose mailbox was given to another home and that has not arrived there yet. The record is
+put away when the home's receipt is recorded, and back when the home lost the message and refuses it
+then; what was refused stays until somebody decides.
 
 Source: claims 5 and 8 (voicemail migration module).
 """
@@ -96,6 +97,8 @@ MESSAGE: Final = RecordTable(
     key="message_id",
     indexes=(Index("home", ("home", "position")),),
 )
+HANDED_OVER: Final = RecordTable("handed_over", PendingMessage, key="message_id")
+"""Those that wait no longer, as they were: apart, so that nobody who asks what waits reads them."""
 
 
 # --- The fold --------------------------------------------------------------------------------
@@ -140,9 +143,13 @@ def _rehome(state: State, event: MessageRehomed, position: int) -> None:
 
 
 def _refuse(state: State, event: MigrationRefused, _position: int) -> None:
-    pending = state.get(MESSAGE, event.message_id)
+    """After its receipt a home refuses only what it has lost: the message waits here again."""
+    waiting = state.get(MESSAGE, event.message_id)
+    pending = waiting or state.get(HANDED_OVER, event.message_id)
     if pending is None or pending.home != event.home:
         return  # a late word of a home that the message no longer waits for
+    if waiting is None:
+        state.drop(HANDED_OVER, event.message_id)
     refused = msgspec.structs.replace(
         pending,
         state=PendingState.REFUSED,
@@ -171,25 +178,34 @@ def _requeue(state: State, event: MessageRequeued, _position: int) -> None:
     state.put(MESSAGE, requeued)
 
 
-def _leave(state: State, event: MessageMigrated | MessageDelivered, _position: int) -> None:
-    if state.get(MESSAGE, event.message_id) is not None:
+def _migrate(state: State, event: MessageMigrated, _position: int) -> None:
+    pending = state.get(MESSAGE, event.message_id)
+    if pending is not None:
         state.drop(MESSAGE, event.message_id)
+        state.put(HANDED_OVER, msgspec.structs.replace(pending, home=event.home))
+
+
+def _deliver(state: State, event: MessageDelivered, _position: int) -> None:
+    for table in (MESSAGE, HANDED_OVER):
+        if state.get(table, event.message_id) is not None:
+            state.drop(table, event.message_id)
 
 
 _THE_MESSAGE: Final = ((MESSAGE, attrgetter("message_id")),)
+_WHEREVER_IT_IS: Final = (*_THE_MESSAGE, (HANDED_OVER, attrgetter("message_id")))
 
 PENDING: Final = Projection(
     name="pending",
-    version=2,
-    readable_versions=frozenset({1}),
-    tables=(MESSAGE,),
+    version=3,
+    readable_versions=frozenset({1, 2}),
+    tables=(MESSAGE, HANDED_OVER),
     rules={
         MessageStored: Rule(_store, creates=_THE_MESSAGE),
         MessageRehomed: Rule(_rehome, reads=_THE_MESSAGE),
-        MigrationRefused: Rule(_refuse, reads=_THE_MESSAGE),
+        MigrationRefused: Rule(_refuse, reads=_WHEREVER_IT_IS),
         MessageRequeued: Rule(_requeue, reads=_THE_MESSAGE),
-        MessageMigrated: Rule(_leave, reads=_THE_MESSAGE),
-        MessageDelivered: Rule(_leave, reads=_THE_MESSAGE),
+        MessageMigrated: Rule(_migrate, reads=_WHEREVER_IT_IS),
+        MessageDelivered: Rule(_deliver, reads=_WHEREVER_IT_IS),
     },
 )
 

@@ -188,6 +188,25 @@ def test_mailboxes_are_listed_by_address(bench: Bench, history: History):
     ]
 
 
+def test_message_that_its_home_lost_and_refuses_now_is_held_here_again(
+    bench: Bench, history: History
+):
+    taken = history.call("2001", home="bravo")
+    history.migrate(taken)
+    history.refuse(taken)
+    bench.run(history.log)
+    mailboxes = Mailboxes(bench.store)
+    (entry,) = mailboxes.page("2001@default").entries
+    assert (entry.is_pending, entry.home, entry.custody) == (True, "bravo", "alpha")
+    history.requeue(taken, "charlie")
+    bench.run(history.log)
+    (entry,) = mailboxes.page("2001@default").entries
+    assert (entry.is_pending, entry.home, entry.custody) == (True, "charlie", "alpha")
+    history.migrate(taken)
+    bench.run(history.log)
+    assert mailboxes.page("2001@default").entries == ()
+
+
 # --- pending --------------------------------------------------------------------------
 
 
@@ -246,6 +265,24 @@ def test_nothing_waits_for_a_home_that_gave_its_receipt(bench: Bench, history: H
     bench.run(history.log)
     assert Pending(bench.store).homes() == []
     assert Pending(bench.store).messages() == []
+
+
+def test_message_that_its_home_lost_and_refuses_now_waits_again(bench: Bench, history: History):
+    taken = history.call("2001", home="bravo")
+    history.migrate(taken)
+    history.refuse(taken)
+    bench.run(history.log)
+    pending = Pending(bench.store)
+    (held,) = pending.messages()
+    assert (held.state, held.home, held.size_bytes) == (PendingState.REFUSED, "bravo", 1000)
+    assert [home.held_count for home in pending.homes()] == [1]
+    history.requeue(taken, "charlie")
+    bench.run(history.log)
+    (moved,) = pending.messages()
+    assert (moved.state, moved.home) == (PendingState.REQUEUED, "charlie")
+    history.migrate(taken)
+    bench.run(history.log)
+    assert pending.messages() == []
 
 
 def test_a_message_requeued_to_this_server_waits_no_longer(bench: Bench, history: History):
