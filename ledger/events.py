@@ -754,10 +754,14 @@ _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What the decoder raises on damaged or hostile bytes, such as lists a thousand deep."""
 
 
+_Topic: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[^\x00]*$")]
+"""PostgreSQL cannot hold U+0000: it would refuse all that is committed together with such a one."""
+
+
 class _Header(msgspec.Struct):
     """What can be read of any event, known or not."""
 
-    event: str
+    event: _Topic
     originator_id: UUID
     originator_version: Version
     recorded_at: UtcTime

@@ -161,6 +161,7 @@ def refused_for(change) -> str:
         (lambda es: [*es[:2], changed(es[2], blob_size_bytes="many")], "bad-events"),
         (lambda es: [*es[:2], changed(es[2], v=3)], "unknown-topic"),
         (lambda es: [changed(es[0], event="new-thing")], "unknown-topic"),
+        (lambda es: [es[0], changed(es[1], event="new\0thing"), es[2]], "bad-events"),
         (lambda es: es, "audio-missing"),
     ],
 )
