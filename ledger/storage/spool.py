@@ -154,9 +154,8 @@ class Spool:
 
     def _mend(self, path: Path) -> InterruptedRecording | None:
         """Give what a left-over holds; None when that cannot be had now, so that others can."""
-        tail = self._free_name(path.name.removesuffix(_SUFFIX), ".torn")
         try:
-            return mend(self.files, path, tail, self._find_key, self.random_bytes)
+            return mend(self.files, path, self._keep_torn, self._find_key, self.random_bytes)
         except NotFoundError as error:
             # The log went back behind its call, or the call was erased: nobody can hear it.
             _LOG.error("action=recording-set-aside file=%s error=%s", path, error)
@@ -166,6 +165,19 @@ class Spool:
             _LOG.error("action=recording-not-recovered file=%s error=%s", path, error)
             self.release(path)
             return None
+
+    def _keep_torn(self, path: Path, torn: bytes) -> Path:
+        """Keep what is cut off a left-over; durable on return.
+
+        An attempt that came no further may have kept it already: on a full disk it must not take
+        room each time.
+        """
+        tail = self._free_name(path.name.removesuffix(_SUFFIX), ".torn", unless_holding=torn)
+        if self.files.exists(tail):
+            self.files.sync_directory(self._set_aside)
+        else:
+            write_durably(self.files, tail, torn)
+        return tail
 
     def _set_aside_unheard(self, path: Path, reason: str) -> None:
         try:
@@ -232,10 +244,18 @@ class Spool:
     def _path(self, call_id: UUID) -> Path:
         return self.directory / f"{call_id}{_SUFFIX}"
 
-    def _free_name(self, stem: str, suffix: str) -> Path:
-        """Give a path in ``set-aside`` that nothing has yet."""
+    def _holds(self, path: Path, data: bytes) -> bool:
+        try:
+            return self.files.read(path) == data
+        except (LedgerError, FileNotFoundError):
+            return False  # What cannot be read is none of these, and stays as it is.
+
+    def _free_name(self, stem: str, suffix: str, unless_holding: bytes | None = None) -> Path:
+        """Give a path in ``set-aside`` that nothing has yet, or only just these bytes."""
         candidate, number = self._set_aside / f"{stem}{suffix}", 1
         while self.files.exists(candidate):
+            if unless_holding is not None and self._holds(candidate, unless_holding):
+                return candidate
             number += 1
             candidate = self._set_aside / f"{stem}-{number}{suffix}"
         return candidate

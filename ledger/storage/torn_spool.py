@@ -11,9 +11,10 @@ Source: claims 3 and 10.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from ledger.errors import CorruptionError
@@ -23,6 +24,8 @@ from ledger.storage.files import Files, write_durably
 from ledger.storage.sealed_form import is_sealed, read_key_id
 from ledger.storage.sealed_recording import FindKey, mend_sealed
 from ledger.storage.stored_form import RecordingMetadata, intact_prefix, read_metadata
+
+KeepTorn: TypeAlias = Callable[[Path, bytes], Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +69,17 @@ class _Whole(NamedTuple):
 
 
 def mend(
-    files: Files, path: Path, tail_path: Path, find_key: FindKey, random_bytes: RandomBytes
+    files: Files, path: Path, keep_torn: KeepTorn, find_key: FindKey, random_bytes: RandomBytes
 ) -> InterruptedRecording:
     """Cut a left-over after its last whole frame, durably, and say what it holds.
 
+    ``keep_torn`` keeps what is cut off the file at a path, durably, and gives where that is.
     Raises what ``find_key`` raises for one that is sealed; then nothing was changed.
     """
     data = files.read(path)
     whole = _sealed(data, find_key, random_bytes) if is_sealed(data) else _unsealed(data)
-    if whole.torn:
-        # A crash between the two leaves the tail twice: here again, and in set-aside.
-        write_durably(files, tail_path, whole.torn)
+    # A crash after this leaves the tail twice: here again, and in set-aside.
+    tail = keep_torn(path, whole.torn) if whole.torn else None
     if whole.file != data:
         write_durably(files, path, whole.file)
     return InterruptedRecording(
@@ -88,7 +91,7 @@ def mend(
         blob_digest=hashlib.sha256(whole.file).hexdigest(),
         blob_size_bytes=len(whole.file),
         cut_bytes=len(whole.torn),
-        tail=tail_path if whole.torn else None,
+        tail=tail,
         key=whole.key,
     )
 

@@ -9,8 +9,9 @@ from uuid import UUID
 import pytest
 
 from ledger.errors import ConflictError, CorruptionError, TransientError
+from ledger.storage.files import SystemFiles
 from ledger.storage.filesystem_blobs import FilesystemBlobStore
-from ledger.storage.spool import Spool
+from ledger.storage.spool import SET_ASIDE, Spool
 from ledger.storage.stored_form import RecordingMetadata, decode, encode, intact_prefix
 from tests.support.small_disk import small_disk
 
@@ -187,6 +188,28 @@ def test_torn_tail_is_cut_and_kept(spool, cut):
     assert left.tail.read_bytes() == torn[len(whole) :]
     assert left.cut_bytes == len(torn) - len(whole)
     assert [again.cut_bytes for again in after_restart(spool).interrupted()] == [0]
+
+
+class NoRoomForTheRest(SystemFiles):
+    """A disk that has room for what is cut off, and then for nothing else."""
+
+    def replace(self, source, target):
+        if target.parent.name != SET_ASIDE:
+            raise TransientError("the disk is full")
+        super().replace(source, target)
+
+
+def test_tail_is_kept_once_however_often_the_rest_finds_no_room(spool):
+    recording = spool.open(CALL, METADATA)
+    recording.append(b"whole", force=True)
+    recording.append(NOISE, force=True)
+    recording.path.write_bytes(recording.path.read_bytes()[:-100])
+    full = Spool(spool.directory, files=NoRoomForTheRest())
+    assert [full.interrupted() for _ in range(3)] == [[], [], []]
+    assert len(list((spool.directory / SET_ASIDE).iterdir())) == 1
+    (left,) = after_restart(spool).interrupted()
+    assert left.received == b"whole"
+    assert list((spool.directory / SET_ASIDE).iterdir()) == [left.tail]
 
 
 @pytest.mark.parametrize("seed", range(8))
