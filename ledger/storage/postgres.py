@@ -205,6 +205,8 @@ class PostgresLogRecorder(BaseLogRecorder):
             for call_id, wrapped in result.keys.items()
         ):
             return False
+        if self.locate_blobs(list(result.blob_locations)) != result.blob_locations:
+            return False
         size = result.after.frontier.size
         if _read_head(connection).frontier.size < size:
             return False

@@ -12,7 +12,13 @@ from eventsourcing.persistence import IntegrityError
 from ledger.errors import TransientError
 from ledger.sealing import WrappedKey
 from ledger.storage import postgres as adapter
-from ledger.storage.event_log import Append, Appended, PeerTracking, tracking_name
+from ledger.storage.event_log import (
+    Append,
+    Appended,
+    BlobLocation,
+    PeerTracking,
+    tracking_name,
+)
 from ledger.storage.postgres import PostgresLogRecorder
 from tests.support.lossy_proxy import LossyProxy
 from tests.support.stored_events import stored_event
@@ -100,6 +106,22 @@ def test_lost_answer_of_a_commit_of_keys_alone_is_no_failure(
     assert isinstance(result, Appended)
     found = log.read_keys([FIRST, SECOND, THIRD])
     assert [found[call].wrapped for call in (FIRST, SECOND, THIRD)] == [None, b"two", b"three"]
+
+
+def test_commit_of_places_alone_that_never_arrived_is_made_again(
+    log: PostgresLogRecorder, postgres_url: str
+) -> None:
+    """A page of a copied log may bring nothing but where blobs lie."""
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    place = BlobLocation("a" * 64, "pack", 0, 7)
+
+    log.commit_whole([Append([], blob_locations=[place])])
+
+    assert log.locate_blobs([place.digest]) == {place.digest: place}
 
 
 @pytest.mark.parametrize("key", [WrappedKey(FIRST, None), WrappedKey(SECOND, b"two")])
