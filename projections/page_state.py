@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from projections.builds import BuildTables, read_records
 from projections.bulk import BulkWriter, Row
@@ -21,6 +22,7 @@ from projections.records import (
     ColumnType,
     RecordT,
     RecordTable,
+    SoughtTextColumn,
     State,
     Tally,
     to_row,
@@ -80,9 +82,25 @@ class PageState(State):
             some = keys[start : start + _KEYS_A_QUERY]
             query = sql_table.select().where(sql_table.c[table.key].in_(some))
             found = read_records(self._connection, table, query)
-            by_key = {getattr(record, table.key): record for record in found}
+            by_key = self._by_key(table, some, found)
             self.records[table.name].update(by_key)
             self._before[table.name].update(by_key)
+
+    def _by_key(
+        self, table: RecordTable[Any], keys: Sequence[Any], found: Sequence[Any]
+    ) -> dict[Any, Any]:
+        """Give each record the key that was asked for: a column may hold a shorter form of it."""
+        column, dialect = self._tables.tables[table.name].c[table.key], self._connection.dialect
+        if not isinstance(column.type, SoughtTextColumn):
+            return {getattr(record, table.key): record for record in found}
+        asked = {_key_value(column, key, dialect.name): key for key in keys}
+        by_key: dict[Any, Any] = {}
+        for record in found:
+            kept = getattr(record, table.key)
+            key = asked[kept]
+            is_whole = key == kept
+            by_key[key] = record if is_whole else replace(record, **{table.key: key})
+        return by_key
 
     def load(self, table: RecordTable[RecordT], key: Any) -> RecordT | None:
         """Fetch one record that nobody had announced: right, but slow."""

@@ -154,3 +154,13 @@ def test_answer_says_what_it_rests_on_and_an_unknown_mailbox_is_empty(bench: Ben
     assert profiles.profile("2001@default").position == 3
     assert profiles.profile("2001@default").profile.pin is None
     assert profiles.profile("2009@default").profile == MailboxProfile(mailbox="2009@default")
+
+
+def test_mailbox_whose_name_no_index_takes_is_known_again_on_the_next_page(bench: Bench):
+    name = f"{'2' * 500}@default"
+    told = [(name, "alpha", 1, what, 0) for what in ("greet", "pin", "greet busy")]
+    runner = bench.runner(log_of(streams_of(told), random.Random(1)), [PROFILES], page_events=1)
+    runner.catch_up()
+    assert [status.stopped_error for status in runner.status()] == [None]
+    profile = Profiles(bench.store).profile(name).profile
+    assert [said.subject for said in profile.said] == ["busy", "pin", "unavailable"]
