@@ -342,13 +342,14 @@ def _expect_profile_of_sender(
     if len(names) > 1:
         detail = f"one stream tells of several mailboxes: {', '.join(sorted(names))}"
         raise RefusedError(_R.BAD_EVENTS, detail)
+    mailboxes = {name: _mailbox(name) for name in names}  # also of one that moved
     for foreign in events:
         _expect_honest_claim(foreign.event, sender)
     epochs = (getattr(foreign.event, "epoch", 1) for foreign in events)
     if max(epochs) > 1:
         return
-    for name in names:
-        home = homes.home_of(_mailbox(name))
+    for name, mailbox in mailboxes.items():
+        home = homes.home_of(mailbox)
         is_of_epochs = name in homes.rehomed
         if not is_of_epochs and (home is None or home.id != sender):
             raise RefusedError(_R.NOT_ITS_MAILBOX, f"{sender} is not home to mailbox {name}")

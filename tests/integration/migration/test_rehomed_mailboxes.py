@@ -32,7 +32,9 @@ async def started() -> list[Site]:
     return list(sites.values())
 
 
-async def rehome(site: Site, to: str, *, epoch: int = 2, is_forced: bool = False) -> None:
+async def rehome(
+    site: Site, to: str, *, epoch: int = 2, is_forced: bool = False, mailbox: str = MAILBOX
+) -> None:
     """Record a move as the use case does; with a stale view, if the test wants one."""
     incarnation = (await site.log.head()).incarnation
     stream = mailbox_stream_id(MailboxAddress("2001"), site.id, incarnation)
@@ -42,7 +44,7 @@ async def rehome(site: Site, to: str, *, epoch: int = 2, is_forced: bool = False
         originator_version=len(entries) + 1,
         recorded_at=site.clock.now(),
         recorded_by=site.id,
-        mailbox=MAILBOX,
+        mailbox=mailbox,
         from_home="bravo" if is_forced else site.id,
         to_home=to,
         epoch=epoch,
@@ -245,5 +247,21 @@ def test_move_that_its_home_forgot_and_wrote_over_is_told_to_all_again():
         await eventually(lambda: at_home(charlie)["charlie"] == [message.message_id])
         [again] = charlie.of_kind(MailboxRehomed)
         assert (again.to_home, again.epoch, again.recorded_by) == ("charlie", 2, "bravo")
+
+    run(main())
+
+
+def test_move_of_what_is_no_mailbox_is_refused_and_holds_up_no_other():
+    async def main():
+        alpha, bravo, charlie = sites = await started()
+        message = await alpha.take_call("2001")
+        await eventually(lambda: at_home(*sites)["bravo"] == [message.message_id])
+        await rehome(alpha, "bravo", mailbox="no@mailbox@at all")
+        last = await alpha.take_call("2002")
+        await eventually(lambda: last.message_id in bravo.delivered())
+        await rehome(bravo, "charlie")
+        await eventually(lambda: at_home(*sites)["charlie"] == [message.message_id])
+        assert "no@mailbox@at all" not in {e.mailbox for e in bravo.of_kind(MailboxRehomed)}
+        assert [e.mailbox for e in charlie.of_kind(MailboxOpened)] == [MAILBOX]
 
     run(main())
