@@ -55,6 +55,8 @@ class Journey(msgspec.Struct, frozen=True, kw_only=True):
     refused: str | None = None
     """Why that home does not take it; None when it was not refused since it was last sent."""
     is_erased: bool = False
+    is_delivered: bool = False
+    """Does the stream tell that it was delivered here, since it was last sent anywhere?"""
 
     @property
     def is_here(self) -> bool:
@@ -67,7 +69,7 @@ class Journey(msgspec.Struct, frozen=True, kw_only=True):
 
         So it is where a copy of the log ended within that commit, and the server was recovered.
         """
-        return self.stage is Stage.AT_HOME and self.stream == self.call_id
+        return self.stage is Stage.AT_HOME and not self.is_delivered
 
 
 def advance(journey: Journey | None, event: DomainEvent | OpaqueEvent) -> Journey | None:
@@ -106,13 +108,16 @@ def _begin(event: MessageStored | MessageDelivered | MessageRehomed, *, is_erase
         stage=Stage.AT_HOME if home == event.recorded_by else Stage.LEAVING,
         home=home,
         is_erased=is_erased,
+        is_delivered=isinstance(event, MessageDelivered),
     )
 
 
 def _after(
     journey: Journey, stage: Stage, home: ServerId, *, refused: str | None = None
 ) -> Journey:
-    return msgspec.structs.replace(journey, stage=stage, home=home, refused=refused)
+    return msgspec.structs.replace(
+        journey, stage=stage, home=home, refused=refused, is_delivered=False
+    )
 
 
 def journey_of(message_id: UUID, events: Iterable[DomainEvent | OpaqueEvent]) -> Journey | None:

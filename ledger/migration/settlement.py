@@ -202,7 +202,8 @@ class Settlement:
         def decide(streams: Streams, stamp: Stamp) -> list[DomainEvent]:
             events, new = streams.get(known.stream, []), list[DomainEvent]()
             journey = journey_of(known.message_id, events)
-            if journey is not None and journey.is_undelivered and own not in streams:
+            is_over = _is_over(known.stream, own, streams)
+            if journey is not None and journey.is_undelivered and not is_over:
                 _Writer(events, stamp, new).deliver_here(journey)
             return new
 

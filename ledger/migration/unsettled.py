@@ -1,9 +1,10 @@
 """Which messages of this server are not where they belong, by its own log.
 
 Those that have not arrived anywhere yet, those of a re-homed mailbox that are still at home here,
-and those that are stored at their home here and of whose delivery the log does not tell. Read at
-the start of the server and whenever a mailbox gets another home, so that messages follow their
-mailbox, and one whose home is gone does not wait for a peer that nobody will contact.
+and those that were stored at their home here, or sent back to it, and of whose delivery the log
+does not tell. Read at the start of the server and whenever a mailbox gets another home, so that
+messages follow their mailbox, and one whose home is gone does not wait for a peer that nobody will
+contact.
 
 Source: claims 5 and 13.
 """

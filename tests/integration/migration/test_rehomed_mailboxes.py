@@ -81,6 +81,21 @@ async def heard_at(site: Site, message: MessageStored, version: int) -> None:
     await site.log.append_events([event])
 
 
+async def sent_back(site: Site, message: MessageStored) -> None:
+    """Record that a message which was leaving lives here after all, without its delivery."""
+    own = message_stream_id(message.message_id, site.id)
+    event = MessageRequeued(
+        originator_id=own,
+        originator_version=len((await site.log.read_streams([own]))[own]) + 1,
+        recorded_at=site.clock.now(),
+        recorded_by=site.id,
+        message_id=message.message_id,
+        home=site.id,
+        reason="mailbox-moved",
+    )
+    await site.log.append_events([event])
+
+
 def test_delivered_message_follows_its_mailbox_with_its_sound():
     async def main():
         alpha, bravo, charlie = sites = await started()
@@ -263,5 +278,28 @@ def test_move_of_what_is_no_mailbox_is_refused_and_holds_up_no_other():
         await eventually(lambda: at_home(*sites)["charlie"] == [message.message_id])
         assert "no@mailbox@at all" not in {e.mailbox for e in bravo.of_kind(MailboxRehomed)}
         assert [e.mailbox for e in charlie.of_kind(MailboxOpened)] == [MAILBOX]
+
+    run(main())
+
+
+def test_message_that_came_back_and_whose_delivery_a_log_that_was_cut_lacks_is_delivered():
+    """A copy may end within a commit: after a message was sent back to its home, here."""
+
+    async def main():
+        alpha, bravo, _ = sites = await started()
+        message = await alpha.take_call("2001")
+        await eventually(lambda: at_home(*sites)["bravo"] == [message.message_id])
+        bravo.links["charlie"].is_cut = True
+        await rehome(bravo, "charlie")
+        await eventually(lambda: at_home(*sites)["bravo"] == [])
+        await bravo.stop()
+        await rehome(bravo, "bravo", epoch=3, is_forced=True)
+        await sent_back(bravo, message)
+        assert len(bravo.delivered()) == 1
+        for _ in range(2):
+            await bravo.restart()
+            await quiet()
+            assert bravo.delivered() == [message.message_id] * 2
+        assert at_home(bravo)["bravo"] == [message.message_id]
 
     run(main())
