@@ -96,9 +96,13 @@ async def erase_message(
 
     async with _not_recorded(parts, call_id):
         is_done = await change_message(parts, call_id, message_id, decide, complete)
-    if not is_done and only_after is not None:
-        return None
-    return Erased(call_id, await _others(parts, call_id, message_id))
+        if not is_done and only_after is not None:
+            return None
+        others = await _others(parts, call_id, message_id)
+        if not (is_done or others):
+            # It was erased before; a copy of the log may have ended within that commit.
+            await _destroy_key(parts, call_id, erasing)
+    return Erased(call_id, others)
 
 
 async def erase_call(parts: ServerParts, call_id: UUID, erasing: Erasing) -> Erased:
@@ -110,8 +114,7 @@ async def erase_call(parts: ServerParts, call_id: UUID, erasing: Erasing) -> Era
     async with _not_recorded(parts, call_id):
         state = await load_call(parts.log, call_id)
         _expect_over(parts, state)
-        with contextlib.suppress(IntegrityError):  # somebody else erased it just now
-            await parts.log.append(await _with_key(parts, call_id, erasing, []))
+        await _destroy_key(parts, call_id, erasing)
     return Erased(call_id)
 
 
@@ -130,6 +133,15 @@ def _expect_over(parts: ServerParts, state: CallState) -> None:
     is_over = state.abandoned is not None or (decision is not None and not decision.to_voicemail)
     if not is_over and parts.clock.now() - received.recorded_at < _OVER_AFTER:
         raise ConflictError(f"call {state.id} is not over; try again later")
+
+
+async def _destroy_key(parts: ServerParts, call_id: UUID, erasing: Erasing) -> None:
+    """Destroy the key of a call that leaves nothing to be heard, unless that was done and told."""
+    is_told = bool(await parts.log.read_streams([erasure_stream_id(call_id)]))
+    if is_told and await is_erased(parts, call_id):
+        return
+    with contextlib.suppress(IntegrityError):  # somebody else erased it just now
+        await parts.log.append(await _with_key(parts, call_id, erasing, []))
 
 
 async def _with_key(

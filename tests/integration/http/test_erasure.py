@@ -16,7 +16,7 @@ from ledger.events import (
     Stamp,
     decode,
 )
-from ledger.ids import erasure_stream_id
+from ledger.ids import erasure_stream_id, message_stream_id
 from ledger.migration.erasure_answers import answer_to_record
 from ledger.storage.event_log import Append
 from ledger.storage.mapper import to_stored_event
@@ -168,6 +168,32 @@ def test_erasing_twice_changes_nothing(api):
     }
     assert before
     assert recorder.read_streams([stream])[stream] == before
+
+
+def test_message_erased_by_a_commit_of_which_a_copied_log_has_the_half_is_erased_when_asked(api):
+    """A copy may end within a commit: a message is erased, and its call's key still here."""
+    message = api.leave_message("1815")
+    message_id, call_id = UUID(message["message_id"]), UUID(message["call_id"])
+    stores = api.program.stores
+    half = MessageErased(
+        originator_id=message_stream_id(message_id, "alpha"),
+        originator_version=2,
+        recorded_at=datetime.now(UTC),
+        recorded_by="alpha",
+        message_id=message_id,
+        by="operator",
+        reason="a letter of 3 May",
+    )
+    stores.recorder.group.append(Append([to_stored_event(half)]))
+    assert call(api, message["call_id"])["caller_state"] == "known"
+    assert outcomes(erase(api, message_id=message["message_id"])) == {
+        message["message_id"]: "erased"
+    }
+    assert stores.vault.keys([call_id]) == {call_id: None}
+    assert certificate(api, message)["is_key_destroyed"]
+    end = stores.recorder.head().position
+    erase(api, message_id=message["message_id"])
+    assert stores.recorder.head().position == end, "nothing is left to be done"
 
 
 def test_message_that_waits_for_its_home_is_erased_where_it_is(api):
