@@ -3,7 +3,8 @@
 Keeps one record for each message that this server took for another one and still answers for, and
 for each whose mailbox was given to another home and that has not arrived there yet. The record is
 put away when the home's receipt is recorded, and back when the home lost the message and refuses it
-then; what was refused stays until somebody decides.
+then; it goes when the message is erased, which goes nowhere any more. What was refused stays until
+somebody decides.
 
 Source: claims 5 and 8 (voicemail migration module).
 """
@@ -21,6 +22,7 @@ import sqlalchemy as sa
 
 from ledger.events import (
     MessageDelivered,
+    MessageErased,
     MessageMigrated,
     MessageRehomed,
     MessageRequeued,
@@ -185,7 +187,7 @@ def _migrate(state: State, event: MessageMigrated, _position: int) -> None:
         state.put(HANDED_OVER, msgspec.structs.replace(pending, home=event.home))
 
 
-def _deliver(state: State, event: MessageDelivered, _position: int) -> None:
+def _leave(state: State, event: MessageDelivered | MessageErased, _position: int) -> None:
     for table in (MESSAGE, HANDED_OVER):
         if state.get(table, event.message_id) is not None:
             state.drop(table, event.message_id)
@@ -205,7 +207,8 @@ PENDING: Final = Projection(
         MigrationRefused: Rule(_refuse, reads=_WHEREVER_IT_IS),
         MessageRequeued: Rule(_requeue, reads=_THE_MESSAGE),
         MessageMigrated: Rule(_migrate, reads=_WHEREVER_IT_IS),
-        MessageDelivered: Rule(_deliver, reads=_WHEREVER_IT_IS),
+        MessageDelivered: Rule(_leave, reads=_WHEREVER_IT_IS),
+        MessageErased: Rule(_leave, reads=_WHEREVER_IT_IS),
     },
 )
 

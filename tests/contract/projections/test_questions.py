@@ -285,6 +285,19 @@ def test_message_that_its_home_lost_and_refuses_now_waits_again(bench: Bench, hi
     assert pending.messages() == []
 
 
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_message_that_is_erased_while_it_waits_waits_no_longer(
+    bench: Bench, history: History, is_refused: bool
+):
+    taken = history.call("2001", home="bravo")
+    if is_refused:
+        history.refuse(taken)
+    history.act(taken, "erase")
+    bench.run(history.log)
+    assert Pending(bench.store).homes() == []
+    assert Pending(bench.store).messages() == []
+
+
 def test_a_message_requeued_to_this_server_waits_no_longer(bench: Bench, history: History):
     taken = history.call("2001", home="bravo")
     history.requeue(taken, "alpha")
