@@ -34,7 +34,7 @@ from ledger.events import (
 )
 from ledger.ids import erasure_stream_id, message_stream_id
 from ledger.journey import Journey, Stage, journey_of
-from ledger.migration.audience import SENDS, AnyEvent, stored_of
+from ledger.migration.audience import SENDS, AnyEvent, is_erased, stored_of
 from ledger.migration.batch_builder import Delivery
 from ledger.migration.erased_messages import erase_what_came_meanwhile
 from ledger.migration.erasure_answers import answers_to_record
@@ -314,13 +314,14 @@ def hand_over(
     new: list[DomainEvent] = []
     for known in journeys:
         journey = journey_of(known.message_id, streams.get(known.stream, ()))
-        message = stored_of(known.message_id, streams.get(known.call_id, ()))
+        call = streams.get(known.call_id, ())
+        message = stored_of(known.message_id, call)
         home = homes.name_of_home(known.mailbox)
         is_to_go = home not in (None, stamp.by)
         if journey is None or journey.stage is not Stage.AT_HOME or message is None or not is_to_go:
             continue
-        if journey.is_erased:
-            continue
+        if journey.is_erased or is_erased(known.message_id, call):
+            continue  # here, or by the server that took the call before it heard of our receipt
         _Writer(streams[known.stream], stamp, new).add(
             MessageRehomed,
             message_id=journey.message_id,

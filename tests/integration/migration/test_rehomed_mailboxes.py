@@ -8,8 +8,10 @@ from ledger.events import (
     MailboxOpened,
     MailboxRehomed,
     MessageDelivered,
+    MessageErased,
     MessageHeard,
     MessageMigrated,
+    MessageRehomed,
     MessageRequeued,
     MessageStored,
     MigrationRefused,
@@ -92,6 +94,20 @@ async def sent_back(site: Site, message: MessageStored) -> None:
         message_id=message.message_id,
         home=site.id,
         reason="mailbox-moved",
+    )
+    await site.log.append_events([event])
+
+
+async def erased_at(site: Site, message: MessageStored, version: int) -> None:
+    """The message is erased while it waits, and the call's key kept: another one needs it."""
+    event = MessageErased(
+        originator_id=message.originator_id,
+        originator_version=version,
+        recorded_at=site.clock.now(),
+        recorded_by=site.id,
+        message_id=message.message_id,
+        by="operator",
+        reason="asked",
     )
     await site.log.append_events([event])
 
@@ -186,6 +202,30 @@ def test_what_was_done_where_the_call_landed_reaches_a_home_that_the_message_wen
         assert "more-told" in [e.reason for e in bravo.of_kind(MessageRequeued)]
         await quiet()
         assert at_home(*sites) == {"alpha": [], "bravo": [], "charlie": [message.message_id]}
+
+    run(main())
+
+
+def test_message_that_was_erased_where_the_call_landed_is_not_to_go_to_the_next_home():
+    async def main():
+        alpha, bravo, _ = sites = await started()
+
+        async def lose(route: Route, answer: bytes) -> bytes:
+            if route is Route.BATCH:
+                raise TransientError("lost")
+            return answer
+
+        alpha.links["bravo"].after = lose
+        message = await alpha.take_call("2001")
+        await eventually(lambda: bravo.delivered() == [message.message_id])
+        await erased_at(alpha, message, 4)
+        await eventually(lambda: len(bravo.of_kind(MessageErased)) == 1)
+        await rehome(bravo, "charlie")
+        await eventually(
+            lambda: at_home(*sites)["charlie"] == [] and bravo.homes.epoch_of(MAILBOX) == 2
+        )
+        await quiet()
+        assert bravo.of_kind(MessageRehomed) == []
 
     run(main())
 
