@@ -2,14 +2,16 @@
 
 Stretch by stretch of this log, each bounded, so that a server with millions of events answers as
 calmly as one with ten. Whole streams are given, as far as they are held: so each answer makes sense
-by itself, and the same stretch may be asked for again. A server is told only what it recorded
-itself, and gets only blobs that its own events name.
+by itself, and the same stretch may be asked for again. (Of one that is longer than an answer may
+be, the beginning.) A server is told only what it recorded itself, and gets only blobs that its own
+events name.
 
 Source: claims 5 and 8.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final, TypeAlias
 from uuid import UUID
@@ -25,10 +27,18 @@ from ledger.events import (
     decode,
 )
 from ledger.migration.audience import TRAVELLING, calls_in, profile_blobs
-from ledger.migration.wire import MAX_RECALLED, RecallAnswer, RecalledEvent, TrackedRow
+from ledger.migration.wire import (
+    MAX_HEADER_BYTES,
+    MAX_RECALLED,
+    RecallAnswer,
+    RecalledEvent,
+    TrackedRow,
+)
 from ledger.storage.event_log import LogEntry
 from ledger.storage.group_commit import EventLog
 from ledger.storage.vault import FoundKey
+
+_LOG: Final = logging.getLogger(__name__)
 
 _TOPICS: Final = tuple(TRAVELLING)
 _SPAN: Final = 1000
@@ -37,6 +47,8 @@ _MOST_POSITIONS: Final = 20_000
 """Of one answer: others wait for the log meanwhile."""
 _ENOUGH: Final = 1000
 """Events found after which an answer is given."""
+_MOST_BYTES: Final = MAX_HEADER_BYTES // 4
+"""Of the events in one answer: well below what the asker reads."""
 
 
 FindKeys: TypeAlias = Callable[[Collection[UUID]], Awaitable[Mapping[UUID, FoundKey]]]
@@ -60,9 +72,14 @@ async def former_events(
     start = min(after, head.position)
     through, streams = await _find(log, asker, start, head.position)
     entries = await _whole(log, asker, streams)
-    while len(entries) > MAX_RECALLED and through - start > 1:
+    while len(_fitting(entries)) < len(entries) and through - start > 1:
         through, streams = await _find(log, asker, start, start + (through - start) // 2)
         entries = await _whole(log, asker, streams)
+    if len(_fitting(entries)) < len(entries):
+        # One stream alone is too long. Its beginning comes back, and what is behind it in this log:
+        # an answer that the asker cannot read would be asked for again for ever.
+        _LOG.error("action=stream-not-recalled-whole peer=%s stream=%s", asker, streams[0])
+        entries = _fitting(entries)
     keys = await find_keys(calls_in((entry, _event_of(entry)) for entry in entries))
     return RecallAnswer(
         incarnation=head.incarnation,
@@ -121,6 +138,16 @@ async def _whole(log: EventLog, asker: ServerId, streams: list[UUID]) -> list[Lo
     told = [entry for entries in read.values() for entry in entries if entry.origin is not None]
     mine = [entry for entry in told if _event_of(entry).recorded_by == asker]
     return sorted(mine, key=lambda entry: entry.position)
+
+
+def _fitting(entries: list[LogEntry]) -> list[LogEntry]:
+    """Give as many of these as one answer may hold, from the first on."""
+    size_bytes = 0
+    for count, entry in enumerate(entries):
+        size_bytes += len(memoryview(entry.plain))
+        if count == MAX_RECALLED or size_bytes > _MOST_BYTES:
+            return entries[:count]
+    return entries
 
 
 def _calls_of(entries: list[LogEntry]) -> set[UUID]:

@@ -241,6 +241,35 @@ def test_recall_goes_on_where_it_was_interrupted(monkeypatch):
     run(main())
 
 
+def test_stream_that_is_longer_than_an_answer_holds_up_nothing_behind_it(monkeypatch):
+    monkeypatch.setattr("ledger.migration.former_events.MAX_RECALLED", 3)
+    answers: list[int] = []
+
+    async def note(route: Route, answer: bytes) -> bytes:
+        if route is Route.RECALL:
+            answers.append(len(decode_answer(answer, "bravo").events))
+        return answer
+
+    async def main():
+        alpha, bravo = await started()
+        await alpha.take_call("2001", b"one")
+        await eventually(lambda: len(migrated(alpha)) == 1)
+        backup = alpha.disk.copy()
+        for number in range(5):
+            await greet(alpha, "1001", bytes([number]))
+        await eventually(lambda: len(bravo.of_kind(GreetingRecorded)) == 5)
+        second = await alpha.take_call("2001", b"two")
+        await eventually(lambda: len(migrated(alpha)) == 2)
+        alpha.links["bravo"].after = note
+        await alpha.restart(backup)
+        await eventually(lambda: "bravo" in recalled(alpha))
+        assert max(answers) == 3, "no more than the other side reads"
+        assert len(alpha.of_kind(GreetingRecorded)) == 3, "its beginning"
+        assert second.message_id in stored(alpha)
+
+    run(main())
+
+
 def test_greeting_and_its_sound_come_back():
     async def main():
         alpha, bravo = await started()
