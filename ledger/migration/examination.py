@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 from uuid import UUID
 
+import msgspec
 from eventsourcing.persistence import StoredEvent
 
 from ledger.configuration import Homes
 from ledger.errors import CallerError, CorruptionError
 from ledger.events import (
+    MAX_POSITION,
     AudioFacts,
     CallErased,
     CallReceived,
@@ -225,6 +227,8 @@ def _read_events(parcel: Parcel) -> tuple[ForeignEvent, ...]:
             event = decode(plain, f"position {wire.position} of the origin")
         except CorruptionError as error:
             raise RefusedError(_R.BAD_EVENTS, str(error)) from error
+        if not can_be_kept(event):
+            raise RefusedError(_R.BAD_EVENTS, f"{event.topic} holds a number that is too large")
         events.append(ForeignEvent(wire.position, event, plain))
     versions: dict[UUID, int] = {}
     for foreign in events:
@@ -237,6 +241,23 @@ def _read_events(parcel: Parcel) -> tuple[ForeignEvent, ...]:
     if events[-1].position != parcel.position:
         raise RefusedError(_R.BAD_EVENTS, "the last event does not stand at the parcel's position")
     return tuple(events)
+
+
+def can_be_kept(event: AnyEvent) -> bool:
+    """Can a database hold every number in this event?
+
+    If not, a read model would stop at it for ever, and show nothing that came later. One that this
+    program does not understand is in none.
+    """
+    return isinstance(event, OpaqueEvent) or _fits(msgspec.to_builtins(event))
+
+
+def _fits(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_fits, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_fits, value))
+    return not isinstance(value, int) or abs(value) <= MAX_POSITION
 
 
 def _by_stream(events: Sequence[ForeignEvent]) -> dict[UUID, list[AnyEvent]]:

@@ -43,7 +43,7 @@ from ledger.ids import (
 from ledger.mailbox import Said, home_claim_of, mailbox_of, subject_of
 from ledger.migration.audience import AnyEvent, stored_of
 from ledger.migration.erased_messages import Why, erasures_to_record
-from ledger.migration.examination import ForeignEvent, RefusedError, kind_of
+from ledger.migration.examination import ForeignEvent, RefusedError, can_be_kept, kind_of
 from ledger.migration.protocol import OwnLog
 from ledger.migration.travelling_keys import CALL_RECEIVED
 from ledger.migration.wire import RecalledEvent
@@ -99,6 +99,8 @@ def read_recalled(
             raise PeerError(f"{peer} gave back {error}", peer=peer) from error
         if event.recorded_by != this_server:
             raise PeerError(f"{peer} gave back an event of {event.recorded_by}", peer=peer)
+        if not can_be_kept(event):
+            raise PeerError(f"{peer} gave back a number that is too large", peer=peer)
         streams.setdefault(event.originator_id, []).append(ForeignEvent(one.position, event, plain))
     for stream, told in streams.items():
         versions = [foreign.event.originator_version for foreign in told]

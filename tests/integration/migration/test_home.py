@@ -169,6 +169,21 @@ def test_parcel_that_breaks_a_rule_is_refused_with_its_reason(change, reason):
     assert refused_for(change) == reason
 
 
+def with_duration(duration_ms: int):
+    def change(entries: list[LogEntry]) -> list[LogEntry]:
+        audio = msgspec.json.decode(entries[-1].plain)["audio"]
+        audio |= {"duration_ms": duration_ms}
+        return [*entries[:-1], changed(entries[-1], audio=audio)]
+
+    return change
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1], ids=["too large", "too small"])
+def test_number_that_no_database_holds_is_refused(number: int):
+    """A read model would stop at it for ever, and show no later message either."""
+    assert refused_for(with_duration(number)) == "bad-events"
+
+
 def test_events_that_only_their_own_server_may_write_are_not_taken():
     async def main():
         alpha, bravo = await only()

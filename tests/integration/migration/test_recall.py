@@ -410,7 +410,7 @@ def test_server_gets_only_what_it_recorded_itself():
     run(main())
 
 
-@pytest.mark.parametrize("forged", ["recorded_by", "topic"])
+@pytest.mark.parametrize("forged", ["recorded_by", "topic", "number"])
 def test_answer_that_this_server_cannot_have_sent_is_not_taken(forged):
     async def main():
         alpha, _ = await started()
@@ -422,6 +422,7 @@ def test_answer_that_this_server_cannot_have_sent_is_not_taken(forged):
         old, new = {
             "recorded_by": (b'"recorded_by":"alpha"', b'"recorded_by":"mallory"'),
             "topic": (b'"event":"call-received"', b'"event":"peer-lost"'),
+            "number": (b'"duration_ms":1', b'"duration_ms":%d' % 2**63),
         }[forged]
 
         async def forge(route: Route, answer: bytes) -> bytes:
