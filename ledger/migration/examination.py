@@ -192,6 +192,8 @@ def _examine(parcel: Parcel, batch: Batch, homes: Homes, find_key: FindKey) -> E
         _expect_story_of_one_message(last, streams, batch.header.origin)
     elif len(streams) > 1:
         raise RefusedError(_R.BAD_EVENTS, "events of several streams, and no message to join them")
+    for told in streams.values():
+        _expect_stored_first(told)
     message: MessageStored | None = None
     unless_held: RefusedError | None = None
     if kind is StreamKind.ERASURE:
@@ -314,6 +316,25 @@ def _expect_story_of_one_message(
                 raise RefusedError(_R.BAD_EVENTS, f"stream {stream} is not about {message_id}")
         elif kind_of(events) is not StreamKind.CALL:
             raise RefusedError(_R.BAD_EVENTS, f"stream {stream} has no place with a message")
+
+
+def _expect_stored_first(events: Sequence[AnyEvent]) -> None:
+    """A call's stream tells only of messages that it has stored before: read models rely on it.
+
+    What a newer program stored is not understood here; then any word may be of that.
+    """
+    if events[0].topic != CALL_RECEIVED:
+        return
+    stored: set[UUID] = set()
+    for event in events:
+        if isinstance(event, OpaqueEvent):
+            return
+        message_id: UUID | None = getattr(event, "message_id", None)
+        if isinstance(event, MessageStored):
+            stored.add(event.message_id)
+        elif message_id is not None and message_id not in stored:
+            detail = f"{event.topic} is about message {message_id}, which its call has not stored"
+            raise RefusedError(_R.BAD_EVENTS, detail)
 
 
 def _message_of(events: tuple[ForeignEvent, ...]) -> MessageStored:

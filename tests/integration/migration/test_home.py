@@ -15,6 +15,7 @@ from ledger.events import (
     BackupVerified,
     MailboxOpened,
     MessageDelivered,
+    MessageHeard,
     MessageMigrated,
     MessageStored,
     MigrationRefused,
@@ -182,6 +183,26 @@ def with_duration(duration_ms: int):
 def test_number_that_no_database_holds_is_refused(number: int):
     """A read model would stop at it for ever, and show no later message either."""
     assert refused_for(with_duration(number)) == "bad-events"
+
+
+def test_word_of_a_message_that_its_call_has_not_stored_is_refused():
+    """The read model of mailboxes would stop at it for ever."""
+
+    def change(entries: list[LogEntry]) -> list[LogEntry]:
+        call, decided, stored = entries
+        heard = MessageHeard(
+            originator_id=call.originator_id,
+            originator_version=3,
+            recorded_at=START,
+            recorded_by="alpha",
+            message_id=UUID(int=9),
+            by="ann",
+        )
+        told = msgspec.structs.replace(stored, plain=encode(heard))
+        last = msgspec.structs.replace(stored, position=stored.position + 1)
+        return [call, decided, told, changed(last, originator_version=4)]
+
+    assert refused_for(change) == "bad-events"
 
 
 def test_events_that_only_their_own_server_may_write_are_not_taken():
