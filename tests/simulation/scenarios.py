@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from tests.simulation.faults import (
     Backup,
     Call,
-    Collect,
     Crash,
     Cut,
     Echo,
@@ -26,7 +25,6 @@ from tests.simulation.faults import (
     Storm,
 )
 from tests.simulation.network import Weather
-from tests.simulation.people import GC_MIN_AGE_S
 from tests.simulation.server import NAMES
 
 if TYPE_CHECKING:
@@ -325,22 +323,6 @@ def heard_while_it_travels(draw: Draw) -> list[Step]:
         call,
         Move(at_s=scene.after(1.0, 5.0), extension=scene.extension, to=third, is_forced=False),
         *(replace(draw.act(), at_s=scene.after(0.5, 7.0)) for _ in range(3)),
-    ]
-
-
-def moved_away_and_back(draw: Draw) -> list[Step]:
-    """A mailbox comes back to a home that has dropped the sound of its messages meanwhile."""
-    scene = Scene(draw)
-    there, dropped_s = scene.elsewhere(), 10.0 + GC_MIN_AGE_S
-    away = Move(at_s=scene.after(4.0, 6.0), extension=scene.extension, to=there, is_forced=False)
-    back = replace(away, at_s=scene.after(dropped_s + 2.0, dropped_s + 5.0), to=scene.home)
-    return [
-        *(scene.call(0.0, 2.0) for _ in range(scene.rng.randint(1, 2))),
-        away,
-        Collect(at_s=scene.after(dropped_s, dropped_s + 1.0), server=scene.home, keep_days=0),
-        back,
-        *scene.some(0.3, scene.call(dropped_s, dropped_s + 5.0)),
-        *scene.some(0.4, Collect(at_s=scene.after(30.0, 34.0), server=there, keep_days=0)),
     ]
 
 

@@ -44,7 +44,7 @@ from tests.simulation.faults import (
 )
 from tests.simulation.network import Weather
 from tests.simulation.people import GC_MIN_AGE_S, PINS
-from tests.simulation.scenarios import SCENARIOS, moved_away_and_back
+from tests.simulation.scenarios import SCENARIOS
 from tests.simulation.server import NAMES, START
 
 
@@ -456,19 +456,6 @@ def draw_scene(seed: int, draw: Draw, staged: float = SCENES) -> list[Step]:
     return scene
 
 
-RETURNING = 0.03
-"""How often a mailbox moves away and comes back in a run."""
-
-
-def draw_return(seed: int, draw: Draw, returning: float = RETURNING) -> list[Step]:
-    """Draw perhaps that; on top, from a source of its own."""
-    rng = random.Random(f"return/{seed}")
-    if rng.random() >= returning:
-        return []
-    draw.rng = rng
-    return moved_away_and_back(draw)
-
-
 MIRRORED = 0.12
 """How often servers have mirrors, and one of them is lost."""
 
@@ -539,7 +526,6 @@ def draw_brief(seed: int, moving: float = MOVING) -> Schedule:
     else:
         disaster, mirrors = draw_disaster(seed, draw, mirrored=1.0)
         steps += disaster
-    steps += draw_return(seed, draw)
     return _schedule(seed, draw, steps, power_cuts, mirrors)
 
 
@@ -557,7 +543,6 @@ def draw_long(seed: int, moving: float = MOVING) -> Schedule:
     disaster, mirrors = draw_disaster(seed, draw)
     steps += disaster
     steps += draw_erasures(seed, draw)
-    steps += draw_return(seed, draw)
     return _schedule(seed, draw, steps, power_cuts, mirrors)
 
 
