@@ -30,6 +30,9 @@ LEDGER_NAMESPACE: Final = UUID("6e0b3d4e-54f4-5d0e-9c1b-7a1d3f9e2c55")
 MAX_NAME_LENGTH: Final = 100
 """Of an extension or a context in a request: what is longer nobody can ask for."""
 
+MAX_ASKED_POSITION: Final = 2**62
+"""No position is larger, and every database can compare it, and a page behind it."""
+
 _RANDOM_BITS: Final = (1 << 74) - 1
 
 

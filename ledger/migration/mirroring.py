@@ -299,4 +299,5 @@ def _destroy_key(recorder: LogRecorder, erasure: CallErased) -> None:
     events = (decode(entry.plain, f"position {entry.position}") for entry in entries)
     stored = {event.message_id for event in events if isinstance(event, MessageStored)}
     if stored <= set(erasure.message_ids):
+        # After a crash before this all erasures are looked at again, and nobody was told.
         recorder.commit_whole([Append([], keys=[WrappedKey(erasure.call_id, None)])])

@@ -238,10 +238,10 @@ class Recall:
         }
         for one in new:
             event, named = one.event, blob_of(one.event)
-            if named is None or await self._hold(named[0]):
-                continue
             if isinstance(event, PinChanged) and last_pin[event.mailbox] is not event:
                 continue  # What an older PIN was checked against is thrown away.
+            if named is None or await self._hold(named[0]):
+                continue
             if not await self._fetch_one(peer, event, named[0]) and isinstance(
                 event, MessageStored
             ):
@@ -267,6 +267,7 @@ class Recall:
 
     def _keep_loose(self, digest: str, location: BlobLocation | None) -> bool:
         blobs = self._parts.blobs
+        # A crash after this leaves a loose copy that no event names yet: it is found again.
         try:
             blobs.put(digest, blobs.get(digest, location))
         except (NotFoundError, CorruptionError):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ledger.errors import CallerError, NotFoundError
+from ledger.ids import MAX_ASKED_POSITION
 from ledger.storage.merkle import ReadHashes
 
 WIDTH: Final = 256
@@ -21,8 +22,6 @@ WIDTH: Final = 256
 _HEIGHT: Final = 8
 """A tile is a subtree of this height."""
 _MOST_LEVELS: Final = 64
-_LARGEST: Final = 2**62
-"""No position is larger, and every database can compare it."""
 _LENGTH_BYTES: Final = 2
 _PLACE: Final = re.compile(r"((?:x[0-9]{3}/)*)([0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 
@@ -63,7 +62,7 @@ def parse_place(path: str) -> TilePlace:
             f"{path[:100]!r} is not the place of a tile; write it like x001/x234/067 or 067.p/42"
         )
     place = TilePlace(int(found[1].replace("x", "").replace("/", "") + found[2]), width)
-    if place.stop > _LARGEST:
+    if place.stop > MAX_ASKED_POSITION:
         raise NotFoundError(f"no log reaches the tile {path}; the checkpoint says how far it is")
     return place
 

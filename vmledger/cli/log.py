@@ -20,6 +20,7 @@ from ledger.configuration.master_key import open_master_key
 from ledger.errors import CallerError, NotFoundError
 from ledger.events import AccessKind, decode
 from ledger.identity import load_identity, parse_public_key, write_new_file
+from ledger.ids import MAX_ASKED_POSITION
 from ledger.storage.event_log import LogEntry, LogRecorder
 from ledger.storage.message_streams import read_story
 from vmledger.cli.api_client import connect
@@ -55,8 +56,6 @@ if TYPE_CHECKING:
     from vmledger.archive_place import ArchivePlace
 
 _PAGE: Final = 1000
-_LARGEST: Final = 2**62
-"""No position is larger, and every database can compare it."""
 _FOLLOW_POLL_S: Final = 0.2
 
 
@@ -78,7 +77,7 @@ def read(
     context: typer.Context,
     *,
     start: Annotated[
-        int, typer.Option("--from", min=1, max=_LARGEST, help="First position to print.")
+        int, typer.Option("--from", min=1, max=MAX_ASKED_POSITION, help="First position to print.")
     ] = 1,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="How many events.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,

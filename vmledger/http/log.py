@@ -6,7 +6,7 @@ Source: claim 10; RFC 9162 section 2.1 for the root.
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, cast
 from uuid import UUID
 
 import msgspec
@@ -15,6 +15,7 @@ from litestar.params import JSONBody, QueryParameter
 
 from ledger.errors import NotFoundError
 from ledger.events import AccessKind
+from ledger.ids import MAX_ASKED_POSITION
 from ledger.storage.event_log import LogEntry
 from ledger.storage.message_streams import read_story
 from vmledger.access import OPERATE, READ
@@ -32,15 +33,14 @@ from vmledger.http.views import (
 from vmledger.message_proof import MessageProof, find_key, prove_message
 from vmledger.went_back import is_of_one_log, read_forks
 
-_LARGEST: Final = 2**62
-
 
 @get("/v1/log", tags=["log"], **declare(OPERATE))
 async def read_log(
     request: AuthenticatedRequest,
     parts: Parts,
     start: Annotated[
-        int, QueryParameter(name="from", ge=1, le=_LARGEST, description="The first position.")
+        int,
+        QueryParameter(name="from", ge=1, le=MAX_ASKED_POSITION, description="The first position."),
     ] = 1,
     limit: Annotated[int, QueryParameter(ge=1, le=10_000, description="How many at most.")] = 1000,
 ) -> LogPage:

@@ -14,7 +14,7 @@ from litestar import delete, get, patch, post
 from litestar.params import JSONBody, QueryParameter
 
 from ledger.errors import CallerError, NotFoundError
-from ledger.ids import MailboxAddress
+from ledger.ids import MAX_ASKED_POSITION, MailboxAddress
 from ledger.message import Action
 from vmledger.access import OPERATE, READ_MAILBOX, USE_MAILBOX, Principal
 from vmledger.http.accesses import note_viewed
@@ -50,7 +50,9 @@ async def get_mailbox(
     ] = None,
     position: Annotated[
         int | None,
-        QueryParameter(ge=0, le=2**62, description="As it was at this position of the log."),
+        QueryParameter(
+            ge=0, le=MAX_ASKED_POSITION, description="As it was at this position of the log."
+        ),
     ] = None,
     before: Cursor = None,
     limit: PageLimit = 100,

@@ -98,6 +98,13 @@ async def sent_back(site: Site, message: MessageStored) -> None:
     await site.log.append_events([event])
 
 
+async def lose_receipt(route: Route, answer: bytes) -> bytes:
+    """What a link does to answers."""
+    if route is Route.BATCH:
+        raise TransientError("lost")
+    return answer
+
+
 async def erased_at(site: Site, message: MessageStored, version: int) -> None:
     """The message is erased while it waits, and the call's key kept: another one needs it."""
     event = MessageErased(
@@ -184,12 +191,7 @@ def test_what_was_done_where_the_call_landed_reaches_a_home_that_the_message_wen
     async def main():
         alpha, bravo, charlie = sites = await started()
 
-        async def lose(route: Route, answer: bytes) -> bytes:
-            if route is Route.BATCH:
-                raise TransientError("lost")
-            return answer
-
-        alpha.links["bravo"].after = lose
+        alpha.links["bravo"].after = lose_receipt
         message = await alpha.take_call("2001")
         await eventually(lambda: bravo.delivered() == [message.message_id])
         alpha.links["bravo"].is_cut = True
@@ -210,12 +212,7 @@ def test_message_that_was_erased_where_the_call_landed_is_not_to_go_to_the_next_
     async def main():
         alpha, bravo, _ = sites = await started()
 
-        async def lose(route: Route, answer: bytes) -> bytes:
-            if route is Route.BATCH:
-                raise TransientError("lost")
-            return answer
-
-        alpha.links["bravo"].after = lose
+        alpha.links["bravo"].after = lose_receipt
         message = await alpha.take_call("2001")
         await eventually(lambda: bravo.delivered() == [message.message_id])
         await erased_at(alpha, message, 4)
